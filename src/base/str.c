@@ -1,0 +1,66 @@
+#include "base/str.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+static bool reserve(str *s, size_t n_more) {
+  size_t needed;
+  if (s->failed || !mem_add(s->n, n_more, &needed) || !mem_add(needed, 1, &needed)) {
+    s->failed = true;
+    return false;
+  }
+  if (needed <= s->capacity) return true;
+  size_t capacity = s->capacity ? s->capacity : 64;
+  while (capacity < needed && !__builtin_mul_overflow(capacity, 2, &capacity)) continue;
+  char *data = mem_realloc(s->data, capacity, 1);
+  if (!data) {
+    s->failed = true;
+    return false;
+  }
+  s->data = data;
+  s->capacity = capacity;
+  return true;
+}
+
+void str_append(str *s, const void *bytes, size_t n) {
+  if (!reserve(s, n)) return;
+  if (n) memcpy(s->data + s->n, bytes, n);
+  s->n += n;
+  s->data[s->n] = '\0';
+}
+
+void str_append_text(str *s, const char *text) {
+  str_append(s, text, strlen(text));
+}
+
+void str_append_char(str *s, char c) {
+  str_append(s, &c, 1);
+}
+
+void str_append_format(str *s, const char *format, ...) {
+  va_list args, again;
+  va_start(args, format);
+  va_copy(again, args);
+  int n = vsnprintf(NULL, 0, format, args);
+  va_end(args);
+  if (n < 0) s->failed = true;
+  if (n >= 0 && reserve(s, (size_t)n)) {
+    vsnprintf(s->data + s->n, (size_t)n + 1, format, again);
+    s->n += (size_t)n;
+  }
+  va_end(again);
+}
+
+void str_clear(str *s) {
+  s->n = 0;
+  s->failed = false;
+  if (s->data) s->data[0] = '\0';
+}
+
+void str_fini(str *s) {
+  mem_free(s->data);
+  *s = (str){0};
+}

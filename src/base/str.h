@@ -1,0 +1,28 @@
+/* A growing string of bytes. */
+#ifndef BASE_STR_H
+#define BASE_STR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+
+/*
+ * Initialise with {0}; free with str_fini. `data` is NUL-terminated once
+ * anything was appended (NULL before). A failed append sets `failed`, which
+ * sticks: append a whole text, then check once.
+ */
+typedef struct str {
+  char *data;
+  size_t n, capacity;
+  bool failed;
+} str;
+
+void str_append(str *s, const void *bytes, size_t n);
+void str_append_text(str *s, const char *text);
+void str_append_char(str *s, char c);
+void str_append_format(str *s, const char *format, ...) BASE_PRINTF(2, 3);
+void str_clear(str *s); /* keeps the memory; clears `failed` */
+void str_fini(str *s);
+
+#endif

@@ -1,0 +1,50 @@
+/*
+ * Tokenizers: a text to the ids that a model was trained on, id for id as the
+ * Hugging Face tokenizers library gives them.
+ *
+ * Opened from a tokenizer.json. Its truncation and padding settings are ignored:
+ * the caller says how many tokens a model takes. A part that cannot be honoured
+ * is refused by name ("tokenizer Unigram: not supported yet").
+ *
+ * A tokenizer is immutable after open and may be used by any number of threads,
+ * each with a tok_scratch of its own.
+ */
+#ifndef TEXT_TOKENIZER_H
+#define TEXT_TOKENIZER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+typedef struct tokenizer tokenizer;
+typedef struct tok_scratch tok_scratch;
+
+vecmill_status tok_open(const char *tokenizer_json_path, tokenizer **tok_out, vecmill_error *err);
+void tok_close(tokenizer **tok);
+
+vecmill_status tok_scratch_open(const tokenizer *tok, tok_scratch **scratch_out, vecmill_error *err);
+void tok_scratch_close(tok_scratch **scratch);
+
+/* What one text became. */
+typedef struct tok_result {
+  const int32_t *ids;  /* special tokens included; owned by the scratch, valid until its next use */
+  size_t n_ids;        /* 2 for an empty text with [CLS] and [SEP]; at most max_tokens */
+  size_t n_ids_whole;  /* what n_ids would be without truncation */
+  size_t n_replaced;   /* ill-formed UTF-8 sequences that became U+FFFD */
+} tok_result;
+
+/*
+ * text: n bytes of UTF-8, NUL allowed. max_tokens counts special tokens too and
+ * is at least their number. Errors: VECMILL_ERROR_MEMORY, VECMILL_ERROR_ARGUMENT
+ * (text of more than 2^31 bytes).
+ */
+vecmill_status tok_encode(const tokenizer *tok, tok_scratch *scratch, const char *text, size_t n,
+                          size_t max_tokens, tok_result *result_out, vecmill_error *err);
+
+size_t tok_n_vocab(const tokenizer *tok);     /* highest id + 1, added tokens included */
+size_t tok_n_special(const tokenizer *tok);   /* special tokens added to every text */
+const char *tok_type(const tokenizer *tok);   /* "WordPiece" */
+
+#endif
