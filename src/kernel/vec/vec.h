@@ -3,7 +3,8 @@
  *
  * Same rules as nn.h: one table a variant, every variant gives the C
  * reference's bytes, reductions along a vector use 16 lanes (element i to lane
- * i % 16, fused multiply-add, in order) and the tree 8, 4, 2, 1. Vectors may be
+ * i % 16, fused multiply-add, in order, the vector taken as filled up with
+ * zeros to a multiple of 16) and the tree 8, 4, 2, 1. Vectors may be
  * unaligned; nothing is touched beyond n.
  */
 #ifndef KERNEL_VEC_H
