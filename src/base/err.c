@@ -19,7 +19,10 @@ const char *vecmill_status_name(vecmill_status status) {
 static void trim_to_character(char *text) {
   size_t n = strlen(text), back = 0;
   while (back < 4 && back < n && ((unsigned char)text[n - 1 - back] & 0xC0) == 0x80) back++;
-  if (back < n && (unsigned char)text[n - 1 - back] >= 0xC0) text[n - 1 - back] = '\0';
+  if (back == n) return;
+  unsigned char lead = (unsigned char)text[n - 1 - back];
+  size_t wanted = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : lead >= 0xC0 ? 1 : 0;
+  if (back < wanted) text[n - 1 - back] = '\0';
 }
 
 vecmill_status err_set(vecmill_error *err, vecmill_status status, const char *format, ...) {

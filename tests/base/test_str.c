@@ -1,0 +1,57 @@
+/* base/str.h: a string that grows, and whose failure sticks. */
+#include "base_test.h"
+
+#include "base/mem.h"
+#include "base/str.h"
+
+static void test_grows(void **state) {
+  str s = {0};
+  char expected[4001];
+  for (int i = 0; i < 1000; i++) {
+    str_append_format(&s, "%03d", i);
+    str_append_char(&s, ' ');
+    snprintf(expected + (size_t)i * 4, 5, "%03d ", i);
+  }
+  assert_false(s.failed);
+  assert_int_equal(s.n, 4000);
+  assert_string_equal(s.data, expected);
+  str_fini(&s);
+  assert_null(s.data);
+}
+
+static void test_bytes(void **state) {
+  str s = {0};
+  str_append(&s, "a\0b", 3);
+  str_append(&s, NULL, 0);
+  str_append_text(&s, "");
+  str_append_text(&s, "cd");
+  assert_int_equal(s.n, 5);
+  assert_memory_equal(s.data, "a\0bcd", 6);
+  str_fini(&s);
+}
+
+static void test_failure_sticks(void **state) {
+  str s = {0};
+  str_append_text(&s, "kept");
+  mem_fail_after(0);
+  str_append_format(&s, "%200d", 1); /* more than the first block holds */
+  mem_fail_after(-1);
+  assert_true(s.failed);
+  str_append_text(&s, "not appended");
+  assert_true(s.failed);
+  assert_string_equal(s.data, "kept");
+  str_clear(&s);
+  str_append_text(&s, "again");
+  assert_false(s.failed);
+  assert_string_equal(s.data, "again");
+  str_append(&s, "x", SIZE_MAX); /* the size overflows before anything is read */
+  assert_true(s.failed);
+  str_fini(&s);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_grows), cmocka_unit_test(test_bytes), cmocka_unit_test(test_failure_sticks),
+  };
+  return cmocka_run_group_tests_name("str", tests, NULL, NULL);
+}
