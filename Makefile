@@ -1,0 +1,77 @@
+# The front door. Meson and ninja build; this file only names what a person wants.
+#
+#   make run            from nothing to answers: packages, build, model, a table of real text, search
+#   make test           everything that proves it
+#   make                build/vecmill and libvecmill
+#   make help           the rest
+
+BUILD       := build
+PREFIX      ?= /usr/local
+DESTDIR     ?=
+ROWS        ?= 2000
+FUZZ_SECONDS ?= 60
+export VECMILL_HOME ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vecmill
+
+.PHONY: all run test torture bench bench-peers parity fuzz lint install clean help
+.NOTPARALLEL:
+
+all: $(BUILD)/build.ninja
+	@ninja -C $(BUILD) --quiet
+
+$(BUILD)/build.ninja: | packages
+	@meson setup $(BUILD) >/dev/null || { meson setup $(BUILD); exit 1; }
+
+.PHONY: packages
+packages:
+	@scripts/packages build
+
+run:
+	@ROWS=$(ROWS) scripts/demo
+
+test:
+	@scripts/packages test
+	@scripts/run_tests.py
+
+torture:
+	@scripts/packages test
+	@scripts/run_tests.py --torture
+
+bench: all
+	@scripts/packages run
+	@scripts/bench
+
+bench-peers: all
+	@scripts/packages run
+	@scripts/bench --peers
+
+parity: all
+	@scripts/packages run
+	@scripts/parity
+
+fuzz:
+	@scripts/packages test
+	@scripts/run_fuzz.py --seconds $(FUZZ_SECONDS)
+
+lint:
+	@scripts/lint
+
+install: all
+	@meson configure $(BUILD) -Dprefix=$(abspath $(PREFIX))
+	@meson install -C $(BUILD) --quiet $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
+	@echo "installed under $(DESTDIR)$(abspath $(PREFIX))"
+
+# the model and the peers' virtual environment, under $VECMILL_HOME, stay
+clean:
+	@rm -rf $(BUILD)
+
+help:
+	@echo 'make                build/vecmill and libvecmill (shared and static)'
+	@echo 'make run            the whole thing on real text; ROWS=2000, ROWS=all'
+	@echo 'make test           all tests, as CI runs them'
+	@echo 'make torture        the long forms: 50 kills, every golden text on every variant'
+	@echo 'make bench          speed and memory, this machine'
+	@echo 'make bench-peers    the same beside ONNX Runtime and sentence-transformers'
+	@echo 'make parity         ids and vectors against the real sentence-transformers'
+	@echo 'make fuzz           each fuzz target for FUZZ_SECONDS=60'
+	@echo 'make install        PREFIX=/usr/local, DESTDIR='
+	@echo 'make clean          removes build/; keeps $$VECMILL_HOME (models, peers)'
