@@ -73,7 +73,7 @@ static unsigned ask_features(void) {
 /* Leaves 0x80000002 to 4 hold 48 bytes of text, padded with spaces. */
 static void ask_brand(void) {
   uint32_t words[12];
-  if (__get_cpuid_max(0x80000000, NULL) < 0x80000004) {
+  if ((unsigned)__get_cpuid_max(0x80000000, NULL) < 0x80000004u) {
     return;
   }
   for (unsigned i = 0; i < 3; i++) {

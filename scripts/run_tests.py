@@ -1,0 +1,156 @@
+#!/usr/bin/python3
+"""make test: builds every way that matters, runs the suites, counts.
+
+  run_tests.py             what CI runs
+  run_tests.py --torture   the long forms
+  run_tests.py PASS...     these passes alone (run_tests.py --list names them)
+
+A pass is one build folder with one environment, and the suites that it runs. Each
+suite's seconds are printed; the last line is "N passed, N failed", counting test
+cases where a program tells them (cmocka) and programs otherwise.
+"""
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LOW_ROOMS = ["kernel", "text", "model", "provider", "embed"]
+THREADED = ["base", "embed", "ingest"]
+CASES = re.compile(r"\[  PASSED  \] (\d+) test\(s\)\.")
+FAILED_CASES = re.compile(r"\[  FAILED  \] (\d+) test\(s\), listed below")
+COUNTS = re.compile(r"^(\d+) passed, (\d+) failed$", re.MULTILINE)
+
+
+@dataclass
+class Pass:
+    name: str
+    folder: str
+    suites: list | None = None  # None: all but those that have a pass of their own
+    setup: list = field(default_factory=list)
+    env: dict = field(default_factory=dict)
+    slower: int = 1  # how many times the usual time limit
+    mode: str = ""  # VECMILL_TEST: what a slow path leaves out
+
+
+CLANG = {"CC": "clang"}
+DEBUG = ["-Dbuildtype=debugoptimized", "-Db_lundef=false"]
+ASAN = {"ASAN_OPTIONS": "allocator_may_return_null=1:detect_leaks=1:abort_on_error=0:exitcode=99:detect_stack_use_after_return=1",
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
+PASSES = [
+    Pass("gcc", "build"),
+    Pass("clang", "build/clang", LOW_ROOMS + ["base"], env=CLANG, mode="short"),
+    Pass("no-avx512", "build", LOW_ROOMS, env={"VECMILL_CPU": "-avx512"}, mode="short"),
+    Pass("no-avx2", "build", LOW_ROOMS, env={"VECMILL_CPU": "-avx512,-avx2"}, slower=4, mode="short"),
+    Pass("asan-ubsan", "build/asan", setup=["-Db_sanitize=address,undefined", *DEBUG],
+         env=CLANG | ASAN, slower=6, mode="short"),
+    Pass("tsan", "build/tsan", THREADED, setup=["-Db_sanitize=thread", *DEBUG],
+         env=CLANG | {"TSAN_OPTIONS": "allocator_may_return_null=1:halt_on_error=1:exitcode=99"}, slower=10, mode="short"),
+]
+
+
+def run(command: list, env: dict, log: Path) -> bool:
+    """Runs quietly; shows what was said when it fails."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "w", encoding="utf-8") as out:
+        code = subprocess.run(command, cwd=ROOT, env={**os.environ, **env}, stdin=subprocess.DEVNULL,
+                              stdout=out, stderr=subprocess.STDOUT, check=False).returncode
+    if code != 0:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        print("\n".join(lines[-40:]))
+        print(f"{' '.join(map(str, command))}: exit {code} ({log.relative_to(ROOT)})", flush=True)
+    return code == 0
+
+
+def build(one: Pass) -> bool:
+    folder = ROOT / one.folder
+    log = ROOT / "build" / "test-logs" / f"build-{one.name}.txt"
+    if not (folder / "build.ninja").exists():
+        if not run(["meson", "setup", str(folder), *one.setup], one.env, log):
+            return False
+    # a folder that `make` made before cmocka was there has no tests yet
+    return (run(["meson", "configure", str(folder), "-Dtests=enabled"], one.env, log)
+            and run(["ninja", "-C", str(folder)], one.env, log))
+
+
+def suites_of(one: Pass) -> list:
+    told = subprocess.run(["meson", "introspect", "--tests", one.folder], cwd=ROOT, check=True,
+                          stdout=subprocess.PIPE, text=True).stdout
+    names = []
+    for test in json.loads(told):
+        suite = test["suite"][0].partition(":")[2] or test["suite"][0]
+        if suite not in names:
+            names.append(suite)
+    return [name for name in names if name in one.suites] if one.suites else names
+
+
+def count(folder: Path) -> tuple[int, int]:
+    """Cases that passed and failed, as the programs of the last meson test tell them."""
+    passed = failed = 0
+    for line in (folder / "meson-logs" / "testlog.json").read_text(encoding="utf-8").splitlines():
+        test = json.loads(line)
+        said = test.get("stdout", "") + test.get("stderr", "")
+        ok = test["result"] in ("OK", "EXPECTEDFAIL")
+        n_passed = sum(map(int, CASES.findall(said))) + sum(int(p) for p, _ in COUNTS.findall(said))
+        n_failed = sum(map(int, FAILED_CASES.findall(said))) + sum(int(f) for _, f in COUNTS.findall(said))
+        if not ok:
+            n_failed = max(n_failed, 1)
+        elif n_passed == 0:
+            n_passed = 1
+        passed, failed = passed + n_passed, failed + n_failed
+    return passed, failed
+
+
+def run_suite(one: Pass, suite: str, env: dict) -> tuple[int, int]:
+    start = time.monotonic()
+    log = ROOT / "build" / "test-logs" / f"{one.name}-{suite}.txt"
+    command = ["meson", "test", "-C", one.folder, "--no-rebuild", "--print-errorlogs",
+               "--timeout-multiplier", str(one.slower), "--suite", suite]
+    ok = run(command, {**env, "MESON_TESTTHREADS": str(os.cpu_count() or 1)}, log)
+    passed, failed = count(ROOT / one.folder)
+    if not ok:
+        failed = max(failed, 1)
+    print(f"  {one.name:<12} {suite:<10} {time.monotonic() - start:7.1f} s"
+          f"  {passed:5} passed{f', {failed} FAILED' if failed else ''}", flush=True)
+    return passed, failed
+
+
+def run_pass(one: Pass, torture: bool) -> tuple[int, int]:
+    start = time.monotonic()
+    if not build(one):
+        return 0, 1
+    print(f"  {one.name:<12} {'(build)':<10} {time.monotonic() - start:7.1f} s", flush=True)
+    env = {**one.env, "VECMILL_TEST": "torture" if torture else one.mode}
+    totals = [run_suite(one, suite, env) for suite in suites_of(one)]
+    return sum(p for p, _ in totals), sum(f for _, f in totals)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="builds and tests every way that matters")
+    parser.add_argument("--torture", action="store_true")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("passes", nargs="*", metavar="PASS")
+    arguments = parser.parse_args()
+    if arguments.list:
+        print("\n".join(one.name for one in PASSES))
+        return
+    unknown = set(arguments.passes) - {one.name for one in PASSES}
+    if unknown:
+        parser.error(f"no such pass: {', '.join(sorted(unknown))} (--list names them)")
+    start, passed, failed = time.monotonic(), 0, 0
+    for one in PASSES:
+        if not arguments.passes or one.name in arguments.passes:
+            p, f = run_pass(one, arguments.torture)
+            passed, failed = passed + p, failed + f
+    print(f"all passes: {time.monotonic() - start:.0f} s")
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(1 if failed or not passed else 0)
+
+
+if __name__ == "__main__":
+    main()
