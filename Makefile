@@ -12,7 +12,7 @@ ROWS        ?= 2000
 FUZZ_SECONDS ?= 60
 export VECMILL_HOME ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vecmill
 
-.PHONY: all run test torture bench bench-peers parity fuzz lint install clean help
+.PHONY: all run test torture bench bench-peers parity fuzz install clean help
 .NOTPARALLEL:
 
 all: $(BUILD)/build.ninja
@@ -52,11 +52,9 @@ fuzz:
 	@scripts/packages test
 	@scripts/run_fuzz.py --seconds $(FUZZ_SECONDS)
 
-lint:
-	@scripts/lint
-
 install: all
 	@meson configure $(BUILD) -Dprefix=$(abspath $(PREFIX))
+	@ninja -C $(BUILD) >/dev/null
 	@meson install -C $(BUILD) --quiet $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
 	@echo "installed under $(DESTDIR)$(abspath $(PREFIX))"
 

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Installs into a folder of its own, then builds a program against what lies there,
+# with pkg-config: shared, static, as C and as C++ (where there is a C++ compiler).
+#   check_install.sh SOURCE_ROOT BUILD_ROOT
+set -euo pipefail
+source=$1 build=$2
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+
+meson install -C "$build" --no-rebuild --quiet --destdir "$folder/dest" >"$folder/log" 2>&1 || { cat "$folder/log"; exit 1; }
+pc=$(find "$folder/dest" -name vecmill.pc)
+libdir=$(dirname "$(dirname "$pc")")
+prefix=$folder/dest$(sed -n 's/^prefix=//p' "$pc")
+export PKG_CONFIG_PATH=$libdir/pkgconfig
+flags() { pkg-config --define-variable=prefix="$prefix" "$@" vecmill; }
+
+expect() {
+  local said
+  said=$("${@:2}")
+  [ "$said" = "$1" ] || { echo "${*:2}: said \"$said\", wanted \"$1\"" >&2; exit 1; }
+}
+
+program=$source/tests/install/program.c
+# shellcheck disable=SC2046
+{
+  gcc -Wall -Wextra -Wpedantic -Werror -std=c99 $(flags --cflags) "$program" -o "$folder/shared" $(flags --libs)
+  gcc $(flags --cflags) "$program" -o "$folder/static" "$libdir/libvecmill.a" \
+    $(flags --static --libs | sed 's/-lvecmill//')
+  if command -v g++ >/dev/null; then
+    g++ -x c++ -Wall -Wextra -Wpedantic -Werror $(flags --cflags) "$program" -x none -o "$folder/cxx" $(flags --libs)
+    expect not-found env LD_LIBRARY_PATH="$libdir" "$folder/cxx"
+  fi
+}
+expect not-found env LD_LIBRARY_PATH="$libdir" "$folder/shared"
+expect not-found "$folder/static"
+for header in "$source"/include/vecmill/*.h; do
+  [ -f "$prefix/include/vecmill/${header##*/}" ] || { echo "${header##*/}: not installed" >&2; exit 1; }
+  # each public header stands alone
+  echo "#include <vecmill/${header##*/}>" | gcc -Wall -Wextra -Werror -std=c99 -fsyntax-only -I"$prefix/include" -x c -
+done
+# nothing but the public calls leaves the shared library
+strangers=$(nm -D --defined-only "$libdir/libvecmill.so" | awk '{print $3}' | grep -v '^vecmill_' || true)
+[ -z "$strangers" ] || { echo "exported, but not public: $strangers" >&2; exit 1; }
+[ -x "$prefix/bin/vecmill" ] || { echo "bin/vecmill: not installed" >&2; exit 1; }
+if [ -f "$source/docs/vecmill.1" ]; then
+  [ -f "$prefix/share/man/man1/vecmill.1" ] || { echo "vecmill.1: not installed" >&2; exit 1; }
+fi
+echo "1 passed, 0 failed"
