@@ -1,0 +1,164 @@
+#!/usr/bin/python3
+"""The front door's scripts, with apt-get, dpkg-query, id and sudo played by stand-ins."""
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+sys.dont_write_bytecode = True
+import demo_data  # noqa: E402
+
+PACKAGES = """\
+Package: ant
+Version: 1.9-1
+Section: java
+Description: an old builder
+Description-md5: 11
+
+Package: ant
+Version: 1.10-1
+Section: java
+Description: a builder
+Description-md5: 12
+
+Package: bee
+Version: 2~rc1
+Section: science
+Description: makes honey
+Description-md5: 22
+"""
+TRANSLATION = """\
+Package: ant
+Description-md5: 11
+Description-en: an old builder
+ Which nobody wants.
+
+Package: ant
+Description-md5: 12
+Description-en: a builder
+ First paragraph.
+ .
+  * indented
+
+Package: bee
+Description-md5: 99
+Description-en: of another version
+ Not this one.
+"""
+
+
+class Fixture(unittest.TestCase):
+    def setUp(self):
+        self.temporary = tempfile.TemporaryDirectory()
+        self.folder = Path(self.temporary.name)
+        self.bin = self.folder / "bin"
+        self.bin.mkdir()
+        self.path = {**os.environ, "PATH": f"{self.bin}:/usr/bin:/bin", "FOLDER": str(self.folder)}
+
+    def tearDown(self):
+        self.temporary.cleanup()
+
+    def stand_in(self, name, body):
+        (self.bin / name).write_text("#!/bin/bash\n" + body)
+        (self.bin / name).chmod(0o755)
+
+
+class Versions(unittest.TestCase):
+    def test_order_is_dpkgs(self):
+        versions = ["1", "1.0", "1.0~rc1", "1.0-1", "1.0-1+b1", "1:0.5", "0:1.0", "1.10", "1.9", "1.0a", "1.0+",
+                    "2.0-1~deb12u1", "2.0-1", "1.0-0", "1.0.0-2", "a1", "1.0~~", "1.0~", "10-1-1", "9-1-1"]
+        for a in versions:
+            for b in versions:
+                theirs = subprocess.run(["dpkg", "--compare-versions", a, "lt", b], check=False,
+                                        stderr=subprocess.DEVNULL).returncode == 0
+                self.assertEqual(demo_data.version_key(a) < demo_data.version_key(b), theirs, (a, b))
+
+
+class Table(Fixture):
+    def make(self, update_status):
+        (self.folder / "Packages").write_text(PACKAGES)
+        (self.folder / "Translation").write_text(TRANSLATION)
+        self.stand_in("apt-get", f"""case $* in
+  *update*) exit {update_status} ;;
+  *Packages*) printf 'Debian\\t%s\\nOther\\t%s\\n' "$FOLDER/Packages" /dev/null ;;
+  *Translations*) printf 'Debian\\t%s\\nDebian\\t%s\\n' "$FOLDER/Translation" "$FOLDER/gone" ;;
+esac""")
+        (self.folder / "build").mkdir()
+        done = subprocess.run([ROOT / "scripts" / "demo_data.py", "--db", "build/demo.db", "--jsonl", "build"],
+                              cwd=self.folder, env=self.path, text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, check=True)
+        with sqlite3.connect(self.folder / "build" / "demo.db") as db:
+            return db.execute("SELECT name, section, description FROM packages").fetchall(), done.stdout
+
+    def test_newest_version_joined_by_md5(self):
+        rows, said = self.make(0)
+        self.assertEqual(rows, [("ant", "java", "a builder\nFirst paragraph.\n\n * indented"),
+                                ("bee", "science", "makes honey")])
+        self.assertIn("2 rows: 1 long descriptions, 1 short ones", said)
+
+    def test_short_ones_where_the_long_cannot_be_had(self):
+        rows, said = self.make(100)
+        self.assertEqual([row[2] for row in rows], ["a builder", "makes honey"])
+        self.assertIn("cannot fetch Debian's lists", said)
+        self.assertIn("0 long descriptions, 2 short ones", said)
+
+    def test_second_time_leaves_all_alone(self):
+        self.make(0)
+        before = {path: path.stat().st_mtime_ns for path in (self.folder / "build").glob("d*")}
+        self.stand_in("apt-get", "exit 9")
+        done = subprocess.run([ROOT / "scripts" / "demo_data.py", "--db", "build/demo.db", "--jsonl", "build"],
+                              cwd=self.folder, env=self.path, stdout=subprocess.PIPE, check=True)
+        self.assertEqual(done.stdout, b"")
+        self.assertEqual(before, {path: path.stat().st_mtime_ns for path in before})
+
+
+class Packages(Fixture):
+    def run_script(self, uid, missing, sudo=None):
+        self.stand_in("dpkg-query", f'[ "${{@: -1}}" = {missing} ] || echo -n installed')
+        self.stand_in("apt-get", 'echo "$@" >>"$FOLDER/calls"')
+        self.stand_in("id", f"echo {uid}")
+        self.stand_in("sudo", sudo or "exit 1")
+        done = subprocess.run([ROOT / "scripts" / "packages", "run"], env=self.path, text=True, check=False,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        calls = self.folder / "calls"
+        return done, calls.read_text() if calls.exists() else ""
+
+    def test_nothing_missing_calls_nothing(self):
+        done, calls = self.run_script(1000, "nonesuch")
+        self.assertEqual((done.returncode, done.stdout, done.stderr, calls), (0, "", "", ""))
+
+    def test_root_installs_what_is_missing(self):
+        done, calls = self.run_script(0, "meson")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(calls, "-q -y update\n-q -y install --no-install-recommends meson\n")
+
+    def test_user_with_sudo_installs(self):
+        done, calls = self.run_script(1000, "meson", sudo='[ "$1" = -n ] && exit 0; exec "$@"')
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("install --no-install-recommends meson", calls)
+
+    def test_user_without_sudo_is_told_one_line(self):
+        done, calls = self.run_script(1000, "meson")
+        self.assertEqual((done.returncode, calls), (1, ""))
+        line = "  sudo apt-get update && sudo apt-get install -y --no-install-recommends meson\n"
+        self.assertTrue(done.stderr.endswith(line), done.stderr)
+
+    def test_failure_is_told(self):
+        self.run_script(0, "meson")
+        self.stand_in("apt-get", "echo no such mirror; exit 100")
+        done = subprocess.run([ROOT / "scripts" / "packages", "run"], env=self.path, text=True, check=False,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("no such mirror", done.stderr)
+
+
+if __name__ == "__main__":
+    result = unittest.main(exit=False, verbosity=0).result
+    n_failed = len(result.failures) + len(result.errors)
+    print(f"{result.testsRun - n_failed} passed, {n_failed} failed")
+    sys.exit(1 if n_failed else 0)
