@@ -1,11 +1,29 @@
 /*
  * A store holds a table of texts and takes vectors back. This header is the
- * operations table that ingest/ and the search see; sqlite.h opens one.
+ * operations table that ingest/ sees; sqlite.h opens one.
  *
- * Life of a run: open -> prepare (columns found, the record of what made the
- * vectors checked or written, the vector column added) -> one or more passes of
- * { claim pages until the end; commit each } -> close. One thread claims, one
- * commits; the two may run at once.
+ * Life of a run:
+ *   open
+ *   find      which table and columns; reads only
+ *   record    what made the vectors that are there
+ *   inspect   what the vector column holds, sample some of it
+ *   begin     takes the table for this run, adds what is missing, writes the record
+ *   count     the totals
+ *   passes of { pass_begin; claim until it gives no rows; commit or release each page }
+ *   close
+ * A search: open, find, record, scan, read_text, close.
+ *
+ * Threads: claim may run in one thread while commit runs in another; everything
+ * else is called by one thread at a time. At pass_begin no page is out.
+ * Calls that reach the database may block while others lock it, until the stop
+ * flag given at open is set; then they fail with VECMILL_ERROR_BUSY after a short grace.
+ * Between two calls no transaction is open: nothing of the database is held
+ * while a model works.
+ *
+ * A store that many processes share (PostgreSQL) claims by a committed lease:
+ * claim takes it, commit writes only while it is still ours, release gives it
+ * back; a heartbeat is its own affair. One that a single process takes (SQLite)
+ * holds a lock from begin to close.
  */
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
@@ -15,10 +33,11 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/str.h"
 
 typedef struct store store;
 
-/* What the user asked for; NULL means: find it. Borrowed until prepare returns. */
+/* What the user asked for; NULL means: find it. Borrowed until find returns. */
 typedef struct store_target {
   const char *table;
   const char *id_column;     /* one name, or several joined by commas */
@@ -28,6 +47,15 @@ typedef struct store_target {
   uint64_t limit;            /* first N rows in key order after `where`; 0: all */
   bool retry_failed;
 } store_target;
+
+/* What find found, as the database spells it. Strings live as long as the store. */
+typedef struct store_columns {
+  const char *table;
+  const char *id_columns; /* joined by ", " */
+  const char *text_column;
+  const char *vector_column;
+  bool has_vector_column; /* false: begin adds it */
+} store_columns;
 
 /* What makes the vectors of a column. Strings are owned by whoever made the struct. */
 typedef struct store_maker {
@@ -39,31 +67,39 @@ typedef struct store_maker {
   size_t dimension;
 } store_maker;
 
+typedef enum store_outcome {
+  STORE_UNTOUCHED = 0, /* not worked on: left as it is, found again later */
+  STORE_EMBEDDED,      /* `vector` is to be written */
+  STORE_FAILED         /* `reason` is to be recorded */
+} store_outcome;
+
 /* One row of a page. */
 typedef struct store_row {
-  const void *key;     /* the store's own bytes, in the page's memory */
+  const void *key; /* the store's own bytes, in the page's memory */
   size_t n_key_bytes;
-  const char *text;    /* n_text_bytes, in the page's memory */
+  const char *text; /* n_text_bytes, not NUL-terminated, in the page's memory */
   size_t n_text_bytes;
 
-  /* The outcome, filled before commit. */
-  const float *vector; /* NULL: failed, with the reason */
+  /* The outcome, filled before commit, borrowed during it. In a sample `vector` is what is stored. */
+  store_outcome outcome;
+  const float *vector;
   const char *reason;
 } store_row;
 
 typedef struct store_page {
   store_row *rows;
   size_t n_rows;
-  void *memory; /* the store's own; store operations->page_free */
+  void *memory; /* the store's own */
 } store_page;
 
-/* Counted by one aggregate at prepare, so that progress has a total. */
+/* Counted by one aggregate, so that progress has a total. */
 typedef struct store_counts {
-  uint64_t n_rows;     /* considered: after where and limit */
-  uint64_t n_done;     /* have a vector already */
-  uint64_t n_blank;    /* NULL, empty or white space only */
-  uint64_t n_failed;   /* recorded as failed by an earlier run, not retried now */
-  uint64_t n_left;     /* to embed */
+  uint64_t n_rows;      /* considered: after where and limit; rows with a NULL in their key left out */
+  uint64_t n_done;      /* have a vector already */
+  uint64_t n_blank;     /* without a vector, and NULL, empty or white space only */
+  uint64_t n_failed;    /* recorded as failed by an earlier run, not retried now */
+  uint64_t n_left;      /* to embed */
+  uint64_t n_null_keys; /* cannot be addressed: passed over */
 } store_counts;
 
 /* What became of a committed page. */
@@ -72,10 +108,82 @@ typedef struct store_commit_counts {
   uint64_t n_changed; /* text or row changed meanwhile: not written, found again by the next pass */
 } store_commit_counts;
 
+/* One row of a scan; all of it valid only during the call. */
+typedef struct store_scan_row {
+  const void *key;
+  size_t n_key_bytes;
+  const void *vector; /* n_vector_bytes of little-endian float32, unaligned; NULL: not a vector at all */
+  size_t n_vector_bytes;
+} store_scan_row;
+
+/* Anything but VECMILL_OK ends the scan and is its result. */
+typedef vecmill_status store_scan_function(void *context, const store_scan_row *row,
+                                           vecmill_error *err);
+
 typedef struct store_operations {
+  /* Gives back what begin took and frees the store. No page may be out. Called once. */
   void (*close)(store *s);
-  /* ... the store's author completes this table and documents each member: may it block, may it be called
-     twice, who frees. */
+
+  /* Called once, before anything below. Writes nothing. `where` is checked here. */
+  vecmill_status (*find)(store *s, const store_target *target, store_columns *columns_out,
+                         vecmill_error *err);
+
+  /* The record of the vector column. *found_out false: none. Strings live until close. */
+  vecmill_status (*record)(store *s, store_maker *maker_out, bool *found_out, vecmill_error *err);
+
+  /*
+   * CONFLICT when the vector column holds anything but NULL and vectors of `dimension`;
+   * *has_vectors_out says whether there is any vector in the table, `where` or not.
+   */
+  vecmill_status (*inspect)(store *s, size_t dimension, bool *has_vectors_out, vecmill_error *err);
+
+  /* Up to n_max rows, picked at random, that have a text and a vector. After inspect. page_free frees it. */
+  vecmill_status (*sample)(store *s, size_t dimension, size_t n_max, store_page *page_out,
+                           vecmill_error *err);
+
+  /*
+   * BUSY when another vecmill works on this column. Adds the column, the record and the store's own
+   * tables where they are missing, in one transaction; CONFLICT when a record of another maker has appeared
+   * meanwhile. Called once; writes nothing when nothing is missing.
+   */
+  vecmill_status (*begin)(store *s, const store_maker *maker, vecmill_error *err);
+
+  /* After begin, before the first pass (it also fixes where `limit` ends). */
+  vecmill_status (*count)(store *s, store_counts *counts_out, vecmill_error *err);
+
+  /* Starts again at the first key. *may_find_out false: nothing has changed since the last pass began but by us. */
+  vecmill_status (*pass_begin)(store *s, bool *may_find_out, vecmill_error *err);
+
+  /* The next at most n_max rows to embed, in key order; none: the pass has ended. */
+  vecmill_status (*claim)(store *s, size_t n_max, store_page *page_out, vecmill_error *err);
+
+  /*
+   * Writes the page's outcomes in one transaction; all or nothing. A vector lands only if the row's text is
+   * still the text that was claimed and the row still has none. The page stays the caller's, to be freed.
+   */
+  vecmill_status (*commit)(store *s, const store_page *page, store_commit_counts *counts_out,
+                           vecmill_error *err);
+
+  /* Gives a claimed page back unwritten (a committed one is just freed). Any thread; {0} is allowed. */
+  void (*page_free)(store *s, store_page *page);
+
+  /* Every row that has something in its vector column and passes `where`, in any order. */
+  vecmill_status (*scan)(store *s, store_scan_function *each, void *context, vecmill_error *err);
+
+  /* One row's text, appended. NOT_FOUND when the row is gone. */
+  vecmill_status (*read_text)(store *s, const void *key, size_t n_key_bytes, str *text_out,
+                              vecmill_error *err);
+
+  /* A key as JSON: an integer, a string, an array. Appends; thread-safe; memory failures stick in json_out. */
+  void (*key_json)(const store *s, const void *key, size_t n_key_bytes, str *json_out);
+
+  /* <0, 0, >0: key order (text by its bytes). Thread-safe. */
+  int (*key_compare)(const store *s, const void *a, size_t n_a, const void *b, size_t n_b);
 } store_operations;
+
+/* What every store begins with. */
+struct store {
+  const store_operations *operations;
+};
 
 #endif

@@ -1,0 +1,17 @@
+/*
+ * The store over a table of an SQLite database file. See store.h for what it
+ * does, docs/ingest.md for what it puts into the user's database.
+ */
+#ifndef STORE_SQLITE_H
+#define STORE_SQLITE_H
+
+#include "store/store.h"
+
+/*
+ * Opens a database file that exists. `stop` (may be NULL) is read with atomic
+ * loads: once it is not 0, waiting for other people's locks ends. It must outlive the store.
+ */
+vecmill_status store_open_sqlite(const char *path, const int *stop, store **store_out,
+                                 vecmill_error *err);
+
+#endif

@@ -1,0 +1,183 @@
+/* Keys of rows as bytes: read, bound, compared, printed. */
+#include <string.h>
+
+#include "store/sqlite_parts.h"
+
+static void append_number(str *key, char type, const void *eight_bytes) {
+  str_append_char(key, type);
+  str_append(key, eight_bytes, 8);
+}
+
+static void append_bytes(str *key, char type, const void *bytes, uint32_t n) {
+  str_append_char(key, type);
+  str_append(key, &n, sizeof n);
+  str_append(key, bytes ? bytes : "", n);
+}
+
+void key_append_columns(str *key, sqlite3_stmt *statement, int first, size_t n) {
+  for (int column = first; column < first + (int)n; column++) {
+    int type = sqlite3_column_type(statement, column);
+    sqlite3_int64 integer = sqlite3_column_int64(statement, column);
+    double real = sqlite3_column_double(statement, column);
+    if (type == SQLITE_INTEGER) append_number(key, 'i', &integer);
+    else if (type == SQLITE_FLOAT) append_number(key, 'r', &real);
+    else if (type == SQLITE_NULL) str_append_char(key, 'n');
+    else {
+      const void *bytes = type == SQLITE_TEXT ? (const void *)sqlite3_column_text(statement, column)
+                                              : sqlite3_column_blob(statement, column);
+      append_bytes(key, type == SQLITE_TEXT ? 't' : 'b', bytes,
+                   (uint32_t)sqlite3_column_bytes(statement, column));
+    }
+  }
+}
+
+void key_append_value(str *key, sqlite3_value *value) {
+  int type = sqlite3_value_type(value);
+  sqlite3_int64 integer = sqlite3_value_int64(value);
+  double real = sqlite3_value_double(value);
+  if (type == SQLITE_INTEGER) append_number(key, 'i', &integer);
+  else if (type == SQLITE_FLOAT) append_number(key, 'r', &real);
+  else if (type == SQLITE_NULL) str_append_char(key, 'n');
+  else {
+    const void *bytes =
+        type == SQLITE_TEXT ? (const void *)sqlite3_value_text(value) : sqlite3_value_blob(value);
+    append_bytes(key, type == SQLITE_TEXT ? 't' : 'b', bytes, (uint32_t)sqlite3_value_bytes(value));
+  }
+}
+
+/* One column of a key. */
+typedef struct key_part {
+  char type;
+  sqlite3_int64 integer;
+  double real;
+  const char *bytes;
+  uint32_t n;
+} key_part;
+
+/* Takes the next part from *at; false at the end. */
+static bool next_part(const char **at, const char *end, key_part *part_out) {
+  if (*at >= end) return false;
+  *part_out = (key_part){.type = *(*at)++};
+  if (part_out->type == 'i') memcpy(&part_out->integer, *at, 8);
+  if (part_out->type == 'r') memcpy(&part_out->real, *at, 8);
+  if (part_out->type == 'i' || part_out->type == 'r') *at += 8;
+  if (part_out->type == 't' || part_out->type == 'b') {
+    memcpy(&part_out->n, *at, 4);
+    part_out->bytes = *at + 4;
+    *at += 4 + part_out->n;
+  }
+  return true;
+}
+
+void key_bind(sqlite3_stmt *statement, char prefix, const void *key, size_t n_bytes) {
+  const char *at = key, *end = at + n_bytes;
+  key_part part;
+  for (int i = 0; next_part(&at, end, &part); i++) {
+    char name[16];
+    sqlite3_snprintf(sizeof name, name, ":%c%d", prefix, i);
+    int index = sqlite3_bind_parameter_index(statement, name);
+    if (index == 0) continue;
+    if (part.type == 'i') sqlite3_bind_int64(statement, index, part.integer);
+    else if (part.type == 'r') sqlite3_bind_double(statement, index, part.real);
+    else if (part.type == 't') sqlite3_bind_text(statement, index, part.bytes, (int)part.n, SQLITE_STATIC);
+    else if (part.type == 'b') sqlite3_bind_blob(statement, index, part.bytes, (int)part.n, SQLITE_STATIC);
+    else sqlite3_bind_null(statement, index);
+  }
+}
+
+/* Bytes of one well-formed UTF-8 sequence at text (Unicode 15, table 3-7); 0 if it is ill-formed. */
+static size_t well_formed(const unsigned char *text, size_t n) {
+  unsigned char c = text[0];
+  if (c < 0x80) return 1;
+  size_t length = c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : 2;
+  if (c < 0xC2 || c > 0xF4 || n < length) return 0;
+  unsigned char low = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80;
+  unsigned char high = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
+  if (text[1] < low || text[1] > high) return 0;
+  for (size_t i = 2; i < length; i++)
+    if ((text[i] & 0xC0) != 0x80) return 0;
+  return length;
+}
+
+static bool is_utf8(const char *text, size_t n) {
+  for (size_t i = 0, step; i < n; i += step)
+    if ((step = well_formed((const unsigned char *)text + i, n - i)) == 0) return false;
+  return true;
+}
+
+static void append_json_string(str *json, const char *text, size_t n) {
+  str_append_char(json, '"');
+  for (size_t i = 0; i < n; i++) {
+    unsigned char c = (unsigned char)text[i];
+    if (c == '"' || c == '\\') str_append_char(json, '\\');
+    if (c < 0x20) str_append_format(json, "\\u%04x", c);
+    else str_append_char(json, (char)c);
+  }
+  str_append_char(json, '"');
+}
+
+/* Blobs, and text that is not UTF-8, as SQL's blob literals: JSON has no bytes. */
+static void append_json_bytes(str *json, const key_part *part) {
+  str_append_text(json, "\"x'");
+  for (uint32_t i = 0; i < part->n; i++)
+    str_append_format(json, "%02x", (unsigned char)part->bytes[i]);
+  str_append_text(json, "'\"");
+}
+
+static void append_json_part(str *json, const key_part *part) {
+  char real[40];
+  switch (part->type) {
+    case 'i': str_append_format(json, "%lld", (long long)part->integer); break;
+    case 'r':
+      sqlite3_snprintf(sizeof real, real, "%!.17g", part->real); /* always with a point, no locale */
+      str_append_text(json, real);
+      break;
+    case 't':
+      if (is_utf8(part->bytes, part->n)) append_json_string(json, part->bytes, part->n);
+      else append_json_bytes(json, part);
+      break;
+    case 'b': append_json_bytes(json, part); break;
+    default: str_append_text(json, "null");
+  }
+}
+
+void key_append_json(str *json, const void *key, size_t n_bytes) {
+  const char *at = key, *end = at + n_bytes;
+  key_part part;
+  bool one = next_part(&at, end, &part) && at == end;
+  if (!one) str_append_char(json, '[');
+  at = key;
+  for (int i = 0; next_part(&at, end, &part); i++) {
+    if (i > 0) str_append_char(json, ',');
+    append_json_part(json, &part);
+  }
+  if (!one) str_append_char(json, ']');
+}
+
+/* SQLite's order of storage classes: NULL, numbers, text, blobs. */
+static int rank_of(char type) {
+  return type == 'n' ? 0 : type == 't' ? 2 : type == 'b' ? 3 : 1;
+}
+
+static int compare_parts(const key_part *a, const key_part *b) {
+  if (rank_of(a->type) != rank_of(b->type)) return rank_of(a->type) - rank_of(b->type);
+  if (a->type == 'i' && b->type == 'i') return (a->integer > b->integer) - (a->integer < b->integer);
+  if (rank_of(a->type) == 1) {
+    double x = a->type == 'i' ? (double)a->integer : a->real;
+    double y = b->type == 'i' ? (double)b->integer : b->real;
+    return (x > y) - (x < y);
+  }
+  uint32_t n = a->n < b->n ? a->n : b->n;
+  int order = n ? memcmp(a->bytes, b->bytes, n) : 0;
+  return order ? order : (a->n > b->n) - (a->n < b->n);
+}
+
+int key_compare(const void *a, size_t n_a, const void *b, size_t n_b) {
+  const char *at_a = a, *end_a = at_a + n_a, *at_b = b, *end_b = at_b + n_b;
+  key_part part_a, part_b;
+  while (next_part(&at_a, end_a, &part_a) && next_part(&at_b, end_b, &part_b)) {
+    int order = compare_parts(&part_a, &part_b);
+    if (order) return order;
+  }
+  return 0;
+}

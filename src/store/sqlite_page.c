@@ -1,0 +1,408 @@
+/*
+ * Pages: totals, claims by key, commits.
+ *
+ * A page's query passes over blank rows, rows recorded as failed and rows that have a vector inside SQLite: they
+ * are looked at once a pass, in the scan that finds the next rows anyway, and never fetched. The cursor
+ * is the last key claimed, so that no page reads what its pass has read.
+ */
+#include <string.h>
+
+#include "base/mem.h"
+#include "store/sqlite_parts.h"
+
+/* --- SQL --- */
+
+static void append_blank(str *sql, const sqlite_store *s) {
+  str_append_text(sql, "vecmill_blank(");
+  sql_append_column(sql, s, s->text_column);
+  str_append_text(sql, ")");
+}
+
+/* Whether the row is recorded as failed: by this run, or by an earlier one unless those are retried. */
+static void append_failed(str *sql, const sqlite_store *s) {
+  str_append_text(sql, "EXISTS (SELECT 1 FROM main.vecmill_failures AS vecmill_f WHERE vecmill_f.table_name = :table AND "
+                       "vecmill_f.vector_column = :column AND vecmill_f.key = vecmill_key(");
+  sql_append_ids(sql, s);
+  str_append_text(sql, ")");
+  if (s->retry_failed) str_append_text(sql, " AND vecmill_f.run = :run");
+  str_append_text(sql, ")");
+}
+
+static void append_no_null_keys(str *sql, const sqlite_store *s) {
+  if (!s->null_keys) return;
+  for (size_t i = 0; i < s->n_ids; i++) {
+    str_append_text(sql, " AND ");
+    sql_append_column(sql, s, s->ids[i]);
+    str_append_text(sql, " IS NOT NULL");
+  }
+}
+
+/* " WHERE 1 AND ...": the rows that the run considers. */
+static void append_considered(str *sql, const sqlite_store *s) {
+  str_append_text(sql, " WHERE 1");
+  append_no_null_keys(sql, s);
+  if (s->cut.n) {
+    str_append_text(sql, " AND ");
+    sql_append_compare(sql, s, "<=", 'c');
+  }
+  if (s->limit_empty) str_append_text(sql, " AND 0");
+  if (s->where) str_append_format(sql, " AND (%s\n)", s->where);
+}
+
+static void append_from(str *sql, const sqlite_store *s) {
+  str_append_text(sql, " FROM ");
+  sql_append_table(sql, s);
+  str_append_text(sql, s->scan_hint);
+}
+
+static void bind_common(const sqlite_store *s, sqlite3_stmt *statement) {
+  sqlite_bind_text_at(statement, ":table", s->table);
+  sqlite_bind_text_at(statement, ":column", s->vector_column);
+  sqlite_bind_integer_at(statement, ":run", s->run);
+  key_bind(statement, 'c', s->cut.data, s->cut.n);
+}
+
+static vecmill_status compile_page(sqlite_store *s, bool first, sqlite3_stmt **statement_out,
+                                   vecmill_error *err) {
+  str sql = {0};
+  str_append_text(&sql, "SELECT ");
+  sql_append_ids(&sql, s);
+  str_append_text(&sql, ", ");
+  sql_append_column(&sql, s, s->text_column);
+  append_from(&sql, s);
+  append_considered(&sql, s);
+  if (!first) {
+    str_append_text(&sql, " AND ");
+    sql_append_compare(&sql, s, ">", 'k');
+  }
+  str_append_text(&sql, " AND ");
+  sql_append_column(&sql, s, s->vector_column);
+  str_append_text(&sql, " IS NULL AND NOT ");
+  append_blank(&sql, s);
+  str_append_text(&sql, " AND NOT ");
+  append_failed(&sql, s);
+  str_append_text(&sql, " ORDER BY ");
+  sql_append_ids(&sql, s);
+  str_append_text(&sql, " LIMIT :n");
+  vecmill_status status = sqlite_compile(s, &sql, "cannot read a page", statement_out, err);
+  str_fini(&sql);
+  if (status == VECMILL_OK) bind_common(s, *statement_out);
+  return status;
+}
+
+/* " WHERE key = :k AND vecmill_same(text, :text) AND vector IS NULL" */
+static void append_same_row(str *sql, const sqlite_store *s) {
+  str_append_text(sql, " WHERE ");
+  sql_append_compare(sql, s, "=", 'k');
+  str_append_text(sql, " AND vecmill_same(");
+  sql_append_column(sql, s, s->text_column);
+  str_append_text(sql, ", :text) AND ");
+  sql_append_column(sql, s, s->vector_column);
+  str_append_text(sql, " IS NULL");
+}
+
+static vecmill_status compile_update(sqlite_store *s, vecmill_error *err) {
+  str sql = {0};
+  str_append_text(&sql, "UPDATE ");
+  sql_append_table(&sql, s);
+  str_append_text(&sql, " SET ");
+  sql_append_name(&sql, s->vector_column);
+  str_append_text(&sql, " = :vector");
+  append_same_row(&sql, s);
+  vecmill_status status = sqlite_compile(s, &sql, "cannot write vectors", &s->update, err);
+  str_fini(&sql);
+  return status;
+}
+
+static vecmill_status compile_failures(sqlite_store *s, vecmill_error *err) {
+  str sql = {0};
+  str_append_text(&sql, "INSERT OR REPLACE INTO main.vecmill_failures(table_name, vector_column, key, reason, run, at) "
+                        "SELECT :table, :column, vecmill_key(");
+  sql_append_ids(&sql, s);
+  str_append_text(&sql, "), :reason, :run, strftime('%Y-%m-%dT%H:%M:%SZ', 'now') FROM ");
+  sql_append_table(&sql, s);
+  append_same_row(&sql, s);
+  vecmill_status status = sqlite_compile(s, &sql, "cannot write failures", &s->fail, err);
+  str_clear(&sql);
+  str_append_text(&sql, "DELETE FROM main.vecmill_failures WHERE table_name = :table AND vector_column = :column AND key = :key");
+  if (status == VECMILL_OK) status = sqlite_compile(s, &sql, "cannot write failures", &s->unfail, err);
+  str_fini(&sql);
+  if (status != VECMILL_OK) return status;
+  bind_common(s, s->fail);
+  bind_common(s, s->unfail);
+  return VECMILL_OK;
+}
+
+/* --- totals --- */
+
+/* Where `limit` ends: the key of the limit-th considered row; none when there are fewer. */
+static vecmill_status find_cut(sqlite_store *s, vecmill_error *err) {
+  if (s->limit == 0) return VECMILL_OK;
+  str sql = {0};
+  sqlite3_stmt *statement = NULL;
+  str_append_text(&sql, "SELECT ");
+  sql_append_ids(&sql, s);
+  append_from(&sql, s);
+  append_considered(&sql, s);
+  str_append_text(&sql, " ORDER BY ");
+  sql_append_ids(&sql, s);
+  str_append_text(&sql, " LIMIT :n");
+  vecmill_status status = sqlite_compile(s, &sql, "cannot read the keys", &statement, err);
+  str_fini(&sql);
+  if (status != VECMILL_OK) return status;
+  sqlite_bind_integer_at(statement, ":n", s->limit > INT64_MAX ? INT64_MAX : (sqlite3_int64)s->limit);
+  uint64_t n = 0;
+  int code;
+  while ((code = sqlite3_step(statement)) == SQLITE_ROW)
+    if (++n == s->limit) key_append_columns(&s->cut, statement, 0, s->n_ids);
+  if (code != SQLITE_DONE) status = sqlite_error(s, code, "cannot read the keys", err);
+  if (s->cut.failed) status = err_set_memory(err, "limit", s->cut.n);
+  sqlite3_finalize(statement);
+  return status;
+}
+
+static vecmill_status count_null_keys(sqlite_store *s, uint64_t *n_out, vecmill_error *err) {
+  *n_out = 0;
+  if (!s->null_keys) return VECMILL_OK;
+  str sql = {0};
+  sqlite3_int64 n = 0;
+  str_append_text(&sql, "SELECT count(*)");
+  append_from(&sql, s);
+  str_append_text(&sql, " WHERE (0");
+  for (size_t i = 0; i < s->n_ids; i++) {
+    str_append_text(&sql, " OR ");
+    sql_append_column(&sql, s, s->ids[i]);
+    str_append_text(&sql, " IS NULL");
+  }
+  str_append_text(&sql, ")");
+  if (s->where) str_append_format(&sql, " AND (%s\n)", s->where);
+  vecmill_status status = sqlite_integer(s, &sql, "cannot count the rows", 0, &n, err);
+  str_fini(&sql);
+  *n_out = (uint64_t)n;
+  return status;
+}
+
+static vecmill_status compile_count(sqlite_store *s, sqlite3_stmt **statement_out, vecmill_error *err) {
+  str sql = {0}, vector = {0};
+  sql_append_column(&vector, s, s->vector_column);
+  const char *v = vector.failed ? "" : vector.data;
+  str_append_format(&sql, "SELECT count(*), count(%s), sum(%s IS NULL AND ", v, v);
+  append_blank(&sql, s);
+  str_append_format(&sql, "), sum(%s IS NULL AND NOT ", v);
+  append_blank(&sql, s);
+  str_append_text(&sql, " AND ");
+  append_failed(&sql, s);
+  str_append_text(&sql, ") FROM ");
+  sql_append_table(&sql, s);
+  append_considered(&sql, s);
+  str_fini(&vector);
+  vecmill_status status = sqlite_compile(s, &sql, "cannot count the rows", statement_out, err);
+  str_fini(&sql);
+  if (status == VECMILL_OK) bind_common(s, *statement_out);
+  return status;
+}
+
+static vecmill_status count_rows(sqlite_store *s, store_counts *counts_out, vecmill_error *err) {
+  sqlite3_stmt *statement = NULL;
+  vecmill_status status = compile_count(s, &statement, err);
+  if (status != VECMILL_OK) return status;
+  int code = sqlite3_step(statement);
+  if (code == SQLITE_ROW) {
+    counts_out->n_rows = (uint64_t)sqlite3_column_int64(statement, 0);
+    counts_out->n_done = (uint64_t)sqlite3_column_int64(statement, 1);
+    counts_out->n_blank = (uint64_t)sqlite3_column_int64(statement, 2);
+    counts_out->n_failed = (uint64_t)sqlite3_column_int64(statement, 3);
+    counts_out->n_left = counts_out->n_rows - counts_out->n_done - counts_out->n_blank - counts_out->n_failed;
+  } else {
+    status = sqlite_error(s, code, "cannot count the rows", err);
+  }
+  sqlite3_finalize(statement);
+  return status;
+}
+
+vecmill_status sqlite_store_count(store *base, store_counts *counts_out, vecmill_error *err) {
+  sqlite_store *s = of(base);
+  *counts_out = (store_counts){0};
+  vecmill_status status = find_cut(s, err);
+  if (status == VECMILL_OK) status = count_rows(s, counts_out, err);
+  if (status == VECMILL_OK) status = count_null_keys(s, &counts_out->n_null_keys, err);
+  if (status == VECMILL_OK) status = compile_page(s, true, &s->first_page, err);
+  if (status == VECMILL_OK) status = compile_page(s, false, &s->next_page, err);
+  if (status == VECMILL_OK) status = compile_update(s, err);
+  if (status == VECMILL_OK) status = compile_failures(s, err);
+  return status;
+}
+
+/* --- claims --- */
+
+vecmill_status sqlite_store_pass_begin(store *base, bool *may_find_out, vecmill_error *err) {
+  sqlite_store *s = of(base);
+  str sql = {0};
+  sqlite3_int64 version = 0;
+  pthread_mutex_lock(&s->mutex);
+  /* Changes when another connection has committed; our own commits do not count (sqlite.org/pragma.html#pragma_data_version). */
+  str_append_text(&sql, "PRAGMA main.data_version");
+  vecmill_status status = sqlite_integer(s, &sql, "cannot read the database", 0, &version, err);
+  str_fini(&sql);
+  *may_find_out = version != s->data_version;
+  s->data_version = version;
+  s->pass_over = false;
+  str_clear(&s->cursor);
+  pthread_mutex_unlock(&s->mutex);
+  return status;
+}
+
+/* Offsets while the memory still moves; pointers once it is complete. */
+static void set_pointers(store_page *page) {
+  for (size_t i = 0; i < page->n_rows; i++) {
+    store_row *row = &page->rows[i];
+    const char *memory = page->memory;
+    row->key = memory + (uintptr_t)row->key;
+    row->text = memory + (uintptr_t)row->text;
+    if (row->vector) row->vector = (const float *)(const void *)(memory + (uintptr_t)row->vector);
+  }
+}
+
+static void append_row(sqlite_store *s, sqlite3_stmt *statement, bool has_vector, str *memory, store_row *row) {
+  *row = (store_row){0};
+  size_t at = memory->n;
+  row->key = (const void *)at;
+  key_append_columns(memory, statement, 0, s->n_ids);
+  row->n_key_bytes = memory->n - at;
+  const char *text = sqlite_text_of(statement, (int)s->n_ids, &row->n_text_bytes);
+  row->text = (const char *)memory->n;
+  str_append(memory, text, row->n_text_bytes);
+  if (!has_vector) return;
+  while (memory->n % sizeof(float) || memory->n == 0) str_append_char(memory, 0);
+  row->vector = (const float *)memory->n;
+  const void *vector = sqlite3_column_blob(statement, (int)s->n_ids + 1);
+  str_append(memory, vector ? vector : "", (size_t)sqlite3_column_bytes(statement, (int)s->n_ids + 1));
+}
+
+vecmill_status sqlite_read_page(sqlite_store *s, sqlite3_stmt *statement, bool has_vector,
+                                size_t n_max, store_page *page_out, vecmill_error *err) {
+  str memory = {0};
+  int code = SQLITE_NOMEM;
+  store_page page = {.rows = mem_calloc(n_max, sizeof *page.rows)};
+  while (page.rows && !memory.failed && (code = sqlite3_step(statement)) == SQLITE_ROW && page.n_rows < n_max)
+    append_row(s, statement, has_vector, &memory, &page.rows[page.n_rows++]);
+  sqlite3_reset(statement);
+  page.memory = memory.data;
+  if (page.rows && !memory.failed && code == SQLITE_DONE) {
+    set_pointers(&page);
+    *page_out = page;
+    return VECMILL_OK;
+  }
+  sqlite_store_page_free(&s->base, &page);
+  if (!page.rows || memory.failed || code == SQLITE_ROW) return err_set_memory(err, "page", n_max * sizeof *page.rows);
+  return sqlite_error(s, code, "cannot read a page", err);
+}
+
+vecmill_status sqlite_store_claim(store *base, size_t n_max, store_page *page_out, vecmill_error *err) {
+  sqlite_store *s = of(base);
+  *page_out = (store_page){0};
+  if (s->pass_over) return VECMILL_OK;
+  pthread_mutex_lock(&s->mutex);
+  sqlite3_stmt *statement = s->cursor.n ? s->next_page : s->first_page;
+  key_bind(statement, 'k', s->cursor.data, s->cursor.n);
+  sqlite_bind_integer_at(statement, ":n", (sqlite3_int64)n_max);
+  vecmill_status status = sqlite_read_page(s, statement, false, n_max, page_out, err);
+  pthread_mutex_unlock(&s->mutex);
+  if (status != VECMILL_OK) return status;
+  /* A short page was the last one: SQLite has looked to the end. */
+  s->pass_over = page_out->n_rows < n_max;
+  if (page_out->n_rows == 0) return VECMILL_OK;
+  const store_row *last = &page_out->rows[page_out->n_rows - 1];
+  str_clear(&s->cursor);
+  str_append(&s->cursor, last->key, last->n_key_bytes);
+  if (!s->cursor.failed) return VECMILL_OK;
+  sqlite_store_page_free(base, page_out);
+  return err_set_memory(err, "page", last->n_key_bytes);
+}
+
+void sqlite_store_page_free(store *s, store_page *page) {
+  mem_free(page->rows);
+  mem_free(page->memory);
+  *page = (store_page){0};
+}
+
+/* --- commits --- */
+
+static void bind_row(sqlite3_stmt *statement, const store_row *row) {
+  key_bind(statement, 'k', row->key, row->n_key_bytes);
+  int text = sqlite3_bind_parameter_index(statement, ":text");
+  sqlite3_bind_text64(statement, text, row->text, row->n_text_bytes, SQLITE_STATIC, SQLITE_UTF8);
+}
+
+/* Records why a row failed, if it is still the row that was claimed. */
+static vecmill_status write_failure(sqlite_store *s, const store_row *row, const char *reason,
+                                    store_commit_counts *counts, vecmill_error *err) {
+  bind_row(s->fail, row);
+  sqlite_bind_text_at(s->fail, ":reason", reason && *reason ? reason : "unknown");
+  int code = sqlite3_step(s->fail);
+  sqlite3_reset(s->fail);
+  if (code != SQLITE_DONE) return sqlite_error(s, code, "cannot write a failure", err);
+  if (sqlite3_changes64(s->db) > 0) counts->n_failed++;
+  else counts->n_changed++;
+  return VECMILL_OK;
+}
+
+static vecmill_status remove_failure(sqlite_store *s, const store_row *row, vecmill_error *err) {
+  str json = {0};
+  key_append_json(&json, row->key, row->n_key_bytes);
+  if (json.failed) return err_set_memory(err, "key", row->n_key_bytes);
+  sqlite_bind_text_at(s->unfail, ":key", json.data);
+  int code = sqlite3_step(s->unfail);
+  sqlite3_reset(s->unfail);
+  str_fini(&json);
+  return code == SQLITE_DONE ? VECMILL_OK : sqlite_error(s, code, "cannot write a failure", err);
+}
+
+static vecmill_status write_vector(sqlite_store *s, const store_row *row, size_t n_vector_bytes,
+                                   store_commit_counts *counts, vecmill_error *err) {
+  bind_row(s->update, row);
+  int vector = sqlite3_bind_parameter_index(s->update, ":vector");
+  sqlite3_bind_blob64(s->update, vector, row->vector, n_vector_bytes, SQLITE_STATIC);
+  int code = sqlite3_step(s->update);
+  sqlite3_reset(s->update);
+  /* The user's own triggers and checks may refuse a row: that row has failed, the others have not. */
+  if ((code & 0xFF) == SQLITE_CONSTRAINT && !sqlite3_get_autocommit(s->db)) {
+    char reason[256];
+    sqlite3_snprintf(sizeof reason, reason, "the database refused the vector: %s", sqlite3_errmsg(s->db));
+    return write_failure(s, row, reason, counts, err);
+  }
+  if (code != SQLITE_DONE) return sqlite_error(s, code, "cannot write a vector", err);
+  if (sqlite3_changes64(s->db) == 0) {
+    counts->n_changed++;
+    return VECMILL_OK;
+  }
+  counts->n_written++;
+  return s->retry_failed ? remove_failure(s, row, err) : VECMILL_OK;
+}
+
+static vecmill_status write_rows(sqlite_store *s, const store_page *page, store_commit_counts *counts,
+                                 vecmill_error *err) {
+  vecmill_status status = VECMILL_OK;
+  for (size_t i = 0; status == VECMILL_OK && i < page->n_rows; i++) {
+    const store_row *row = &page->rows[i];
+    if (row->outcome == STORE_EMBEDDED) status = write_vector(s, row, s->n_vector_bytes, counts, err);
+    if (row->outcome == STORE_FAILED) status = write_failure(s, row, row->reason, counts, err);
+  }
+  return status;
+}
+
+vecmill_status sqlite_store_commit(store *base, const store_page *page, store_commit_counts *counts_out,
+                                   vecmill_error *err) {
+  sqlite_store *s = of(base);
+  store_commit_counts counts = {0};
+  *counts_out = counts;
+  pthread_mutex_lock(&s->mutex);
+  vecmill_status status = sqlite_begin(s, err);
+  if (status == VECMILL_OK) {
+    status = write_rows(s, page, &counts, err);
+    status = sqlite_end(s, status, err);
+  }
+  pthread_mutex_unlock(&s->mutex);
+  if (status == VECMILL_OK) *counts_out = counts;
+  return status;
+}

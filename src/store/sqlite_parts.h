@@ -1,0 +1,124 @@
+/*
+ * What the parts of the SQLite store share.
+ *
+ * One connection serves the reader and the writer, in turns under `mutex`: a
+ * page is read in well under a millisecond, so there is nothing to win from a second
+ * one, which would have to be waited for whenever the first commits. Every statement is
+ * reset before the mutex is left: no read transaction outlives a call, so that
+ * other people's writers and WAL checkpoints are not held up.
+ */
+#ifndef STORE_SQLITE_PARTS_H
+#define STORE_SQLITE_PARTS_H
+
+#include <pthread.h>
+#include <sqlite3.h>
+
+#include "base/str.h"
+#include "store/store.h"
+#include "store/table_lock.h"
+
+#define SQLITE_STORE_MAX_KEYS 16
+
+typedef struct sqlite_store {
+  store base; /* first: a store * is a sqlite_store * */
+  sqlite3 *db;
+  char *path;
+  const int *stop;
+  pthread_mutex_t mutex;
+  table_lock lock;
+
+  /* find */
+  char *table, *text_column, *vector_column, *where, *id_list;
+  char *ids[SQLITE_STORE_MAX_KEYS];
+  size_t n_ids;
+  char *scan_hint; /* " NOT INDEXED" and the like: pages follow the key, whatever `where` says */
+  bool has_vector_column, null_keys;
+  uint64_t limit;
+  bool retry_failed;
+  sqlite3_int64 run; /* tells this run's failures from earlier ones */
+
+  /* record */
+  char *maker_text[5];
+
+  /* begin and later: prepared statements, owned */
+  sqlite3_stmt *first_page, *next_page, *update, *fail, *unfail;
+  str cut;     /* the last key within `limit`; empty: none */
+  bool limit_empty;
+  str cursor;  /* the last key claimed; empty: the pass begins */
+  bool pass_over;
+  sqlite3_int64 data_version;
+  size_t n_vector_bytes; /* set by begin */
+
+  /* busy handler */
+  uint64_t busy_since_ns, busy_stop_ns;
+  bool busy_told;
+} sqlite_store;
+
+static inline sqlite_store *of(store *s) { return (sqlite_store *)s; }
+
+/* sqlite_open.c */
+
+/* The error of the last call on the connection, its words, and what to do about it. */
+vecmill_status sqlite_error(sqlite_store *s, int code, const char *what, vecmill_error *err);
+vecmill_status sqlite_compile(sqlite_store *s, const str *sql, const char *what,
+                              sqlite3_stmt **statement_out, vecmill_error *err);
+/* Compiles, runs to the end, finalises. */
+vecmill_status sqlite_run(sqlite_store *s, const char *sql, const char *what, vecmill_error *err);
+/* BEGIN IMMEDIATE; and COMMIT or, on failure, ROLLBACK. sqlite_end returns `status` if that is a failure already. */
+vecmill_status sqlite_begin(sqlite_store *s, vecmill_error *err);
+vecmill_status sqlite_end(sqlite_store *s, vecmill_status status, vecmill_error *err);
+/* One integer from the first column of the first row; `fallback` if there is no row or it is NULL. */
+vecmill_status sqlite_integer(sqlite_store *s, const str *sql, const char *what,
+                              sqlite3_int64 fallback, sqlite3_int64 *value_out, vecmill_error *err);
+
+/* Binds by name; a name that the statement does not have is passed over. Text must outlive the step. */
+void sqlite_bind_text_at(sqlite3_stmt *statement, const char *name, const char *text);
+void sqlite_bind_integer_at(sqlite3_stmt *statement, const char *name, sqlite3_int64 value);
+
+void sql_append_name(str *sql, const char *name);   /* "quoted" */
+void sql_append_string(str *sql, const char *text); /* 'quoted' */
+void sql_append_table(str *sql, const sqlite_store *s);                      /* main."t" */
+void sql_append_column(str *sql, const sqlite_store *s, const char *column); /* "t"."c" */
+void sql_append_ids(str *sql, const sqlite_store *s);                        /* "t"."a", "t"."b" */
+/* ("t"."a", "t"."b") OPERATOR (:k0, :k1), `prefix` being k here. */
+void sql_append_compare(str *sql, const sqlite_store *s, const char *comparison, char prefix);
+
+/* sqlite_key.c: a key is, for each column, a type byte and then 8 bytes, or 4 bytes of length and the bytes. */
+void key_append_columns(str *key, sqlite3_stmt *statement, int first, size_t n);
+void key_append_value(str *key, sqlite3_value *value);
+void key_bind(sqlite3_stmt *statement, char prefix, const void *key, size_t n_bytes);
+void key_append_json(str *json, const void *key, size_t n_bytes);
+int key_compare(const void *a, size_t n_a, const void *b, size_t n_b);
+
+/* sqlite_functions.c: vecmill_blank(text), vecmill_same(a, b), vecmill_key(ids...). */
+int sqlite_add_functions(sqlite3 *db);
+/* The text of a value: TEXT as it is, numbers as SQLite prints them, a BLOB's bytes as if it were text. */
+const char *sqlite_text_of(sqlite3_stmt *statement, int column, size_t *n_out);
+
+/* The operations, a part each. */
+vecmill_status sqlite_store_find(store *s, const store_target *target, store_columns *columns_out,
+                                 vecmill_error *err);
+vecmill_status sqlite_store_record(store *s, store_maker *maker_out, bool *found_out,
+                                   vecmill_error *err);
+vecmill_status sqlite_store_inspect(store *s, size_t dimension, bool *has_vectors_out,
+                                    vecmill_error *err);
+vecmill_status sqlite_store_sample(store *s, size_t dimension, size_t n_max, store_page *page_out,
+                                   vecmill_error *err);
+vecmill_status sqlite_store_begin(store *s, const store_maker *maker, vecmill_error *err);
+vecmill_status sqlite_store_count(store *s, store_counts *counts_out, vecmill_error *err);
+vecmill_status sqlite_store_pass_begin(store *s, bool *may_find_out, vecmill_error *err);
+vecmill_status sqlite_store_claim(store *s, size_t n_max, store_page *page_out,
+                                  vecmill_error *err);
+vecmill_status sqlite_store_commit(store *s, const store_page *page,
+                                   store_commit_counts *counts_out, vecmill_error *err);
+void sqlite_store_page_free(store *s, store_page *page);
+vecmill_status sqlite_store_scan(store *s, store_scan_function *each, void *context,
+                                 vecmill_error *err);
+vecmill_status sqlite_store_read_text(store *s, const void *key, size_t n_key_bytes, str *text_out,
+                                      vecmill_error *err);
+
+/* Reads the rows of a statement whose columns are the ids, the text and, if has_vector, the vector. */
+vecmill_status sqlite_read_page(sqlite_store *s, sqlite3_stmt *statement, bool has_vector,
+                                size_t n_max, store_page *page_out, vecmill_error *err);
+
+#endif
