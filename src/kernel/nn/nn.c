@@ -11,6 +11,12 @@ static const struct variant {
   unsigned features;
 } variants[] = {
     {&nn_kernels_c, 0},
+#if defined(__x86_64__)
+    {&nn_kernels_avx2, CPU_AVX2},
+    {&nn_kernels_avx512, CPU_AVX512},
+#elif defined(__aarch64__)
+    {&nn_kernels_neon, CPU_NEON},
+#endif
 };
 
 #define N_VARIANTS (sizeof variants / sizeof variants[0])

@@ -9,6 +9,12 @@ static const struct variant {
   unsigned features;
 } variants[] = {
     {&vec_kernels_c, 0},
+#if defined(__x86_64__)
+    {&vec_kernels_avx2, CPU_AVX2},
+    {&vec_kernels_avx512, CPU_AVX512},
+#elif defined(__aarch64__)
+    {&vec_kernels_neon, CPU_NEON},
+#endif
 };
 
 #define N_VARIANTS (sizeof variants / sizeof variants[0])
