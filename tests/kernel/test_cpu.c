@@ -41,7 +41,7 @@ static void the_environment_masks_this_process(void **state) {
   printf("processor: %s; features:", cpu_brand());
   for (unsigned bit = 1; bit <= CPU_NEON; bit <<= 1) {
     assert_non_null(cpu_feature_name(bit));
-    printf(cpu_features() & bit ? " %s" : "", cpu_feature_name(bit));
+    if (cpu_features() & bit) printf(" %s", cpu_feature_name(bit));
   }
   printf("\n");
   assert_null(cpu_feature_name(1u << 20));

@@ -216,10 +216,12 @@ static void whole_product(const product *p, size_t j) {
 }
 
 static bool overlaps(const product *p) {
+  if (p->residual == NULL) {
+    return false;
+  }
   const float *y_end = p->y + (p->m - 1) * p->ldy + p->n;
   const float *residual_end = p->residual + (p->m - 1) * p->ldr + p->n;
-  return p->residual != NULL && (uintptr_t)p->residual < (uintptr_t)y_end &&
-         (uintptr_t)p->y < (uintptr_t)residual_end;
+  return (uintptr_t)p->residual < (uintptr_t)y_end && (uintptr_t)p->y < (uintptr_t)residual_end;
 }
 
 static void matmul(size_t m, size_t n, size_t k, const float *x, size_t ldx, const float *packed,
