@@ -16,7 +16,7 @@ export VECMILL_HOME ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vecmill
 .NOTPARALLEL:
 
 all: $(BUILD)/build.ninja
-	@ninja -C $(BUILD) --quiet
+	@ninja -C $(BUILD) >$(BUILD)/ninja.txt || { cat $(BUILD)/ninja.txt; exit 1; }
 
 $(BUILD)/build.ninja: | packages
 	@meson setup $(BUILD) >/dev/null || { meson setup $(BUILD); exit 1; }
