@@ -1,0 +1,142 @@
+/*
+ * The main job: a vector beside every row of a table of texts.
+ *
+ * vecmill_ingest_run() finds the columns, opens the model, and embeds every row
+ * that has a text and no vector yet, in pages that are each committed once. It
+ * may be interrupted at any moment, by kill -9 too: what was committed stays, the
+ * next run goes on from there, and no row is ever written twice.
+ *
+ * Threads: a run uses threads of its own; events are delivered by the thread
+ * that called vecmill_ingest_run. Several runs may go on at once in one process,
+ * on different vector columns.
+ */
+#ifndef VECMILL_INGEST_H
+#define VECMILL_INGEST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <vecmill/status.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define VECMILL_INGEST_DEFAULT_BATCH 100
+
+/* Asks a run to end early. Initialise with {0}; must outlive the run. */
+typedef struct vecmill_ingest_control {
+  int stop;
+} vecmill_ingest_control;
+
+/*
+ * The run finishes the batches that are being computed, commits them and returns VECMILL_ERROR_STOPPED
+ * with its report filled. Async-signal-safe; any thread; may be called again.
+ */
+VECMILL_API void vecmill_ingest_stop(vecmill_ingest_control *control);
+
+typedef enum vecmill_ingest_event_kind {
+  VECMILL_INGEST_CONFIGURED = 0, /* n_workers, batch, table as asked */
+  VECMILL_INGEST_MODEL = 1,      /* about to load: model, model_reason */
+  VECMILL_INGEST_TABLE = 2,      /* columns found */
+  VECMILL_INGEST_REMAINING = 3,  /* n_total and the counts are known */
+  VECMILL_INGEST_STARTED = 4,    /* the workers run; not sent when nothing is to be embedded */
+  VECMILL_INGEST_BATCH = 5,      /* a page was committed: n_batch, n_done; n_done rises strictly, up to n_total */
+  VECMILL_INGEST_TICK = 6        /* about ten a second: for a display that moves */
+} vecmill_ingest_event_kind;
+
+/* Strings are valid during the call. Fields hold what is known so far; the rest is 0 or NULL. */
+typedef struct vecmill_ingest_event {
+  vecmill_ingest_event_kind kind;
+  unsigned n_workers;
+  size_t batch;
+  const char *table, *id_columns, *text_column, *vector_column;
+  const char *model, *device;
+  const char *model_reason; /* "--model", "EMBED_MODEL", "made this column", "default", "the only model here" */
+
+  uint64_t n_rows, n_had_vector, n_blank, n_failed_before, n_null_keys; /* as counted at the start */
+  uint64_t n_total;    /* rows to embed; grows when rows are added meanwhile */
+  uint64_t n_done;     /* of them, written or failed */
+  uint64_t n_batch;    /* rows of this batch, written or failed */
+  uint64_t n_failed;   /* in this run so far */
+  uint64_t n_in_flight; /* rows claimed and not committed at this moment */
+  uint64_t n_tokens;   /* so far */
+  double seconds;      /* since the workers started */
+  double rows_per_s, tokens_per_s; /* lately */
+  double eta_s;        /* below 0: not known yet */
+} vecmill_ingest_event;
+
+typedef void vecmill_ingest_handler(void *context, const vecmill_ingest_event *event);
+
+/* Initialise with {0}; then set what you need. Strings are borrowed for the run. */
+typedef struct vecmill_ingest_options {
+  const char *database;      /* an SQLite file */
+  const char *table;
+  const char *model;         /* a name or a directory; NULL: EMBED_MODEL, what made the column, the default */
+  const char *id_column;     /* NULL: the primary key; "a,b" for a composite one */
+  const char *text_column;   /* NULL: found */
+  const char *vector_column; /* NULL: "embedding"; added if missing */
+  const char *where;         /* SQL condition */
+  const char *prefix;        /* put before every text; NULL: the model's own */
+  size_t batch;              /* rows claimed and committed together; 0: VECMILL_INGEST_DEFAULT_BATCH */
+  uint64_t limit;            /* only the first rows in key order, embedded or not; 0: all */
+  unsigned n_workers;        /* 0: one a processor that this process may use */
+  int retry_failed;          /* not 0: rows that failed in an earlier run too */
+  vecmill_ingest_control *control; /* may be NULL */
+  vecmill_ingest_handler *on_event; /* may be NULL */
+  void *event_context;
+} vecmill_ingest_options;
+
+typedef enum vecmill_ingest_stage {
+  VECMILL_INGEST_STAGE_NONE = 0, /* nothing was embedded */
+  VECMILL_INGEST_STAGE_READER = 1,
+  VECMILL_INGEST_STAGE_EMBED = 2,
+  VECMILL_INGEST_STAGE_WRITER = 3
+} vecmill_ingest_stage;
+
+/* What a run did. Released by vecmill_ingest_report_fini. */
+typedef struct vecmill_ingest_report {
+  char *model;             /* its name, or the path as given */
+  char *table, *vector_column;
+  uint64_t n_rows;         /* considered */
+  uint64_t n_had_vector;   /* had one before */
+  uint64_t n_written;      /* vectors written by this run */
+  uint64_t n_failed;       /* recorded in vecmill_failures by this run */
+  uint64_t n_failed_before;/* recorded by earlier runs and not retried */
+  uint64_t n_blank;        /* nothing to embed */
+  uint64_t n_null_keys;    /* a NULL in the key: cannot be addressed */
+  uint64_t n_truncated;    /* longer than the model reads */
+  uint64_t n_repaired;     /* texts with ill-formed UTF-8; each bad sequence became U+FFFD */
+  uint64_t n_changed;      /* times a text or row changed under way; its new text is embedded by a later pass */
+  uint64_t n_left;         /* claimed but not embedded, because the run was stopped or rows kept changing */
+  uint64_t n_tokens;
+  uint64_t n_batches;      /* pages committed */
+  unsigned n_passes;
+  double seconds;          /* embedding, from the first claim to the last commit */
+  double rows_per_s, tokens_per_s;
+  unsigned n_workers;
+  double *worker_busy;     /* n_workers shares of `seconds`, 0 to 1 */
+  double reader_busy, embed_busy, writer_busy; /* 1 - the share each stage was blocked */
+  vecmill_ingest_stage limited_by;             /* the stage that was blocked least */
+  char *first_failure;     /* the reason of the first row that failed; NULL if none did */
+} vecmill_ingest_report;
+
+VECMILL_API void vecmill_ingest_report_fini(vecmill_ingest_report *report);
+
+/* "reader", "embed", "writer", or "nothing". */
+VECMILL_API const char *vecmill_ingest_stage_name(vecmill_ingest_stage stage);
+
+/*
+ * Runs to the end. *report_out is always initialised, and filled as far as the run came.
+ * VECMILL_OK: every row that could be is embedded. PARTIAL: some rows failed, now or in an earlier run that was not
+ * retried. STOPPED: vecmill_ingest_stop. CONFLICT: another model made the column. BUSY: another vecmill works on
+ * it, or a stop was asked for while the database was locked. NOT_FOUND, ARGUMENT, UNSUPPORTED, DATABASE, IO, MEMORY, FORMAT.
+ */
+VECMILL_API vecmill_status vecmill_ingest_run(const vecmill_ingest_options *options,
+                                              vecmill_ingest_report *report_out,
+                                              vecmill_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

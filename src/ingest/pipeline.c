@@ -1,0 +1,443 @@
+/*
+ * See pipeline.h. Three parties share `mutex`: the reader thread, embed's
+ * workers (in page_done) and the writer, which is the caller. Everything under
+ * "shared" is touched with it held; nothing else is shared.
+ *
+ * How it ends. The writer alone decides to end early: it sees the stop flag or an error, sets `ending` and calls
+ * embed_stop, so that batches being computed are finished and all other texts come back at once, untouched. Pages that come
+ * back are still committed after a stop; after an error they are dropped. The run is over when the reader has gone and no page is out.
+ */
+#include "ingest/pipeline.h"
+
+#include <math.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/thread.h"
+
+#define TICK_NS 100000000ull
+#define MAX_FRUITLESS_PASSES 3 /* passes in a row that only met rows which somebody keeps changing */
+#define TEXTS_PER_WORKER 128   /* claimed ahead, so that token batches can be planned full */
+
+typedef struct pipeline pipeline;
+
+/* A page on its way. */
+typedef struct page_job {
+  embed_job job;
+  store_page page;
+  float *vectors;
+  pipeline *p;
+  struct page_job *next;
+} page_job;
+
+struct pipeline {
+  const ingest_plan *plan;
+  ingest_outcome *outcome; /* the writer's, but for n_passes, which is the reader's */
+  embed *embed;
+  size_t max_pages;
+
+  pthread_mutex_t mutex; /* shared: */
+  pthread_cond_t changed_for_reader, changed_for_writer;
+  page_job *first_done, *last_done;
+  size_t n_pages_out;
+  uint64_t n_rows_out, n_settled; /* written or failed, ever */
+  bool ending, reader_gone;
+  vecmill_status status;
+  vecmill_error error;
+  uint64_t reader_blocked_ns;
+  uint64_t n_given_up; /* the reader's, read once it has gone */
+
+  progress progress; /* the writer's from here on */
+  uint64_t writer_blocked_ns;
+  bool dropping;
+};
+
+/* The first error is the one that is told. With the mutex held. */
+static void keep_error(pipeline *p, vecmill_status status, const vecmill_error *error) {
+  if (p->status != VECMILL_OK) return;
+  p->status = status;
+  p->error = *error;
+}
+
+/* --- pages --- */
+
+static void page_job_free(pipeline *p, page_job *job) {
+  for (size_t i = 0; job->job.texts && i < job->job.n_texts; i++) mem_free(job->job.texts[i].reason);
+  mem_free(job->job.texts);
+  mem_free(job->vectors);
+  p->plan->store->operations->page_free(p->plan->store, &job->page);
+  mem_free(job);
+}
+
+/* From a worker: the page joins the writer's list. */
+static void page_done(embed_job *embed_job) {
+  page_job *job = embed_job->user;
+  pipeline *p = job->p;
+  pthread_mutex_lock(&p->mutex);
+  job->next = NULL;
+  if (p->last_done) p->last_done->next = job;
+  else p->first_done = job;
+  p->last_done = job;
+  pthread_cond_signal(&p->changed_for_writer);
+  pthread_mutex_unlock(&p->mutex);
+}
+
+/* Takes over the page's memory, on failure too. */
+static page_job *page_job_make(pipeline *p, store_page *page) {
+  size_t dimension = p->plan->provider->dimension, n = page->n_rows, n_floats;
+  page_job *job = mem_calloc(1, sizeof *job);
+  if (!job) {
+    p->plan->store->operations->page_free(p->plan->store, page);
+    return NULL;
+  }
+  job->p = p;
+  job->page = *page;
+  job->job = (embed_job){.texts = mem_calloc(n, sizeof *job->job.texts), .n_texts = n, .done = page_done, .user = job};
+  if (mem_mul(n, dimension, &n_floats)) job->vectors = mem_alloc_aligned(n_floats, sizeof(float));
+  if (!job->job.texts || !job->vectors) {
+    page_job_free(p, job);
+    return NULL;
+  }
+  for (size_t i = 0; i < n; i++)
+    job->job.texts[i] = (embed_text){.text = page->rows[i].text,
+                                     .n_bytes = page->rows[i].n_text_bytes,
+                                     .vector = job->vectors + i * dimension};
+  return job;
+}
+
+/* --- the reader --- */
+
+/* Waits, as blocked time, until fewer than `max_pages` are out. False when the run is ending. */
+static bool wait_for_room(pipeline *p, size_t max_pages) {
+  uint64_t from_ns = clock_now_ns();
+  pthread_mutex_lock(&p->mutex);
+  while (p->n_pages_out >= max_pages && !p->ending) pthread_cond_wait(&p->changed_for_reader, &p->mutex);
+  bool go_on = !p->ending;
+  p->reader_blocked_ns += clock_now_ns() - from_ns;
+  pthread_mutex_unlock(&p->mutex);
+  return go_on;
+}
+
+static void count_out(pipeline *p, int n_pages, size_t n_rows) {
+  pthread_mutex_lock(&p->mutex);
+  p->n_pages_out += (size_t)n_pages;
+  p->n_rows_out = n_pages > 0 ? p->n_rows_out + n_rows : p->n_rows_out - n_rows;
+  pthread_cond_signal(&p->changed_for_reader);
+  pthread_mutex_unlock(&p->mutex);
+}
+
+/* Claims a page and hands it to embed. *n_claimed_out 0: the pass has ended. */
+static vecmill_status read_page(pipeline *p, size_t *n_claimed_out, vecmill_error *err) {
+  store_page page;
+  store *s = p->plan->store;
+  vecmill_status status = s->operations->claim(s, p->plan->batch, &page, err);
+  *n_claimed_out = status == VECMILL_OK ? page.n_rows : 0;
+  if (status != VECMILL_OK) return status;
+  if (page.n_rows == 0) {
+    s->operations->page_free(s, &page);
+    return VECMILL_OK;
+  }
+  size_t n_rows = page.n_rows;
+  page_job *job = page_job_make(p, &page);
+  if (!job) return err_set_memory(err, "page", n_rows * sizeof(float) * p->plan->provider->dimension);
+  count_out(p, 1, n_rows);
+  uint64_t from_ns = clock_now_ns();
+  status = embed_submit(p->embed, &job->job, err);
+  uint64_t blocked_ns = clock_now_ns() - from_ns;
+  if (status != VECMILL_OK) {
+    count_out(p, -1, n_rows);
+    page_job_free(p, job);
+    return status;
+  }
+  pthread_mutex_lock(&p->mutex);
+  p->reader_blocked_ns += blocked_ns;
+  pthread_mutex_unlock(&p->mutex);
+  return VECMILL_OK;
+}
+
+static bool is_ending(pipeline *p) {
+  pthread_mutex_lock(&p->mutex);
+  bool ending = p->ending;
+  pthread_mutex_unlock(&p->mutex);
+  return ending;
+}
+
+static uint64_t settled(pipeline *p) {
+  pthread_mutex_lock(&p->mutex);
+  uint64_t n = p->n_settled;
+  pthread_mutex_unlock(&p->mutex);
+  return n;
+}
+
+/* One pass. *n_claimed_out: all its rows, which are committed when this returns. */
+static vecmill_status read_pass(pipeline *p, uint64_t *n_claimed_out, vecmill_error *err) {
+  size_t n_claimed = 0;
+  vecmill_status status = VECMILL_OK;
+  *n_claimed_out = 0;
+  do {
+    if (!wait_for_room(p, p->max_pages)) return VECMILL_OK;
+    status = read_page(p, &n_claimed, err);
+    *n_claimed_out += n_claimed;
+  } while (status == VECMILL_OK && n_claimed > 0);
+  wait_for_room(p, 1);
+  return status;
+}
+
+static vecmill_status read_all(pipeline *p, vecmill_error *err) {
+  store *s = p->plan->store;
+  for (unsigned n_fruitless = 0; n_fruitless < MAX_FRUITLESS_PASSES;) {
+    bool may_find = true;
+    uint64_t n_claimed = 0, n_before = settled(p);
+    vecmill_status status = s->operations->pass_begin(s, &may_find, err);
+    if (status == VECMILL_OK && may_find) {
+      p->outcome->n_passes++;
+      status = read_pass(p, &n_claimed, err);
+    }
+    if (status != VECMILL_OK || n_claimed == 0 || is_ending(p)) return status;
+    n_fruitless = settled(p) == n_before ? n_fruitless + 1 : 0;
+    if (n_fruitless == MAX_FRUITLESS_PASSES) p->n_given_up = n_claimed;
+  }
+  return VECMILL_OK;
+}
+
+static void *reader_thread(void *context) {
+  pipeline *p = context;
+  vecmill_error error = {0};
+  vecmill_status status = read_all(p, &error);
+  pthread_mutex_lock(&p->mutex);
+  if (status != VECMILL_OK && !(status == VECMILL_ERROR_STOPPED && p->ending)) keep_error(p, status, &error);
+  p->reader_gone = true;
+  pthread_cond_signal(&p->changed_for_writer);
+  pthread_mutex_unlock(&p->mutex);
+  return NULL;
+}
+
+/* --- the writer --- */
+
+static bool is_finite(const float *vector, size_t n) {
+  for (size_t i = 0; i < n; i++)
+    if (!isfinite(vector[i])) return false;
+  return true;
+}
+
+/* Out of memory is no fault of the row's: it is left for another run, and this one ends. */
+static void settle_row(pipeline *p, const embed_text *text, store_row *row) {
+  ingest_outcome *outcome = p->outcome;
+  if (text->status == VECMILL_OK) {
+    outcome->n_tokens += text->n_tokens;
+    outcome->n_truncated += text->n_tokens_whole > text->n_tokens;
+    outcome->n_repaired += text->n_replaced > 0;
+  }
+  if (text->status == VECMILL_ERROR_STOPPED) {
+    row->outcome = STORE_UNTOUCHED;
+  } else if (text->status == VECMILL_ERROR_MEMORY) {
+    vecmill_error error = {0};
+    err_set(&error, VECMILL_ERROR_MEMORY, "%s", text->reason ? text->reason : "out of memory");
+    pthread_mutex_lock(&p->mutex);
+    keep_error(p, VECMILL_ERROR_MEMORY, &error);
+    pthread_mutex_unlock(&p->mutex);
+    row->outcome = STORE_UNTOUCHED;
+  } else if (text->status != VECMILL_OK) {
+    row->outcome = STORE_FAILED;
+    row->reason = text->reason ? text->reason : vecmill_status_name(text->status);
+  } else if (!is_finite(text->vector, p->plan->provider->dimension)) {
+    row->outcome = STORE_FAILED;
+    row->reason = "the model gave a vector that is not finite";
+  } else {
+    row->outcome = STORE_EMBEDDED;
+    row->vector = text->vector;
+  }
+}
+
+static void tell(pipeline *p, uint64_t n_batch) {
+  if (!p->plan->on_progress) return;
+  pthread_mutex_lock(&p->mutex);
+  uint64_t n_rows_out = p->n_rows_out;
+  pthread_mutex_unlock(&p->mutex);
+  ingest_progress now = {.progress = &p->progress,
+                         .now_ns = clock_now_ns(),
+                         .n_batch = n_batch,
+                         .n_failed = p->outcome->n_failed,
+                         .n_in_flight = n_rows_out};
+  p->plan->on_progress(p->plan->context, &now);
+}
+
+static void count_commit(pipeline *p, const store_commit_counts *counts, uint64_t n_untouched, uint64_t n_tokens) {
+  ingest_outcome *outcome = p->outcome;
+  uint64_t n_batch = counts->n_written + counts->n_failed;
+  outcome->n_written += counts->n_written;
+  outcome->n_failed += counts->n_failed;
+  outcome->n_changed += counts->n_changed;
+  outcome->n_left += n_untouched;
+  outcome->n_batches += n_batch > 0;
+  pthread_mutex_lock(&p->mutex);
+  p->n_settled += n_batch;
+  pthread_mutex_unlock(&p->mutex);
+  progress_add(&p->progress, n_batch, n_tokens, clock_now_ns());
+}
+
+static void commit_page(pipeline *p, page_job *job) {
+  uint64_t n_tokens_before = p->outcome->n_tokens, n_untouched = 0;
+  for (size_t i = 0; i < job->page.n_rows; i++) {
+    store_row *row = &job->page.rows[i];
+    settle_row(p, &job->job.texts[i], row);
+    n_untouched += row->outcome == STORE_UNTOUCHED;
+    if (row->outcome == STORE_FAILED && !p->outcome->first_failure) p->outcome->first_failure = mem_strdup(row->reason);
+  }
+  store_commit_counts counts = {0};
+  vecmill_error error = {0};
+  store *s = p->plan->store;
+  vecmill_status status = VECMILL_OK;
+  size_t n_rows = job->page.n_rows;
+  if (n_untouched < n_rows) status = s->operations->commit(s, &job->page, &counts, &error);
+  if (status == VECMILL_OK) {
+    count_commit(p, &counts, n_untouched, p->outcome->n_tokens - n_tokens_before);
+  } else {
+    p->outcome->n_left += n_rows;
+    p->dropping = true;
+    pthread_mutex_lock(&p->mutex);
+    keep_error(p, status, &error);
+    pthread_mutex_unlock(&p->mutex);
+  }
+  page_job_free(p, job);
+  count_out(p, -1, n_rows);
+  if (counts.n_written + counts.n_failed > 0) tell(p, counts.n_written + counts.n_failed);
+}
+
+static void drop_page(pipeline *p, page_job *job) {
+  size_t n_rows = job->page.n_rows;
+  p->outcome->n_left += n_rows;
+  page_job_free(p, job);
+  count_out(p, -1, n_rows);
+}
+
+static void wait_a_tick(pipeline *p) {
+  uint64_t from_ns = clock_now_ns(), until_ns = from_ns + TICK_NS;
+  struct timespec until = {(time_t)(until_ns / 1000000000u), (long)(until_ns % 1000000000u)};
+  pthread_cond_timedwait(&p->changed_for_writer, &p->mutex, &until);
+  p->writer_blocked_ns += clock_now_ns() - from_ns;
+}
+
+/* With the mutex held: ends the run early if somebody asked or something broke. */
+static void look_for_the_end(pipeline *p) {
+  bool asked = p->plan->stop && __atomic_load_n(p->plan->stop, __ATOMIC_RELAXED) != 0;
+  if (p->ending || (!asked && p->status == VECMILL_OK)) return;
+  if (asked) {
+    vecmill_error error = {0};
+    err_set(&error, VECMILL_ERROR_STOPPED, "stopped: what was done is kept (run again to go on)");
+    keep_error(p, VECMILL_ERROR_STOPPED, &error);
+  }
+  p->ending = true;
+  pthread_cond_signal(&p->changed_for_reader);
+  pthread_mutex_unlock(&p->mutex);
+  embed_stop(p->embed);
+  pthread_mutex_lock(&p->mutex);
+}
+
+/* The next page to commit; NULL: a tick passed. False: all is over. */
+static bool next_page(pipeline *p, page_job **job_out) {
+  pthread_mutex_lock(&p->mutex);
+  look_for_the_end(p);
+  if (!p->first_done && !(p->reader_gone && p->n_pages_out == 0)) wait_a_tick(p);
+  look_for_the_end(p);
+  *job_out = p->first_done;
+  if (p->first_done) p->first_done = p->first_done->next;
+  if (!p->first_done) p->last_done = NULL;
+  bool more = *job_out || !p->reader_gone || p->n_pages_out > 0;
+  pthread_mutex_unlock(&p->mutex);
+  return more;
+}
+
+static void write_all(pipeline *p) {
+  page_job *job;
+  uint64_t told_ns = 0;
+  while (next_page(p, &job)) {
+    if (job && p->dropping) drop_page(p, job);
+    else if (job) commit_page(p, job);
+    if (clock_now_ns() - told_ns < TICK_NS) continue;
+    told_ns = clock_now_ns();
+    tell(p, 0);
+  }
+}
+
+/* --- all together --- */
+
+static double share(uint64_t blocked_ns, uint64_t elapsed_ns) {
+  return elapsed_ns && blocked_ns < elapsed_ns ? 1.0 - (double)blocked_ns / (double)elapsed_ns : 0;
+}
+
+static void measure(pipeline *p, uint64_t elapsed_ns) {
+  ingest_outcome *outcome = p->outcome;
+  outcome->seconds = (double)elapsed_ns * 1e-9;
+  outcome->reader_busy = share(p->reader_blocked_ns, elapsed_ns);
+  outcome->writer_busy = share(p->writer_blocked_ns, elapsed_ns);
+  outcome->n_workers = embed_n_workers(p->embed);
+  outcome->worker_busy = mem_calloc(outcome->n_workers, sizeof(double));
+  if (!outcome->worker_busy) outcome->n_workers = 0;
+  for (unsigned i = 0; i < outcome->n_workers; i++) {
+    embed_worker_stats stats;
+    embed_get_worker_stats(p->embed, i, &stats);
+    double busy = elapsed_ns ? (double)stats.busy_ns / (double)elapsed_ns : 0;
+    outcome->worker_busy[i] = busy < 1 ? busy : 1;
+    outcome->embed_busy += outcome->worker_busy[i] / outcome->n_workers;
+  }
+}
+
+/* Rows that were counted but are gone or done by others have progressed too: the end is the total. */
+static void finish_progress(pipeline *p) {
+  if (p->status != VECMILL_OK || p->outcome->n_left > 0 || p->progress.n_done >= p->progress.n_total) return;
+  uint64_t n_gone = p->progress.n_total - p->progress.n_done;
+  progress_add(&p->progress, n_gone, 0, clock_now_ns());
+  tell(p, n_gone);
+}
+
+static void pipeline_init(pipeline *p, const ingest_plan *plan, ingest_outcome *outcome) {
+  *p = (pipeline){.plan = plan, .outcome = outcome};
+  pthread_condattr_t monotonic;
+  pthread_condattr_init(&monotonic);
+  pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+  pthread_mutex_init(&p->mutex, NULL);
+  pthread_cond_init(&p->changed_for_reader, NULL);
+  pthread_cond_init(&p->changed_for_writer, &monotonic);
+  pthread_condattr_destroy(&monotonic);
+}
+
+static void pipeline_fini(pipeline *p) {
+  embed_close(&p->embed);
+  pthread_cond_destroy(&p->changed_for_writer);
+  pthread_cond_destroy(&p->changed_for_reader);
+  pthread_mutex_destroy(&p->mutex);
+}
+
+vecmill_status ingest_pipeline_run(const ingest_plan *plan, ingest_outcome *outcome_out, vecmill_error *err) {
+  pipeline pipe, *p = &pipe;
+  pthread_t reader;
+  *outcome_out = (ingest_outcome){0};
+  pipeline_init(p, plan, outcome_out);
+  embed_options options = {.n_workers = plan->n_workers};
+  vecmill_status status = embed_open(plan->provider, &options, &p->embed, err);
+  if (status != VECMILL_OK) {
+    pipeline_fini(p);
+    return status;
+  }
+  unsigned n_workers = embed_n_workers(p->embed);
+  /* One page being read, one being written, and enough texts between them for the workers. */
+  p->max_pages = 3 + ((size_t)n_workers * TEXTS_PER_WORKER + plan->batch - 1) / plan->batch;
+  if (plan->on_start) plan->on_start(plan->context, n_workers);
+  uint64_t start_ns = clock_now_ns();
+  progress_init(&p->progress, plan->n_total, start_ns);
+  status = thread_start(&reader, reader_thread, p, err);
+  if (status == VECMILL_OK) {
+    write_all(p);
+    pthread_join(reader, NULL);
+    status = p->status;
+    if (status != VECMILL_OK && err) *err = p->error;
+    outcome_out->n_left += p->n_given_up;
+    finish_progress(p);
+    measure(p, clock_now_ns() - start_ns);
+  }
+  pipeline_fini(p);
+  return status;
+}

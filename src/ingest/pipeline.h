@@ -1,0 +1,56 @@
+/*
+ * The pipeline: a reader claims pages, embed's workers make their vectors, the
+ * writer commits each page once.
+ *
+ *   reader thread --claim--> page --embed_submit--> workers --done()--> writer: the calling thread
+ *
+ * What bounds memory: `max_pages` pages are out at once, from claim to commit,
+ * however long the table. Pages are committed in the order in which they become complete.
+ *
+ * Passes: the reader goes through the table from the first key to the last, waits
+ * until all of that is committed, and asks the store whether another pass could find
+ * anything. Rows whose text changed while it was embedded are found again that way.
+ */
+#ifndef INGEST_PIPELINE_H
+#define INGEST_PIPELINE_H
+
+#include <stdint.h>
+
+#include "embed/embed.h"
+#include "observe/progress.h"
+#include "store/store.h"
+
+/* What a pipeline is told while it runs; by the thread that called ingest_pipeline_run. */
+typedef struct ingest_progress {
+  const progress *progress;
+  uint64_t now_ns;
+  uint64_t n_batch; /* 0: a tick */
+  uint64_t n_failed, n_in_flight;
+} ingest_progress;
+
+typedef struct ingest_plan {
+  store *store;       /* begun and counted; borrowed */
+  provider *provider; /* borrowed */
+  size_t batch;
+  unsigned n_workers; /* 0: one a processor */
+  uint64_t n_total;   /* as counted */
+  const int *stop;    /* read with atomic loads; NULL: never */
+  void (*on_progress)(void *context, const ingest_progress *now); /* may be NULL */
+  void (*on_start)(void *context, unsigned n_workers);            /* may be NULL */
+  void *context;
+} ingest_plan;
+
+typedef struct ingest_outcome {
+  uint64_t n_written, n_failed, n_changed, n_left, n_truncated, n_repaired, n_tokens, n_batches;
+  unsigned n_passes, n_workers;
+  double seconds;
+  double *worker_busy; /* n_workers; mem_free */
+  double reader_busy, writer_busy, embed_busy;
+  char *first_failure; /* mem_free */
+} ingest_outcome;
+
+/* STOPPED when `stop` ended it. *outcome_out is filled as far as the run came, on failure too. */
+vecmill_status ingest_pipeline_run(const ingest_plan *plan, ingest_outcome *outcome_out,
+                                   vecmill_error *err);
+
+#endif
