@@ -72,8 +72,8 @@ static void page_job_free(pipeline *p, page_job *job) {
 }
 
 /* From a worker: the page joins the writer's list. */
-static void page_done(embed_job *embed_job) {
-  page_job *job = embed_job->user;
+static void page_done(embed_job *done) {
+  page_job *job = done->user;
   pipeline *p = job->p;
   pthread_mutex_lock(&p->mutex);
   job->next = NULL;

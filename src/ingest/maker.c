@@ -1,0 +1,157 @@
+#include "ingest/maker.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "embed/embed.h"
+#include "provider/local.h"
+
+#define N_PROOF_ROWS 20
+#define MIN_PROOF_COSINE 0.99
+
+void ingest_maker_fini(ingest_maker *m) {
+  if (m->provider) m->provider->operations->close(m->provider);
+  model_close(&m->model);
+  model_location_fini(&m->location);
+  mem_free(m->identity);
+  mem_free(m->prefix);
+  *m = (ingest_maker){0};
+}
+
+vecmill_status ingest_maker_choose(const char *named, const store_maker *record, ingest_maker *m_out,
+                                   vecmill_error *err) {
+  const char *name = named, *environment = getenv("EMBED_MODEL");
+  m_out->reason = "named";
+  if (!name && environment && *environment) name = environment, m_out->reason = "EMBED_MODEL";
+  m_out->was_named = name != NULL;
+  if (!name && record) name = record->model, m_out->reason = "it made this column";
+  if (name) return model_find(name, &m_out->location, err);
+  vecmill_status status = model_find(NULL, &m_out->location, err);
+  if (status != VECMILL_OK) return status;
+  bool is_default = strcmp(m_out->location.name, MODEL_DEFAULT_NAME) == 0;
+  m_out->reason = is_default ? "the default" : "the only model here";
+  return VECMILL_OK;
+}
+
+static const char *choose_prefix(const model *m, const char *prefix, const store_maker *record) {
+  if (prefix) return prefix;
+  if (record) return record->prefix;
+  const char *prompt = model_prompt(m, "document");
+  if (!prompt) prompt = model_prompt(m, "passage");
+  if (!prompt) prompt = model_default_prompt(m);
+  return prompt ? prompt : "";
+}
+
+vecmill_status ingest_maker_open(ingest_maker *m, const char *prefix, const store_maker *record,
+                                 vecmill_error *err) {
+  vecmill_status status = model_identity(m->location.directory, &m->identity, err);
+  if (status == VECMILL_OK) status = model_open(m->location.directory, &m->model, err);
+  if (status != VECMILL_OK) return status;
+  m->prefix = mem_strdup(choose_prefix(m->model, prefix, record));
+  if (!m->prefix) return err_set_memory(err, "prefix", 1);
+  status = provider_open_local(m->model, m->prefix, &m->provider, err);
+  if (status != VECMILL_OK) return status;
+  const model_info *info = model_get_info(m->model);
+  m->maker = (store_maker){.model = m->location.name,
+                           .revision = m->identity,
+                           .pooling = info->pooling,
+                           .prefix = m->prefix,
+                           .precision = info->precision,
+                           .dimension = info->dimension};
+  return VECMILL_OK;
+}
+
+static vecmill_status differs(const store_columns *columns, const char *what, const char *made_with,
+                              const char *asked_for, const char *advice, vecmill_error *err) {
+  return err_set(err, VECMILL_ERROR_CONFLICT, "table %s: column %s was made with %s \"%s\", not \"%s\" (%s, or another --vector-column)",
+                 columns->table, columns->vector_column, what, made_with, asked_for, advice);
+}
+
+vecmill_status ingest_maker_match(const ingest_maker *m, const store_maker *record,
+                                  const store_columns *columns, vecmill_error *err) {
+  const store_maker *now = &m->maker;
+  if (strcmp(record->revision, now->revision) != 0 || record->dimension != now->dimension) {
+    /* The same name with other files is worth saying differently. */
+    if (strcmp(record->model, now->model) != 0)
+      return differs(columns, "model", record->model, now->model, "use that model", err);
+    return differs(columns, "revision", record->revision, now->revision, "use that revision of the model", err);
+  }
+  if (strcmp(record->pooling, now->pooling) != 0)
+    return differs(columns, "pooling", record->pooling, now->pooling, "use that model", err);
+  if (strcmp(record->prefix, now->prefix) != 0)
+    return differs(columns, "prefix", record->prefix, now->prefix, "give that --prefix, or none", err);
+  if (strcmp(record->precision, now->precision) != 0)
+    return differs(columns, "precision", record->precision, now->precision, "use that precision", err);
+  return VECMILL_OK;
+}
+
+/* --- proof by embedding again --- */
+
+static void nothing_more(embed_job *job) { (void)job; }
+
+static double cosine(const float *a, const float *b, size_t n) {
+  double ab = 0, aa = 0, bb = 0;
+  for (size_t i = 0; i < n; i++) {
+    ab += (double)a[i] * b[i];
+    aa += (double)a[i] * a[i];
+    bb += (double)b[i] * b[i];
+  }
+  return aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : 0;
+}
+
+/* The lowest cosine between what is stored and what the model gives. */
+static vecmill_status embed_again(const ingest_maker *m, const store_page *page, double *lowest_out,
+                                  vecmill_error *err) {
+  size_t dimension = m->maker.dimension;
+  embed *e = NULL;
+  embed_options options = {.n_workers = 1};
+  embed_text texts[N_PROOF_ROWS];
+  float *vectors = mem_calloc(N_PROOF_ROWS * dimension, sizeof *vectors);
+  if (!vectors) return err_set_memory(err, "vectors", N_PROOF_ROWS * dimension * sizeof *vectors);
+  for (size_t i = 0; i < page->n_rows; i++)
+    texts[i] = (embed_text){.text = page->rows[i].text,
+                            .n_bytes = page->rows[i].n_text_bytes,
+                            .vector = vectors + i * dimension};
+  embed_job job = {.texts = texts, .n_texts = page->n_rows, .done = nothing_more};
+  vecmill_status status = embed_open(m->provider, &options, &e, err);
+  if (status == VECMILL_OK) status = embed_submit(e, &job, err);
+  if (status == VECMILL_OK) embed_drain(e);
+  embed_close(&e);
+  *lowest_out = 1;
+  for (size_t i = 0; i < page->n_rows; i++) {
+    if (status == VECMILL_OK && texts[i].status != VECMILL_OK)
+      status = err_set(err, texts[i].status, "%s", texts[i].reason ? texts[i].reason : "cannot embed");
+    double now = status == VECMILL_OK ? cosine(texts[i].vector, page->rows[i].vector, dimension) : 1;
+    if (!(now >= *lowest_out)) *lowest_out = now;
+    mem_free(texts[i].reason);
+  }
+  mem_free(vectors);
+  return status;
+}
+
+vecmill_status ingest_maker_prove(const ingest_maker *m, store *s, const store_columns *columns,
+                                  vecmill_error *err) {
+  if (!m->was_named)
+    return err_set(err, VECMILL_ERROR_CONFLICT,
+                   "table %s: column %s holds vectors and nothing says which model made them (name it with --model, "
+                   "or give another --vector-column)", columns->table, columns->vector_column);
+  store_page page;
+  double lowest = 1;
+  vecmill_status status = s->operations->sample(s, m->maker.dimension, N_PROOF_ROWS, &page, err);
+  if (status != VECMILL_OK) return status;
+  if (page.n_rows > 0) status = embed_again(m, &page, &lowest, err);
+  size_t n_rows = page.n_rows;
+  s->operations->page_free(s, &page);
+  if (status != VECMILL_OK) return status;
+  if (n_rows > 0 && lowest >= MIN_PROOF_COSINE) return VECMILL_OK;
+  if (n_rows == 0)
+    return err_set(err, VECMILL_ERROR_CONFLICT, "table %s: column %s holds vectors, but beside no text, so that nothing "
+                   "can prove that %s made them (give another --vector-column)", columns->table,
+                   columns->vector_column, m->maker.model);
+  return err_set(err, VECMILL_ERROR_CONFLICT,
+                 "table %s: column %s was not made by %s: of %zu rows embedded again the furthest has cosine %.4f, "
+                 "below %.2f (name the model that made it, check --prefix, or give another --vector-column)",
+                 columns->table, columns->vector_column, m->maker.model, n_rows, lowest, MIN_PROOF_COSINE);
+}

@@ -1,0 +1,233 @@
+#include "ingest/run.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/thread.h"
+#include "ingest/maker.h"
+#include "ingest/pipeline.h"
+#include "store/sqlite.h"
+
+typedef struct run {
+  const vecmill_ingest_options *options;
+  vecmill_ingest_report *report;
+  vecmill_ingest_event event; /* what is known so far */
+  store *store;
+  store_columns columns;
+  store_maker record;
+  bool has_record;
+  ingest_maker maker;
+  store_counts counts;
+  size_t batch;
+} run;
+
+static void send(run *r, vecmill_ingest_event_kind kind) {
+  r->event.kind = kind;
+  if (r->options->on_event) r->options->on_event(r->options->event_context, &r->event);
+}
+
+static const int *stop_flag(const vecmill_ingest_options *options) {
+  return options->control ? &options->control->stop : NULL;
+}
+
+static bool stop_asked(const run *r) {
+  const int *stop = stop_flag(r->options);
+  return stop && __atomic_load_n(stop, __ATOMIC_RELAXED) != 0;
+}
+
+/* --- before the first write --- */
+
+static vecmill_status check_options(const vecmill_ingest_options *options, vecmill_error *err) {
+  if (!options->database || !*options->database)
+    return err_set(err, VECMILL_ERROR_ARGUMENT, "no database named (give --db FILE)");
+  if (!options->table || !*options->table)
+    return err_set(err, VECMILL_ERROR_ARGUMENT, "no table named (give one: vecmill ingest TABLE --db FILE)");
+  if (options->batch > 1000000)
+    return err_set(err, VECMILL_ERROR_ARGUMENT, "batch %zu: too large (1 to 1000000 rows)", options->batch);
+  if (options->n_workers > 4096)
+    return err_set(err, VECMILL_ERROR_ARGUMENT, "workers %u: too many (1 to 4096, or auto)", options->n_workers);
+  return VECMILL_OK;
+}
+
+static vecmill_status open_store(run *r, vecmill_error *err) {
+  const vecmill_ingest_options *options = r->options;
+  store_target target = {.table = options->table,
+                         .id_column = options->id_column,
+                         .text_column = options->text_column,
+                         .vector_column = options->vector_column,
+                         .where = options->where,
+                         .limit = options->limit,
+                         .retry_failed = options->retry_failed != 0};
+  vecmill_status status = store_open_sqlite(options->database, stop_flag(options), &r->store, err);
+  if (status == VECMILL_OK) status = r->store->operations->find(r->store, &target, &r->columns, err);
+  if (status == VECMILL_OK) status = r->store->operations->record(r->store, &r->record, &r->has_record, err);
+  return status;
+}
+
+static vecmill_status open_model(run *r, vecmill_error *err) {
+  const store_maker *record = r->has_record ? &r->record : NULL;
+  vecmill_status status = ingest_maker_choose(r->options->model, record, &r->maker, err);
+  if (status != VECMILL_OK) return status;
+  r->event.model = r->maker.location.name;
+  r->event.model_reason = r->maker.reason;
+  r->event.device = "cpu";
+  r->report->model = mem_strdup(r->maker.location.name);
+  send(r, VECMILL_INGEST_MODEL);
+  return ingest_maker_open(&r->maker, r->options->prefix, record, err);
+}
+
+/* Whether this model may write into this column; then everything is ready for it. */
+static vecmill_status begin(run *r, vecmill_error *err) {
+  const store_operations *operations = r->store->operations;
+  bool has_vectors = false;
+  vecmill_status status = VECMILL_OK;
+  if (r->has_record) status = ingest_maker_match(&r->maker, &r->record, &r->columns, err);
+  if (status == VECMILL_OK) status = operations->inspect(r->store, r->maker.maker.dimension, &has_vectors, err);
+  if (status == VECMILL_OK && !r->has_record && has_vectors)
+    status = ingest_maker_prove(&r->maker, r->store, &r->columns, err);
+  if (status == VECMILL_OK) status = operations->begin(r->store, &r->maker.maker, err);
+  if (status == VECMILL_OK) status = operations->count(r->store, &r->counts, err);
+  return status;
+}
+
+static void tell_table(run *r) {
+  r->event.table = r->columns.table;
+  r->event.id_columns = r->columns.id_columns;
+  r->event.text_column = r->columns.text_column;
+  r->event.vector_column = r->columns.vector_column;
+  r->report->table = mem_strdup(r->columns.table);
+  r->report->vector_column = mem_strdup(r->columns.vector_column);
+  send(r, VECMILL_INGEST_TABLE);
+}
+
+static void tell_counts(run *r) {
+  const store_counts *counts = &r->counts;
+  vecmill_ingest_report *report = r->report;
+  r->event.n_rows = report->n_rows = counts->n_rows;
+  r->event.n_had_vector = report->n_had_vector = counts->n_done;
+  r->event.n_blank = report->n_blank = counts->n_blank;
+  r->event.n_failed_before = report->n_failed_before = counts->n_failed;
+  r->event.n_null_keys = report->n_null_keys = counts->n_null_keys;
+  r->event.n_total = report->n_left = counts->n_left;
+  send(r, VECMILL_INGEST_REMAINING);
+}
+
+/* --- the pipeline --- */
+
+static void on_start(void *context, unsigned n_workers) {
+  run *r = context;
+  r->event.n_workers = n_workers;
+  r->event.eta_s = -1;
+  send(r, VECMILL_INGEST_STARTED);
+}
+
+static void on_progress(void *context, const ingest_progress *now) {
+  run *r = context;
+  const progress *p = now->progress;
+  vecmill_ingest_event *event = &r->event;
+  event->n_total = p->n_total;
+  event->n_done = p->n_done;
+  event->n_tokens = p->n_tokens;
+  event->n_batch = now->n_batch;
+  event->n_failed = now->n_failed;
+  event->n_in_flight = now->n_in_flight;
+  event->seconds = progress_seconds(p, now->now_ns);
+  event->rows_per_s = progress_rate(p, now->now_ns);
+  event->tokens_per_s = progress_token_rate(p, now->now_ns);
+  event->eta_s = progress_eta(p, now->now_ns);
+  send(r, now->n_batch ? VECMILL_INGEST_BATCH : VECMILL_INGEST_TICK);
+}
+
+static vecmill_ingest_stage least_blocked(const ingest_outcome *outcome) {
+  if (outcome->n_batches == 0) return VECMILL_INGEST_STAGE_NONE;
+  if (outcome->embed_busy >= outcome->reader_busy && outcome->embed_busy >= outcome->writer_busy)
+    return VECMILL_INGEST_STAGE_EMBED;
+  return outcome->writer_busy > outcome->reader_busy ? VECMILL_INGEST_STAGE_WRITER : VECMILL_INGEST_STAGE_READER;
+}
+
+/* The report takes over what the outcome owns. */
+static void report_outcome(vecmill_ingest_report *report, ingest_outcome *outcome) {
+  uint64_t n_settled = outcome->n_written + outcome->n_failed;
+  report->n_written = outcome->n_written;
+  report->n_failed = outcome->n_failed;
+  report->n_changed = outcome->n_changed;
+  report->n_left = outcome->n_left;
+  report->n_truncated = outcome->n_truncated;
+  report->n_repaired = outcome->n_repaired;
+  report->n_tokens = outcome->n_tokens;
+  report->n_batches = outcome->n_batches;
+  report->n_passes = outcome->n_passes;
+  report->seconds = outcome->seconds;
+  report->rows_per_s = outcome->seconds > 0 ? (double)n_settled / outcome->seconds : 0;
+  report->tokens_per_s = outcome->seconds > 0 ? (double)outcome->n_tokens / outcome->seconds : 0;
+  report->n_workers = outcome->n_workers;
+  report->worker_busy = outcome->worker_busy;
+  report->reader_busy = outcome->reader_busy;
+  report->embed_busy = outcome->embed_busy;
+  report->writer_busy = outcome->writer_busy;
+  report->limited_by = least_blocked(outcome);
+  report->first_failure = outcome->first_failure;
+}
+
+static vecmill_status run_pipeline(run *r, vecmill_error *err) {
+  ingest_outcome outcome;
+  ingest_plan plan = {.store = r->store,
+                      .provider = r->maker.provider,
+                      .batch = r->batch,
+                      .n_workers = r->options->n_workers,
+                      .n_total = r->counts.n_left,
+                      .stop = stop_flag(r->options),
+                      .on_progress = on_progress,
+                      .on_start = on_start,
+                      .context = r};
+  vecmill_status status = ingest_pipeline_run(&plan, &outcome, err);
+  uint64_t n_settled = outcome.n_written + outcome.n_failed;
+  /* Ended early: all that is not settled is left, claimed or not. */
+  if (status != VECMILL_OK) outcome.n_left = r->counts.n_left > n_settled ? r->counts.n_left - n_settled : 0;
+  report_outcome(r->report, &outcome);
+  return status;
+}
+
+static vecmill_status final_status(const run *r, vecmill_error *err) {
+  const vecmill_ingest_report *report = r->report;
+  if (report->n_failed > 0)
+    return err_set(err, VECMILL_ERROR_PARTIAL, "table %s: %llu rows could not be embedded, the first because: %s (see vecmill_failures; "
+                   "--retry-failed tries them again)", r->columns.table, (unsigned long long)report->n_failed,
+                   report->first_failure ? report->first_failure : "out of memory");
+  if (report->n_failed_before > 0)
+    return err_set(err, VECMILL_ERROR_PARTIAL, "table %s: %llu rows failed in an earlier run and were not tried again (see vecmill_failures; "
+                   "--retry-failed tries them)", r->columns.table, (unsigned long long)report->n_failed_before);
+  if (report->n_left > 0)
+    return err_set(err, VECMILL_ERROR_PARTIAL, "table %s: %llu rows kept changing while they were embedded (run again when they rest)",
+                   r->columns.table, (unsigned long long)report->n_left);
+  return VECMILL_OK;
+}
+
+static vecmill_status run_all(run *r, vecmill_error *err) {
+  r->event.table = r->options->table;
+  r->event.batch = r->batch;
+  r->event.n_workers = r->options->n_workers ? r->options->n_workers : thread_n_cpus();
+  send(r, VECMILL_INGEST_CONFIGURED);
+  vecmill_status status = open_store(r, err);
+  if (status == VECMILL_OK) status = open_model(r, err);
+  if (status != VECMILL_OK) return status;
+  tell_table(r);
+  status = begin(r, err);
+  if (status != VECMILL_OK) return status;
+  tell_counts(r);
+  if (stop_asked(r)) return err_set(err, VECMILL_ERROR_STOPPED, "stopped before the first row (run again to go on)");
+  if (r->counts.n_left > 0) status = run_pipeline(r, err);
+  return status == VECMILL_OK ? final_status(r, err) : status;
+}
+
+vecmill_status ingest_run(const vecmill_ingest_options *options, vecmill_ingest_report *report_out, vecmill_error *err) {
+  *report_out = (vecmill_ingest_report){0};
+  vecmill_status status = check_options(options, err);
+  if (status != VECMILL_OK) return status;
+  run r = {.options = options, .report = report_out};
+  r.batch = options->batch ? options->batch : VECMILL_INGEST_DEFAULT_BATCH;
+  status = run_all(&r, err);
+  ingest_maker_fini(&r.maker);
+  if (r.store) r.store->operations->close(r.store);
+  return status;
+}
