@@ -5,6 +5,7 @@
 #define INGEST_MAKER_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "model/find.h"
 #include "model/model.h"

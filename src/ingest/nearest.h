@@ -1,0 +1,19 @@
+/* Exact nearest rows by cosine. The body of vecmill_search_run. */
+#ifndef INGEST_NEAREST_H
+#define INGEST_NEAREST_H
+
+#include <vecmill/search.h>
+
+#include "store/store.h"
+
+vecmill_status nearest_run(const vecmill_search_options *options, vecmill_search_result *result_out,
+                           vecmill_error *err);
+
+/*
+ * The k rows of the store whose vectors have the highest cosine with `query` (dimension floats), best first, equal
+ * scores in key order. Fills hits, n_hits, n_scanned, n_skipped; the caller releases the result. After find.
+ */
+vecmill_status nearest_scan(store *s, const float *query, size_t dimension, size_t k,
+                            vecmill_search_result *result_out, vecmill_error *err);
+
+#endif
