@@ -1,0 +1,51 @@
+#include "command.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int command_next_option(int argc, char **argv, const char *short_options, const struct option *long_options) {
+  opterr = 0;
+  char options[16];
+  snprintf(options, sizeof options, ":%s", short_options); /* ':' tells a missing value apart */
+  int at = optind, option = getopt_long(argc, argv, options, long_options, NULL);
+  const char *word = at < argc ? argv[at] : "";
+  if (option == ':') fprintf(stderr, "vecmill: %s: needs a value (see vecmill %s --help)\n", word, argv[0]);
+  if (option == '?') fprintf(stderr, "vecmill: %s: unknown option (see vecmill %s --help)\n", argv[optind - 1], argv[0]);
+  return option == ':' ? '?' : option;
+}
+
+bool command_number(const char *word, uint64_t min, uint64_t max, uint64_t *number_out) {
+  char *end;
+  if (!isdigit((unsigned char)word[0])) return false;
+  errno = 0;
+  unsigned long long number = strtoull(word, &end, 10);
+  if (*end || errno || number < min || number > max) return false;
+  *number_out = number;
+  return true;
+}
+
+int command_usage_error(const char *format, const char *word) {
+  if (!format) return COMMAND_EXIT_USAGE;
+  /* The format is a literal of the caller's with one %s or none: split there. */
+  const char *hole = strstr(format, "%s");
+  if (hole) fprintf(stderr, "vecmill: %.*s%s%s\n", (int)(hole - format), format, word, hole + 2);
+  else fprintf(stderr, "vecmill: %s\n", format);
+  return COMMAND_EXIT_USAGE;
+}
+
+int command_help(const char *usage) {
+  fputs(usage, stdout);
+  return 0;
+}
+
+int command_exit_status(vecmill_status status) {
+  switch (status) {
+    case VECMILL_OK: return 0;
+    case VECMILL_ERROR_ARGUMENT: return COMMAND_EXIT_USAGE;
+    case VECMILL_ERROR_PARTIAL: return 3;
+    default: return 1;
+  }
+}
