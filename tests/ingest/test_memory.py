@@ -1,0 +1,43 @@
+#!/usr/bin/python3
+"""Memory does not grow with the table: the peak at 60,000 rows is at most 60 MB above that at 1,000.
+
+  test_memory.py --vecmill PATH --model DIR
+"""
+import argparse
+import os
+import sys
+
+from ingest_case import Vecmill, expect, make_table, query
+
+LIMIT_MB = 60
+
+
+def peak_mb(vecmill, n_rows: int) -> float:
+    path = vecmill.folder / f"{n_rows}.db"
+    make_table(path, n_rows, seed=1)
+    process = vecmill.start("ingest", "t", "--db", path, "--model", vecmill.model, "--progress", "off")
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    expect(process.returncode == 0, process.stderr.read())
+    expect(query(path, "SELECT count(embedding) FROM t")[0][0] == n_rows - n_rows // 50, "not all rows embedded")
+    path.unlink()
+    return usage.ru_maxrss / 1024
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--vecmill", required=True)
+    parser.add_argument("--model", required=True)
+    arguments = parser.parse_args()
+    vecmill = Vecmill(arguments.vecmill, arguments.model)
+    try:
+        small, large = peak_mb(vecmill, 1000), peak_mb(vecmill, 60000)
+    finally:
+        vecmill.close()
+    print(f"peak resident size: {small:.1f} MB at 1,000 rows, {large:.1f} MB at 60,000")
+    expect(large - small <= LIMIT_MB, f"{large - small:.1f} MB more at 60,000 rows than at 1,000 (at most {LIMIT_MB})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
