@@ -272,6 +272,7 @@ static void count_commit(pipeline *p, const store_commit_counts *counts, uint64_
   outcome->n_changed += counts->n_changed;
   outcome->n_left += n_untouched;
   outcome->n_batches += n_batch > 0;
+  if (counts->refusal[0] && !outcome->first_failure) outcome->first_failure = mem_strdup(counts->refusal);
   pthread_mutex_lock(&p->mutex);
   p->n_settled += n_batch;
   pthread_mutex_unlock(&p->mutex);

@@ -367,9 +367,8 @@ static vecmill_status write_vector(sqlite_store *s, const store_row *row, size_t
   sqlite3_reset(s->update);
   /* The user's own triggers and checks may refuse a row: that row has failed, the others have not. */
   if ((code & 0xFF) == SQLITE_CONSTRAINT && !sqlite3_get_autocommit(s->db)) {
-    char reason[256];
-    sqlite3_snprintf(sizeof reason, reason, "the database refused the vector: %s", sqlite3_errmsg(s->db));
-    return write_failure(s, row, reason, counts, err);
+    sqlite3_snprintf(sizeof counts->refusal, counts->refusal, "the database refused the vector: %s", sqlite3_errmsg(s->db));
+    return write_failure(s, row, counts->refusal, counts, err);
   }
   if (code != SQLITE_DONE) return sqlite_error(s, code, "cannot write a vector", err);
   if (sqlite3_changes64(s->db) == 0) {

@@ -106,6 +106,7 @@ typedef struct store_counts {
 typedef struct store_commit_counts {
   uint64_t n_written, n_failed;
   uint64_t n_changed; /* text or row changed meanwhile: not written, found again by the next pass */
+  char refusal[256];  /* why the database itself refused a row of n_failed; "" if it refused none */
 } store_commit_counts;
 
 /* One row of a scan; all of it valid only during the call. */
