@@ -316,6 +316,47 @@ static void elementwise_kernels_give_the_reference_bytes(void **state) {
   }
 }
 
+/* ---- the same everywhere ---- */
+
+static uint64_t digest_more(uint64_t digest, const guarded *g) { /* FNV-1a over the bytes */
+  const uint8_t *bytes = (const uint8_t *)g->data;
+  for (size_t i = 0; i < g->n * sizeof(float); i++) {
+    digest = (digest ^ bytes[i]) * 0x100000001b3u;
+  }
+  return digest;
+}
+
+static uint64_t digest_of_results(const nn_kernels *kernels) {
+  matmul_case c = {.m = 11, .n = 96, .k = 400, .act = NN_GELU, .bias = true, .residual = true};
+  random_state = 2026;
+  guarded x = guard_random(c.m * nn_row_stride(c.k), 0), w = guard_random(c.n * c.k, 0);
+  guarded bias = guard_random(c.n, 0), start = guard_random(c.m * nn_row_stride(c.n), 0);
+  guarded beta = guard_random(c.n, 0);
+  guarded y = run_matmul(kernels, &c, &x, &w, &bias, &start);
+  guarded z = run_layer_norm(kernels, c.m, c.n, &y, &bias, &beta, false);
+  guarded out = run_attention(kernels, c.m, 1, 32, &z);
+  uint64_t digest = digest_more(digest_more(digest_more(0xcbf29ce484222325u, &y), &z), &out);
+  guarded *all[] = {&x, &w, &bias, &start, &beta, &y, &z, &out};
+  for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+    guard_close(all[i]);
+  }
+  return digest;
+}
+
+/*
+ * The bytes themselves, so that a change in any function or order shows, and so
+ * that x86 and arm64 are compared through this one number.
+ */
+static void results_have_the_bytes_of_all_machines(void **state) {
+  const uint64_t wanted = 0x223b617972afcb53u;
+  printf("digest of the reference's results: 0x%016llx\n",
+         (unsigned long long)digest_of_results(reference));
+  assert_true(digest_of_results(reference) == wanted);
+  for (size_t i = 0; i < n_runnable; i++) {
+    assert_true(digest_of_results(runnable[i]) == wanted);
+  }
+}
+
 /* ---- functions ---- */
 
 static void activations_are_accurate(void **state) {
@@ -396,6 +437,7 @@ int main(void) {
       cmocka_unit_test(layer_norm_is_accurate),
       cmocka_unit_test(row_reductions_give_the_reference_bytes),
       cmocka_unit_test(elementwise_kernels_give_the_reference_bytes),
+      cmocka_unit_test(results_have_the_bytes_of_all_machines),
       cmocka_unit_test(activations_are_accurate),
       cmocka_unit_test(activations_of_special_values),
       cmocka_unit_test(half_precision_is_exact),
