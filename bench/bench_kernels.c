@@ -33,16 +33,20 @@ static void fill(float *data, size_t n) {
 }
 
 static double product(work *w, size_t n, size_t k, enum nn_activation act, bool residual) {
-  w->kernels->matmul_f32(w->n_tokens, n, k, k == HIDDEN ? w->x : w->wide, nn_row_stride(k), w->packed,
-                         w->bias, act, residual ? w->x : NULL, nn_row_stride(n),
+  w->kernels->matmul_f32(w->n_tokens, n, k, k == HIDDEN ? w->x : w->wide, nn_row_stride(k),
+                         w->packed, w->bias, act, residual ? w->x : NULL, nn_row_stride(n),
                          n == HIDDEN ? w->y : w->wide, nn_row_stride(n));
   return 2.0 * (double)(w->n_tokens * n * k);
 }
 
-static double run_qkv(work *w, size_t a) { return product(w, 3 * HIDDEN, HIDDEN, NN_LINEAR, false); }
+static double run_qkv(work *w, size_t a) {
+  return product(w, 3 * HIDDEN, HIDDEN, NN_LINEAR, false);
+}
 static double run_out(work *w, size_t a) { return product(w, HIDDEN, HIDDEN, NN_LINEAR, true); }
 static double run_up(work *w, size_t a) { return product(w, 4 * HIDDEN, HIDDEN, NN_GELU, false); }
-static double run_down(work *w, size_t a) { return product(w, HIDDEN, 4 * HIDDEN, NN_LINEAR, true); }
+static double run_down(work *w, size_t a) {
+  return product(w, HIDDEN, 4 * HIDDEN, NN_LINEAR, true);
+}
 
 static double run_attention(work *w, size_t length) {
   size_t ldqkv = nn_row_stride(3 * HIDDEN), ldout = nn_row_stride(HIDDEN), i = 0;
@@ -174,7 +178,8 @@ int main(int argc, char **argv) {
   size_t n_scratch = w.kernels->attention_f32_n_floats(w.n_tokens, 32);
   w.scratch = floats(n_scratch > 8192 ? n_scratch : 8192);
 
-  static double peaks[N_ROUNDS_MAX], speeds[N_KERNELS][N_ROUNDS_MAX], shares[N_KERNELS][N_ROUNDS_MAX];
+  static double peaks[N_ROUNDS_MAX], speeds[N_KERNELS][N_ROUNDS_MAX],
+      shares[N_KERNELS][N_ROUNDS_MAX];
   for (size_t round = 0; round < n_rounds; round++) {
     peaks[round] = peak_speed(&w);
     for (size_t i = 0; i < N_KERNELS; i++) {
@@ -187,7 +192,8 @@ int main(int argc, char **argv) {
   for (size_t i = 0; i < N_KERNELS; i++) {
     double share = median(shares[i], n_rounds); /* sorts, so the spread is at the ends */
     printf("%-24s %7.1f Gop/s %5.1f %% of peak (%.1f to %.1f)\n", kernels[i].name,
-           median(speeds[i], n_rounds), 100 * share, 100 * shares[i][0], 100 * shares[i][n_rounds - 1]);
+           median(speeds[i], n_rounds), 100 * share, 100 * shares[i][0],
+           100 * shares[i][n_rounds - 1]);
   }
   return 0;
 }

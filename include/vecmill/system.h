@@ -20,14 +20,18 @@ typedef struct vecmill_system {
   const char *processor;       /* brand string, or "unknown" */
   const char *features;        /* in use: "avx2 avx512 vnni bf16", "" for none */
   const char *features_native; /* what the processor has, before VECMILL_CPU masks any */
-  const char *unknown_mask;    /* the first item of VECMILL_CPU that names no feature (and what follows it), or NULL */
+  /* the first item of VECMILL_CPU that names no feature (and what follows it), or NULL */
+  const char *unknown_mask;
   const char *kernels;         /* the variant in use: "c", "avx2", "avx512" or "neon" */
   unsigned n_cpus;             /* processors that this process may use: affinity and cgroup quota */
 } vecmill_system;
 
 VECMILL_API void vecmill_system_get(vecmill_system *system_out);
 
-/* The i-th compiled kernel variant, from the C reference up; NULL past the end. *runs_out: this processor can run it. */
+/*
+ * The i-th compiled kernel variant, from the C reference up; NULL past the end. *runs_out: this
+ * processor can run it.
+ */
 VECMILL_API const char *vecmill_system_variant(size_t i, int *runs_out);
 
 /*

@@ -156,10 +156,12 @@ vecmill_status vecmill_system_measure(const char *kernel, unsigned n_threads, do
                                       vecmill_system_speed *speed_out, vecmill_error *err) {
   *speed_out = (vecmill_system_speed){0};
   if (n_threads < 1 || n_threads > MAX_THREADS) {
-    return err_set(err, VECMILL_ERROR_ARGUMENT, "measure: %u threads: out of range (1 to %d)", n_threads, MAX_THREADS);
+    return err_set(err, VECMILL_ERROR_ARGUMENT, "measure: %u threads: out of range (1 to %d)",
+                   n_threads, MAX_THREADS);
   }
   if (!(seconds >= 0.001 && seconds <= 60)) {
-    return err_set(err, VECMILL_ERROR_ARGUMENT, "measure: %g seconds: out of range (0.001 to 60)", seconds);
+    return err_set(err, VECMILL_ERROR_ARGUMENT, "measure: %g seconds: out of range (0.001 to 60)",
+                   seconds);
   }
   vecmill_status status = VECMILL_ERROR_MEMORY;
   runner *runners = mem_calloc(n_threads, sizeof *runners);

@@ -20,7 +20,10 @@ enum cpu_feature {
 
 unsigned cpu_features(void);        /* after VECMILL_CPU */
 unsigned cpu_features_native(void); /* before it */
-/* *unknown_out (may be NULL): the first item of the mask that names no feature, in place up to its comma; or NULL. */
+/*
+ * *unknown_out (may be NULL): the first item of the mask that names no feature, in place up to its
+ * comma; or NULL.
+ */
 unsigned cpu_features_masked_by(unsigned native, const char *mask, const char **unknown_out);
 
 /* "avx512" and the like for one feature bit; NULL for none. */

@@ -1,4 +1,7 @@
-/* See measure.h. Shapes are those of MiniLM (hidden 384, feed-forward 1,536, 12 heads of 32) and 256 tokens. */
+/*
+ * See measure.h. Shapes are those of MiniLM (hidden 384, feed-forward 1,536, 12 heads of 32) and
+ * 256 tokens.
+ */
 #include "kernel/measure.h"
 
 #include <string.h>
@@ -60,7 +63,8 @@ static double run_attention(measure *m, size_t loop) {
 static double run_layer_norm(measure *m, size_t loop) {
   size_t ld = nn_row_stride(HIDDEN);
   m->nn->layer_norm_f32(N_TOKENS, HIDDEN, m->x, ld, m->bias, m->bias, 1e-12f, m->y, ld);
-  return 8.0 * N_TOKENS * HIDDEN; /* sum; difference, square; difference, product, multiply-add: about 8 */
+  /* sum; difference, square; difference, product, multiply-add: about 8 */
+  return 8.0 * N_TOKENS * HIDDEN;
 }
 
 static double run_dot(measure *m, size_t loop) {
@@ -73,12 +77,17 @@ static double run_dot(measure *m, size_t loop) {
 }
 
 static const entry entries[] = {
-    {"peak_fma_f32", "the best of several loops of independent FMA chains in registers", run_peak, 0, 0, 0},
-    {"microkernel_f32", "the matrix microkernel on data that stays in L1", run_microkernel, 0, 0, 0},
-    {"matmul_f32_384x1152", "256 tokens, k = 384, n = 1,152, bias", run_matmul, 1152, 384, NN_LINEAR},
+    {"peak_fma_f32", "the best of several loops of independent FMA chains in registers", run_peak,
+     0, 0, 0},
+    {"microkernel_f32", "the matrix microkernel on data that stays in L1", run_microkernel, 0, 0,
+     0},
+    {"matmul_f32_384x1152", "256 tokens, k = 384, n = 1,152, bias", run_matmul, 1152, 384,
+     NN_LINEAR},
     {"matmul_f32_384x384", "256 tokens, k = 384, n = 384, bias", run_matmul, 384, 384, NN_LINEAR},
-    {"matmul_f32_384x1536_gelu", "256 tokens, k = 384, n = 1,536, bias and GELU", run_matmul, 1536, 384, NN_GELU},
-    {"matmul_f32_1536x384", "256 tokens, k = 1,536, n = 384, bias", run_matmul, 384, 1536, NN_LINEAR},
+    {"matmul_f32_384x1536_gelu", "256 tokens, k = 384, n = 1,536, bias and GELU", run_matmul, 1536,
+     384, NN_GELU},
+    {"matmul_f32_1536x384", "256 tokens, k = 1,536, n = 384, bias", run_matmul, 384, 1536,
+     NN_LINEAR},
     {"attention_f32_16", "12 heads of 32, texts of 16 tokens", run_attention, 16, 0, 0},
     {"attention_f32_88", "12 heads of 32, texts of 88 tokens", run_attention, 88, 0, 0},
     {"attention_f32_256", "12 heads of 32, one text of 256 tokens", run_attention, 256, 0, 0},
@@ -120,7 +129,8 @@ vecmill_status measure_open(const char *name, unsigned features, measure **measu
   *measure_out = NULL;
   const entry *found = find_entry(name);
   if (found == NULL) {
-    return err_set(err, VECMILL_ERROR_NOT_FOUND, "kernel %s: not known (one of peak_fma_f32, microkernel_f32, ...)", name);
+    return err_set(err, VECMILL_ERROR_NOT_FOUND,
+                   "kernel %s: not known (one of peak_fma_f32, microkernel_f32, ...)", name);
   }
   measure *m = mem_calloc(1, sizeof *m);
   if (m == NULL) {
@@ -137,7 +147,8 @@ vecmill_status measure_open(const char *name, unsigned features, measure **measu
   m->y = random_floats(n_wide);
   m->bias = random_floats(4 * HIDDEN);
   m->scratch = random_floats(n_scratch);
-  size_t n_packed = m->nn->packed_f32_n_floats(4 * HIDDEN, HIDDEN), n_narrow = m->nn->packed_f32_n_floats(HIDDEN, 4 * HIDDEN);
+  size_t n_packed = m->nn->packed_f32_n_floats(4 * HIDDEN, HIDDEN),
+         n_narrow = m->nn->packed_f32_n_floats(HIDDEN, 4 * HIDDEN);
   m->packed = random_floats(n_packed > n_narrow ? n_packed : n_narrow); /* any order is as fast */
   if (m->x == NULL || m->y == NULL || m->bias == NULL || m->scratch == NULL || m->packed == NULL) {
     measure_close(&m);

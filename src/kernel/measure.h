@@ -22,7 +22,10 @@ void measure_close(measure **m);
 /* Several loops compete for "peak_fma_f32"; every other name has one. */
 size_t measure_n_loops(const measure *m);
 
-/* Runs the loop-th loop once; returns the floating-point operations done (a fused multiply-add counts two). */
+/*
+ * Runs the loop-th loop once; returns the floating-point operations done (a fused multiply-add
+ * counts two).
+ */
 double measure_run(measure *m, size_t loop);
 
 #endif

@@ -13,7 +13,9 @@ static inline v16 v16_load(const float *p) { return _mm512_loadu_ps(p); }
 static inline void v16_store(float *p, v16 a) { _mm512_storeu_ps(p, a); }
 static inline __mmask16 first(size_t n) { return (__mmask16)((1u << n) - 1); }
 static inline v16 v16_first(v16 a, size_t n) { return _mm512_maskz_mov_ps(first(n), a); }
-static inline v16 v16_load_n(const float *p, size_t n) { return _mm512_maskz_loadu_ps(first(n), p); }
+static inline v16 v16_load_n(const float *p, size_t n) {
+  return _mm512_maskz_loadu_ps(first(n), p);
+}
 static inline void v16_store_n(float *p, v16 a, size_t n) { _mm512_mask_storeu_ps(p, first(n), a); }
 static inline v16 v16_add(v16 a, v16 b) { return _mm512_add_ps(a, b); }
 static inline v16 v16_sub(v16 a, v16 b) { return _mm512_sub_ps(a, b); }

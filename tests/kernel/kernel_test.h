@@ -1,4 +1,6 @@
-/* What the kernel tests share: random numbers, buffers that end at a guard page, comparing bytes. */
+/*
+ * What the kernel tests share: random numbers, buffers that end at a guard page, comparing bytes.
+ */
 #ifndef TESTS_KERNEL_TEST_H
 #define TESTS_KERNEL_TEST_H
 

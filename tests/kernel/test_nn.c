@@ -63,8 +63,8 @@ static void check_matmul(const matmul_case *c) {
   for (size_t i = 0; i < n_runnable; i++) {
     guarded got = run_matmul(runnable[i], c, &x, &w, &bias, &start);
     char what[160];
-    snprintf(what, sizeof what, "matmul m %zu n %zu k %zu act %d bias %d residual %d alias %d", c->m,
-             c->n, c->k, c->act, c->bias, c->residual, c->alias);
+    snprintf(what, sizeof what, "matmul m %zu n %zu k %zu act %d bias %d residual %d alias %d",
+             c->m, c->n, c->k, c->act, c->bias, c->residual, c->alias);
     assert_same_floats(runnable[i]->name, what, got.n, got.data, wanted.data);
     guard_close(&got);
   }
@@ -99,7 +99,9 @@ static void matmul_of_the_encoders_shapes(void **state) {
   check_matmul(&(matmul_case){.m = 5, .n = 64, .k = 1024});
 }
 
-/* A chain of k fused multiply-adds errs by at most k u sum |x w| (Higham, section 3.1), u = 2^-24. */
+/*
+ * A chain of k fused multiply-adds errs by at most k u sum |x w| (Higham, section 3.1), u = 2^-24.
+ */
 static void matmul_is_accurate(void **state) {
   matmul_case c = {.m = 9, .n = 48, .k = 1536, .bias = true};
   guarded x = guard_random(c.m * nn_row_stride(c.k), 0), w = guard_random(c.n * c.k, 0);
@@ -115,7 +117,8 @@ static void matmul_is_accurate(void **state) {
       }
       long double error = fabsl(y.data[i * nn_row_stride(c.n) + j] - sum);
       assert_true(error <= (long double)(c.k + 1) * 0x1p-24L * size);
-      assert_true(error <= 2e-4L); /* and for such data, whose sums are about 40, no more than this */
+      /* and for such data, whose sums are about 40, no more than this */
+      assert_true(error <= 2e-4L);
     }
   }
   guard_close(&x);
@@ -136,7 +139,8 @@ static void matmul_rows_are_independent(void **state) {
       matmul_case fewer = c;
       fewer.m = m;
       guarded some = run_matmul(runnable[v], &fewer, &x, &w, &bias, &start);
-      assert_same_floats(runnable[v]->name, "fewer rows", m * nn_row_stride(c.n), some.data, all.data);
+      assert_same_floats(runnable[v]->name, "fewer rows", m * nn_row_stride(c.n), some.data,
+                         all.data);
       guard_close(&some);
     }
     guard_close(&all);
@@ -162,7 +166,8 @@ static guarded run_attention(const nn_kernels *kernels, size_t n_tokens, size_t 
   return out;
 }
 
-static void check_attention(size_t n_tokens, size_t n_heads, size_t head_dim, size_t one_special_in) {
+static void check_attention(size_t n_tokens, size_t n_heads, size_t head_dim,
+                            size_t one_special_in) {
   guarded qkv = guard_random(n_tokens * nn_row_stride(3 * n_heads * head_dim), one_special_in);
   guarded wanted = run_attention(reference, n_tokens, n_heads, head_dim, &qkv);
   for (size_t i = 0; i < n_runnable; i++) {
@@ -247,7 +252,8 @@ static void layer_norm_gives_the_reference_bytes(void **state) {
 
 static void layer_norm_is_accurate(void **state) {
   enum { N = 384 };
-  guarded x = guard_random(nn_row_stride(N), 0), gamma = guard_random(N, 0), beta = guard_random(N, 0);
+  guarded x = guard_random(nn_row_stride(N), 0), gamma = guard_random(N, 0),
+          beta = guard_random(N, 0);
   guarded y = run_layer_norm(nn_select(cpu_features()), 1, N, &x, &gamma, &beta, false);
   long double sum = 0, squares = 0;
   for (size_t j = 0; j < N; j++) {
@@ -257,7 +263,8 @@ static void layer_norm_is_accurate(void **state) {
     squares += (x.data[j] - sum / N) * (x.data[j] - sum / N);
   }
   for (size_t j = 0; j < N; j++) {
-    long double wanted = (x.data[j] - sum / N) / sqrtl(squares / N + 1e-12L) * gamma.data[j] + beta.data[j];
+    long double wanted =
+        (x.data[j] - sum / N) / sqrtl(squares / N + 1e-12L) * gamma.data[j] + beta.data[j];
     assert_true(fabsl(y.data[j] - wanted) <= 2e-6L);
   }
   guard_close(&x);
@@ -378,7 +385,8 @@ static void activations_of_special_values(void **state) {
   const nn_kernels *kernels = nn_select(cpu_features());
   float x[5] = {INFINITY, -INFINITY, NAN, 0.0f, 1e30f}, y[5];
   kernels->activate_f32(5, NN_GELU, x, y);
-  assert_true(y[0] == INFINITY && fabsf(y[1]) < 1e-6f && isnan(y[2]) && y[3] == 0.0f && y[4] == 1e30f);
+  assert_true(y[0] == INFINITY && fabsf(y[1]) < 1e-6f && isnan(y[2]) && y[3] == 0.0f &&
+              y[4] == 1e30f);
   kernels->activate_f32(5, NN_TANH, x, y);
   assert_true(y[0] == 1.0f && y[1] == -1.0f && isnan(y[2]) && y[3] == 0.0f && y[4] == 1.0f);
   kernels->activate_f32(5, NN_RELU, x, y);

@@ -1,4 +1,7 @@
-/* The public calls of vecmill/system.h. Speeds are not judged: only that they are there and add up. */
+/*
+ * The public calls of vecmill/system.h. Speeds are not judged: only that they are there and add
+ * up.
+ */
 #include "kernel_test.h"
 
 #include <vecmill/system.h>
@@ -44,10 +47,13 @@ static void every_kernel_can_be_measured(void **state) {
 static void what_is_impossible_is_refused(void **state) {
   vecmill_system_speed speed;
   vecmill_error err = {0};
-  assert_int_equal(vecmill_system_measure("no_such_kernel", 1, 0.01, &speed, &err), VECMILL_ERROR_NOT_FOUND);
+  assert_int_equal(vecmill_system_measure("no_such_kernel", 1, 0.01, &speed, &err),
+                   VECMILL_ERROR_NOT_FOUND);
   assert_non_null(strstr(err.text, "no_such_kernel"));
-  assert_int_equal(vecmill_system_measure("peak_fma_f32", 0, 0.01, &speed, &err), VECMILL_ERROR_ARGUMENT);
-  assert_int_equal(vecmill_system_measure("peak_fma_f32", 1, NAN, &speed, &err), VECMILL_ERROR_ARGUMENT);
+  assert_int_equal(vecmill_system_measure("peak_fma_f32", 0, 0.01, &speed, &err),
+                   VECMILL_ERROR_ARGUMENT);
+  assert_int_equal(vecmill_system_measure("peak_fma_f32", 1, NAN, &speed, &err),
+                   VECMILL_ERROR_ARGUMENT);
 }
 
 int main(void) {

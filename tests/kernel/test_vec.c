@@ -25,7 +25,8 @@ static void every_variant_gives_the_reference_bytes(void **state) {
       continue;
     }
     for (size_t n = 0; n < 400; n++) {
-      guarded a = guard_random(n + 3, n % 3 == 0 ? 40 : 0), b = guard_random(n, n % 5 == 0 ? 40 : 0);
+      guarded a = guard_random(n + 3, n % 3 == 0 ? 40 : 0),
+              b = guard_random(n, n % 5 == 0 ? 40 : 0);
       check_pair(kernels, reference, n, a.data + random_below(4), b.data);
       guard_close(&a);
       guard_close(&b);
@@ -41,7 +42,8 @@ static void dot_is_accurate(void **state) {
     guarded a = guard_random(n, 0), b = guard_random(n, 0);
     long double dot = 0, size = 0, l2 = 0;
     for (size_t i = 0; i < n; i++) {
-      long double product = (long double)a.data[i] * b.data[i], difference = (long double)a.data[i] - b.data[i];
+      long double product = (long double)a.data[i] * b.data[i],
+                  difference = (long double)a.data[i] - b.data[i];
       dot += product;
       size += fabsl(product);
       l2 += difference * difference;

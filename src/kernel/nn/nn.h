@@ -63,7 +63,10 @@ typedef struct nn_kernels {
   void (*attention_f32)(size_t n_tokens, size_t n_heads, size_t head_dim, float scale,
                         const float *qkv, size_t ldqkv, float *out, size_t ldout, float *scratch);
 
-  /* Each row of x(m, n): y = fma((x - mean) * (1 / sqrt(variance + eps)), gamma, beta). y may be x. */
+  /*
+   * Each row of x(m, n): y = fma((x - mean) * (1 / sqrt(variance + eps)), gamma, beta). y may be
+   * x.
+   */
   void (*layer_norm_f32)(size_t m, size_t n, const float *x, size_t ldx, const float *gamma,
                          const float *beta, float eps, float *y, size_t ldy);
 
@@ -72,7 +75,8 @@ typedef struct nn_kernels {
 
   /* Over the m rows of x(m, n), into y(n): sum in row order, and maximum. m > 0. */
   void (*sum_rows_f32)(size_t m, size_t n, const float *x, size_t ldx, float *y);
-  void (*weighted_sum_rows_f32)(size_t m, size_t n, const float *x, size_t ldx, const float *weights,
+  void (*weighted_sum_rows_f32)(size_t m, size_t n, const float *x, size_t ldx,
+                                const float *weights,
                                 float *y); /* y = chain of fma(w[i], x[i], y) from 0 */
   void (*max_rows_f32)(size_t m, size_t n, const float *x, size_t ldx, float *y);
 
@@ -86,9 +90,12 @@ typedef struct nn_kernels {
    * Benchmarks: the matrix microkernel on data that stays in L1, repeated
    * n_repeats times; returns the floating-point operations done (2 per FMA).
    */
-  double (*bench_microkernel_f32)(size_t n_repeats, float *scratch); /* scratch: 8,192 floats, aligned */
+  /* scratch: 8,192 floats, aligned */
+  double (*bench_microkernel_f32)(size_t n_repeats, float *scratch);
 
-  /* The loop-th of this variant's loops of independent FMA chains in registers; -1 past the last. */
+  /*
+   * The loop-th of this variant's loops of independent FMA chains in registers; -1 past the last.
+   */
   double (*peak_fma_f32)(size_t loop, size_t n_repeats);
 } nn_kernels;
 
@@ -107,7 +114,10 @@ size_t nn_row_stride(size_t n);
  */
 double nn_peak_fma_f32(unsigned features, size_t loop, size_t n_repeats);
 
-/* For F16 and BF16 tensors of model files. dst: n floats; src: little-endian, any alignment. Exact. */
+/*
+ * For F16 and BF16 tensors of model files. dst: n floats; src: little-endian, any alignment.
+ * Exact.
+ */
 void nn_convert_f16(size_t n, const void *src, float *dst);
 void nn_convert_bf16(size_t n, const void *src, float *dst);
 

@@ -104,7 +104,10 @@ static nn_tile_kernel *const tile_kernels[TILE_VECTORS][TILE_ROWS] = {
     {tile_1, tile_2, tile_3, tile_4, tile_5, tile_6},
 };
 
-/* Weights times values, up to 6 queries x 16 columns: rax walks over the weights, rdi over the values. */
+/*
+ * Weights times values, up to 6 queries x 16 columns: rax walks over the weights, rdi over the
+ * values.
+ */
 #define MIX_ROW(i, t, c0, c1)                                                                      \
   "vbroadcastss " S(i) "*4(%%rax)," Y(t) "\n\t" FMA(12, t, c0) FMA(13, t, c1)
 #define MIX_ZERO(i, t, c0, c1)                                                                     \

@@ -15,9 +15,12 @@
 #include "kernel/nn/nn.h"
 #include "kernel/nn/nn_coefficients.h"
 
-/* 1.5 x 2^23 + 127: added to |x| < 2^22 it leaves 127 + (x rounded to an integer) in the low bits. */
+/*
+ * 1.5 x 2^23 + 127: added to |x| < 2^22 it leaves 127 + (x rounded to an integer) in the low bits.
+ */
 #define NN_ROUND_MAGIC 0x1.8000fep+23f
-#define NN_EXP2_LOWEST -126.0f /* below it 2^x is taken as 2^-126: nothing beside a sum that is at least 1 */
+/* below it 2^x is taken as 2^-126: nothing beside a sum that is at least 1 */
+#define NN_EXP2_LOWEST -126.0f
 #define NN_LOG2E 0x1.715476p+0f
 
 static inline float nn_max(float a, float b) { return a > b ? a : b; }
@@ -40,7 +43,10 @@ static inline float nn_exp2(float x) {
   return y * power; /* a product, so that a NaN stays one whatever its payload */
 }
 
-/* x Phi(x) = max(x, 0) - t q(t), t = min(|x|, cut): Hendrycks and Gimpel's GELU, the exact (erf) form. */
+/*
+ * x Phi(x) = max(x, 0) - t q(t), t = min(|x|, cut): Hendrycks and Gimpel's GELU, the exact (erf)
+ * form.
+ */
 static inline float nn_gelu(float x) {
   float t = nn_min(NN_GELU_CUT, fabsf(x));
   float u = fmaf(t, NN_GELU_SCALE, -1.0f);
@@ -51,7 +57,10 @@ static inline float nn_gelu(float x) {
   return fmaf(-t, q, nn_max(0.0f, x));
 }
 
-/* tanh |x| = (1 - e) / (1 + e), e = 2^(-2 log2(e) |x|), with the sign of x: absolute error about 1e-7. */
+/*
+ * tanh |x| = (1 - e) / (1 + e), e = 2^(-2 log2(e) |x|), with the sign of x: absolute error about
+ * 1e-7.
+ */
 static inline float nn_tanh(float x) {
   float e = nn_exp2(-2.0f * NN_LOG2E * fabsf(x));
   return copysignf((1.0f - e) / (1.0f + e), x);

@@ -125,7 +125,9 @@ static inline void set_k(nn_tile *t, size_t n_k) {
   t->n_rest = n_k % 8;
 }
 
-/* This tile's share of the panel that follows b in memory; past its end nothing new is asked for. */
+/*
+ * This tile's share of the panel that follows b in memory; past its end nothing new is asked for.
+ */
 static inline void set_prefetch(nn_tile *t, size_t tile, size_t n_k, bool last) {
   size_t n_bytes = n_k * PANEL * FLOAT, offset = tile * t->n_eights * 64;
   bool wanted = !last && offset < n_bytes;
@@ -190,7 +192,10 @@ static void chunk_product(const product *p, size_t l, size_t j) {
   }
 }
 
-/* All of k for one panel, tile by tile in a buffer: the panel may be narrow, y may be the residual. */
+/*
+ * All of k for one panel, tile by tile in a buffer: the panel may be narrow, y may be the
+ * residual.
+ */
 static void whole_product(const product *p, size_t j) {
   float buffer[TILE_ROWS * PANEL] __attribute__((aligned(64)));
   float bias[PANEL] __attribute__((aligned(64))) = {0};
@@ -272,7 +277,8 @@ static void pack_queries(size_t n_queries, size_t vectors, size_t head_dim, floa
 /* scores(n_keys, vectors x 16) = k q^T. */
 static void score_keys(size_t n_keys, size_t vectors, size_t head_dim, const float *k, size_t ldk,
                        const float *panel, float *scores) {
-  nn_tile t = {.lda_bytes = ldk * FLOAT, .b = panel, .init = no_bias, .prefetch = (const char *)panel};
+  nn_tile t = {
+      .lda_bytes = ldk * FLOAT, .b = panel, .init = no_bias, .prefetch = (const char *)panel};
   t.ldc_bytes = vectors * 16 * FLOAT;
   set_k(&t, head_dim);
   size_t n_tiles = (n_keys + TILE_ROWS - 1) / TILE_ROWS;
@@ -485,7 +491,10 @@ static void activate(size_t n, enum nn_activation act, const float *x, float *y)
 
 /* ---- benchmarks ---- */
 
-/* One register tile whose A and B fill most of L1: its start and end weigh as little as they can there. */
+/*
+ * One register tile whose A and B fill most of L1: its start and end weigh as little as they can
+ * there.
+ */
 static double bench_microkernel(size_t n_repeats, float *scratch) {
   enum { K = TILE_VECTORS > 1 ? 128 : 256, LDA = K + 16 };
   float *c = scratch, *b = c + TILE_ROWS * PANEL, *a = b + K * PANEL;

@@ -27,7 +27,10 @@ typedef struct nn_tile {
 
 typedef void nn_tile_kernel(const nn_tile *tile);
 
-/* out(rows, columns) = (weights^T values) * inverse: weights(n, rows) transposed, values(n, columns). */
+/*
+ * out(rows, columns) = (weights^T values) * inverse: weights(n, rows) transposed, values(n,
+ * columns).
+ */
 typedef struct nn_mix {
   const float *weights;  /* 0: n_keys rows, */
   size_t ldweights_bytes;/* 8 */

@@ -15,7 +15,8 @@
 typedef struct vec_kernels {
   const char *name;
   float (*dot_f32)(size_t n, const float *a, const float *b);
-  float (*squared_l2_f32)(size_t n, const float *a, const float *b); /* sum of (a - b)^2, no cancellation */
+  /* sum of (a - b)^2, no cancellation */
+  float (*squared_l2_f32)(size_t n, const float *a, const float *b);
   float (*squared_norm_f32)(size_t n, const float *a);
 } vec_kernels;
 
