@@ -311,7 +311,7 @@ static void test_texts(void **state) {
   assert_int_equal(s->operations->pass_begin(s, &may_find, &error), VECMILL_OK);
   assert_int_equal(s->operations->claim(s, 16, &page, &error), VECMILL_OK);
   assert_int_equal(page.n_rows, 6);
-  const char *const texts[] = {"word", "ab", "12", "1.5", "a\xff" "b", "a\0b"};
+  const char *const texts[] = {"word", "ab", "12", "1.5", ("a\xff" "b"), "a\0b"};
   const size_t lengths[] = {4, 2, 2, 3, 3, 3};
   for (size_t i = 0; i < 6; i++) {
     assert_int_equal(page.rows[i].n_text_bytes, lengths[i]);
