@@ -38,6 +38,7 @@ class Pass:
     setup: list = field(default_factory=list)
     env: dict = field(default_factory=dict)
     slower: int = 1  # how many times the usual time limit
+    prepare: list = field(default_factory=list)  # makes the folder instead of `meson setup`
     mode: str = ""  # VECMILL_TEST: what a slow path leaves out
 
 
@@ -50,6 +51,8 @@ PASSES = [
     Pass("clang", "build/clang", LOW_ROOMS + ["base"], env=CLANG, mode="short"),
     Pass("no-avx512", "build", LOW_ROOMS, env={"VECMILL_CPU": "-avx512"}, mode="short"),
     Pass("no-avx2", "build", LOW_ROOMS, env={"VECMILL_CPU": "-avx512,-avx2"}, slower=4, mode="short"),
+    Pass("neon", "build/arm64", LOW_ROOMS + ["base"], prepare=["scripts/arm64", "setup"], slower=10,
+         mode="short"),
     Pass("asan-ubsan", "build/asan", setup=["-Db_sanitize=address,undefined", *DEBUG],
          env=CLANG | ASAN, slower=6, mode="short"),
     Pass("tsan", "build/tsan", THREADED, setup=["-Db_sanitize=thread", *DEBUG],
@@ -74,7 +77,7 @@ def build(one: Pass) -> bool:
     folder = ROOT / one.folder
     log = ROOT / "build" / "test-logs" / f"build-{one.name}.txt"
     if not (folder / "build.ninja").exists():
-        if not run(["meson", "setup", str(folder), *one.setup], one.env, log):
+        if not run(one.prepare or ["meson", "setup", str(folder), *one.setup], one.env, log):
             return False
     # a folder that `make` made before cmocka was there has no tests yet
     return (run(["meson", "configure", str(folder), "-Dtests=enabled"], one.env, log)

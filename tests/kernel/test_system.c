@@ -21,8 +21,8 @@ static void the_machine_is_described(void **state) {
   }
   assert_true(found);
   const char *mask = getenv("VECMILL_CPU");
-  if (mask != NULL) { /* "-avx2" or "-avx512" here */
-    assert_null(strstr(system.features, mask + 1));
+  if (mask != NULL && strstr(mask, "-avx2") != NULL) {
+    assert_null(strstr(system.features, "avx"));
   }
   assert_string_equal(vecmill_version(), VECMILL_VERSION);
 }
@@ -30,12 +30,13 @@ static void the_machine_is_described(void **state) {
 static void every_kernel_can_be_measured(void **state) {
   const char *help, *name;
   size_t n = 0;
+  vecmill_system system;
+  vecmill_system_get(&system);
   for (; (name = vecmill_system_kernel(n, &help)) != NULL; n++) {
     vecmill_system_speed speed;
     vecmill_error err = {0};
     assert_true(help[0] != '\0');
-    bool slow = getenv("VECMILL_CPU") != NULL && strcmp(getenv("VECMILL_CPU"), "-avx2") == 0;
-    if (slow && strncmp(name, "matmul", 6) == 0) {
+    if (strcmp(system.kernels, "c") == 0 && strncmp(name, "matmul", 6) == 0) {
       continue; /* seconds each in the C reference */
     }
     assert_int_equal(vecmill_system_measure(name, 2, 0.002, &speed, &err), VECMILL_OK);
