@@ -31,8 +31,8 @@ static vecmill_status open_regular(const char *path, int *fd_out, size_t *n_byte
 }
 
 vecmill_status file_map_open(const char *path, file_map *map_out, vecmill_error *err) {
-  int fd;
-  size_t n_bytes;
+  int fd = -1;
+  size_t n_bytes = 0;
   vecmill_status status = open_regular(path, &fd, &n_bytes, err);
   if (status != VECMILL_OK) return status;
   void *data = n_bytes ? mmap(NULL, n_bytes, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
@@ -57,8 +57,8 @@ void file_map_release(const file_map *map, size_t offset, size_t n_bytes) {
 
 vecmill_status file_read(const char *path, size_t max_bytes, char **data_out, size_t *n_bytes_out,
                          vecmill_error *err) {
-  int fd;
-  size_t n_bytes, n_read = 0;
+  int fd = -1;
+  size_t n_bytes = 0, n_read = 0;
   vecmill_status status = open_regular(path, &fd, &n_bytes, err);
   if (status != VECMILL_OK) return status;
   char *data = NULL;
