@@ -8,14 +8,13 @@ void progress_init(progress *p, uint64_t n_total, uint64_t now_ns) {
 }
 
 void progress_add(progress *p, uint64_t n, uint64_t n_tokens, uint64_t now_ns) {
-  if (now_ns - p->slots[p->newest].time_ns >= SLOT_NS) {
-    p->newest = (p->newest + 1) % PROGRESS_SLOTS;
-    if (p->n_slots < PROGRESS_SLOTS) p->n_slots++;
-    p->slots[p->newest] = (struct progress_slot){now_ns, p->n_done, p->n_tokens};
-  }
   p->n_done += n;
   p->n_tokens += n_tokens;
   if (p->n_done > p->n_total) p->n_total = p->n_done;
+  if (now_ns - p->slots[p->newest].time_ns < SLOT_NS) return;
+  p->newest = (p->newest + 1) % PROGRESS_SLOTS;
+  if (p->n_slots < PROGRESS_SLOTS) p->n_slots++;
+  p->slots[p->newest] = (struct progress_slot){now_ns, p->n_done, p->n_tokens};
 }
 
 double progress_seconds(const progress *p, uint64_t now_ns) {

@@ -19,7 +19,7 @@ typedef struct progress {
   uint64_t n_total, n_done; /* n_done <= n_total always: the total grows with it */
   uint64_t n_tokens;
   struct progress_slot {
-    uint64_t time_ns, n_done, n_tokens; /* the sums when the slot began */
+    uint64_t time_ns, n_done, n_tokens; /* the sums at that time */
   } slots[PROGRESS_SLOTS];
   unsigned n_slots, newest;
 } progress;

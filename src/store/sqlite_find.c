@@ -223,17 +223,23 @@ static vecmill_status find_key_index(sqlite_store *s, char **name_out, vecmill_e
   sqlite_bind_text_at(statement, ":table", s->table);
   while (!*name_out && sqlite3_step(statement) == SQLITE_ROW) {
     const char *name = (const char *)sqlite3_column_text(statement, 0);
-    if (index_is_key(s, name)) *name_out = mem_strdup(name);
+    if (!index_is_key(s, name)) continue;
+    *name_out = mem_strdup(name);
+    if (!*name_out) {
+      status = err_set_memory(err, name, 1);
+      break;
+    }
   }
   sqlite3_finalize(statement);
   return status;
 }
 
-/* Keeps `hint` and says whether SQLite takes it in a page's query. */
-static bool try_hint(sqlite_store *s, const char *hint) {
+/* Keeps `hint`; *works_out: SQLite takes it in a page's query. */
+static vecmill_status try_hint(sqlite_store *s, const char *hint, bool *works_out, vecmill_error *err) {
+  *works_out = false;
   mem_free(s->scan_hint);
   s->scan_hint = mem_strdup(hint);
-  if (!s->scan_hint) return false;
+  if (!s->scan_hint) return err_set_memory(err, "key", strlen(hint));
   str sql = {0};
   sqlite3_stmt *statement = NULL;
   str_append_text(&sql, "SELECT ");
@@ -248,7 +254,8 @@ static bool try_hint(sqlite_store *s, const char *hint) {
   int code = sql.failed ? SQLITE_NOMEM : sqlite3_prepare_v2(s->db, sql.data, -1, &statement, NULL);
   sqlite3_finalize(statement);
   str_fini(&sql);
-  return code == SQLITE_OK;
+  *works_out = code == SQLITE_OK;
+  return code == SQLITE_NOMEM ? err_set_memory(err, "key", sizeof *s) : VECMILL_OK;
 }
 
 /* Whether the only id is the rowid, by that name or as INTEGER PRIMARY KEY: the one key that needs no index. */
@@ -279,12 +286,14 @@ static vecmill_status list_ids(sqlite_store *s, const table_info *info, vecmill_
 static vecmill_status settle_key(sqlite_store *s, const table_info *info, vecmill_error *err) {
   char *index = NULL;
   str hint = {0};
+  bool works = false;
   vecmill_status status = list_ids(s, info, err);
   if (status == VECMILL_OK) status = find_key_index(s, &index, err);
   if (status != VECMILL_OK) return status;
   if (key_is_rowid(s, info, index)) {
     s->null_keys = false;
-    if (!try_hint(s, " NOT INDEXED"))
+    status = try_hint(s, " NOT INDEXED", &works, err);
+    if (status == VECMILL_OK && !works)
       status = err_set(err, VECMILL_ERROR_ARGUMENT, "table %s: has no %s (name a unique column with --id-column)",
                        s->table, s->id_list);
   } else if (!index) {
@@ -294,9 +303,11 @@ static vecmill_status settle_key(sqlite_store *s, const table_info *info, vecmil
   } else {
     str_append_text(&hint, " INDEXED BY ");
     sql_append_name(&hint, index);
+    if (hint.failed) status = err_set_memory(err, "key", hint.n);
+    if (status == VECMILL_OK) status = try_hint(s, hint.data, &works, err);
     /* The key of a WITHOUT ROWID table is listed as an index, but is the table. */
-    bool hinted = (!hint.failed && try_hint(s, hint.data)) || try_hint(s, " NOT INDEXED") || try_hint(s, "");
-    if (!hinted) status = err_set(err, VECMILL_ERROR_INTERNAL, "table %s: no way to page by %s", s->table, s->id_list);
+    if (status == VECMILL_OK && !works) status = try_hint(s, " NOT INDEXED", &works, err);
+    if (status == VECMILL_OK && !works) status = try_hint(s, "", &works, err);
   }
   mem_free(index);
   str_fini(&hint);
@@ -377,7 +388,9 @@ static vecmill_status check_where(sqlite_store *s, const char *where, vecmill_er
   str_append_format(&sql, " WHERE (%s\n)", where); /* the line break ends a comment */
   int code = sql.failed ? SQLITE_NOMEM : sqlite3_prepare_v2(s->db, sql.data, -1, &statement, &tail);
   vecmill_status status = VECMILL_OK;
-  if (code != SQLITE_OK)
+  if (code == SQLITE_NOMEM)
+    status = err_set_memory(err, "--where", strlen(where));
+  else if (code != SQLITE_OK)
     status = err_set(err, VECMILL_ERROR_ARGUMENT, "--where %s: %s (give what would follow WHERE)", where,
                      sqlite3_errmsg(s->db));
   else if (tail && *tail)

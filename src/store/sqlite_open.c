@@ -17,6 +17,7 @@ static const char *advice_for(const sqlite_store *s, int code) {
   switch (code & 0xFF) {
     case SQLITE_BUSY: return " (another program holds a lock on it: let that finish, run again)";
     case SQLITE_FULL: return " (make room on the disk, run again: what was committed is kept)";
+    case SQLITE_IOERR: return " (the system refused a read or a write: look at the disk; what was committed is kept)";
     case SQLITE_READONLY:
     case SQLITE_PERM: return " (vecmill must be able to write to the file and to its folder)";
     case SQLITE_CANTOPEN: return " (check that the file and its folder can be read and written)";

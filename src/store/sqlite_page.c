@@ -195,6 +195,7 @@ static vecmill_status compile_count(sqlite_store *s, sqlite3_stmt **statement_ou
   str_append_text(&sql, ") FROM ");
   sql_append_table(&sql, s);
   append_considered(&sql, s);
+  if (vector.failed) sql.failed = true;
   str_fini(&vector);
   vecmill_status status = sqlite_compile(s, &sql, "cannot count the rows", statement_out, err);
   str_fini(&sql);
@@ -273,7 +274,7 @@ static void append_row(sqlite_store *s, sqlite3_stmt *statement, bool has_vector
   row->text = (const char *)memory->n;
   str_append(memory, text, row->n_text_bytes);
   if (!has_vector) return;
-  while (memory->n % sizeof(float) || memory->n == 0) str_append_char(memory, 0);
+  while (!memory->failed && memory->n % sizeof(float)) str_append_char(memory, 0);
   row->vector = (const float *)memory->n;
   const void *vector = sqlite3_column_blob(statement, (int)s->n_ids + 1);
   str_append(memory, vector ? vector : "", (size_t)sqlite3_column_bytes(statement, (int)s->n_ids + 1));

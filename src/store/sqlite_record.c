@@ -101,6 +101,7 @@ vecmill_status sqlite_store_inspect(store *base, size_t dimension, bool *has_vec
   select_vectors(&sql, s, what.data ? what.data : "");
   str_append_format(&sql, " AND (typeof(%s) <> 'blob' OR length(%s) <> %zu) LIMIT 1", column.data ? column.data : "",
                     column.data ? column.data : "", 4 * dimension);
+  if (column.failed || what.failed) sql.failed = true;
   if (status == VECMILL_OK && n_any)
     status = sqlite_integer(s, &sql, "cannot read the vector column", -1, &n_bytes_bad, err);
   str_fini(&sql);

@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "base/str.h"
 #include "store/blank.h"
 #include "store/sqlite.h"
@@ -617,6 +618,62 @@ static void test_damaged(void **state) {
   s->operations->close(s);
 }
 
+/* Every allocation of the store fails once: an error that says so, never a crash, and nothing half done. */
+static vecmill_status whole_flow(void) {
+  store *s = NULL;
+  store_columns columns;
+  store_maker record;
+  store_counts counts;
+  store_page page = {0};
+  store_commit_counts committed;
+  bool found, has_vectors, may_find;
+  float vectors[3][DIMENSION];
+  str text = {0};
+  store_target target = {.table = "t", .where = "id < 9", .limit = 2, .retry_failed = true};
+  vecmill_status status = store_open_sqlite(path, NULL, &s, &error);
+  if (status != VECMILL_OK) return status;
+  status = s->operations->find(s, &target, &columns, &error);
+  if (status == VECMILL_OK) status = s->operations->record(s, &record, &found, &error);
+  if (status == VECMILL_OK) status = s->operations->inspect(s, DIMENSION, &has_vectors, &error);
+  if (status == VECMILL_OK) status = s->operations->sample(s, DIMENSION, 3, &page, &error);
+  if (status == VECMILL_OK) s->operations->page_free(s, &page);
+  if (status == VECMILL_OK) status = s->operations->begin(s, &maker, &error);
+  if (status == VECMILL_OK) status = s->operations->count(s, &counts, &error);
+  if (status == VECMILL_OK) status = s->operations->pass_begin(s, &may_find, &error);
+  if (status == VECMILL_OK) status = s->operations->claim(s, 3, &page, &error);
+  if (status == VECMILL_OK && page.n_rows > 0) {
+    embed_page(&page, vectors);
+    page.rows[0].outcome = STORE_FAILED;
+    page.rows[0].reason = "x";
+    status = s->operations->commit(s, &page, &committed, &error);
+    if (status == VECMILL_OK)
+      status = s->operations->read_text(s, page.rows[0].key, page.rows[0].n_key_bytes, &text, &error);
+  }
+  str_fini(&text);
+  if (page.memory) s->operations->page_free(s, &page);
+  s->operations->close(s);
+  return status;
+}
+
+static void test_memory_fails(void **state) {
+  (void)state;
+  const char *fresh = "DROP TABLE IF EXISTS t; DROP TABLE IF EXISTS vecmill_columns; DROP TABLE IF EXISTS vecmill_failures;"
+                      "CREATE TABLE t(id INTEGER PRIMARY KEY, text TEXT, embedding BLOB);"
+                      "INSERT INTO t VALUES(1,'a',NULL),(2,'b',NULL),(3,'c',x'0000803F00000040')";
+  vecmill_status status = VECMILL_ERROR_MEMORY;
+  long n = 0;
+  for (; status != VECMILL_OK; n++) {
+    sql(fresh);
+    mem_fail_after(n);
+    status = whole_flow();
+    mem_fail_after(-1);
+    if (status != VECMILL_OK && status != VECMILL_ERROR_MEMORY) fail_msg("allocation %ld: %d %s", n, status, error.text);
+    assert_true(n < 1000);
+  }
+  assert_true(n > 10);
+  assert_string_equal(ask("SELECT count(*) FROM t WHERE embedding IS NOT NULL"), "2");
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -624,7 +681,7 @@ int main(void) {
       CASE(test_detection), CASE(test_where_and_limit), CASE(test_texts), CASE(test_utf16),
       CASE(test_concurrent_edits), CASE(test_failures), CASE(test_record), CASE(test_sample),
       CASE(test_second_run_refused), CASE(test_lock_dies_with_its_process), CASE(test_busy), CASE(test_holds_nothing),
-      CASE(test_open_errors), CASE(test_damaged), cmocka_unit_test(test_blank_characters),
+      CASE(test_open_errors), CASE(test_damaged), CASE(test_memory_fails), cmocka_unit_test(test_blank_characters),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
