@@ -317,8 +317,9 @@ vecmill_status sqlite_store_claim(store *base, size_t n_max, store_page *page_ou
   str_clear(&s->cursor);
   str_append(&s->cursor, last->key, last->n_key_bytes);
   if (!s->cursor.failed) return VECMILL_OK;
+  size_t n_key_bytes = last->n_key_bytes;
   sqlite_store_page_free(base, page_out);
-  return err_set_memory(err, "page", last->n_key_bytes);
+  return err_set_memory(err, "page", n_key_bytes);
 }
 
 void sqlite_store_page_free(store *s, store_page *page) {
