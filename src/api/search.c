@@ -1,11 +1,11 @@
 #include <vecmill/search.h>
 
 #include "base/mem.h"
-#include "ingest/nearest.h"
+#include "ingest/query.h"
 
 vecmill_status vecmill_search_run(const vecmill_search_options *options, vecmill_search_result *result_out,
                                   vecmill_error *err) {
-  return nearest_run(options, result_out, err);
+  return query_run(options, result_out, err);
 }
 
 void vecmill_search_result_fini(vecmill_search_result *result) {

@@ -1,13 +1,10 @@
-/* Exact nearest rows by cosine. The body of vecmill_search_run. */
+/* Exact nearest rows by cosine. */
 #ifndef INGEST_NEAREST_H
 #define INGEST_NEAREST_H
 
 #include <vecmill/search.h>
 
 #include "store/store.h"
-
-vecmill_status nearest_run(const vecmill_search_options *options, vecmill_search_result *result_out,
-                           vecmill_error *err);
 
 /*
  * The k rows of the store whose vectors have the highest cosine with `query` (dimension floats), best first, equal

@@ -402,7 +402,8 @@ static void test_nearest(void **state) {
   sqlite3_close(db);
   assert_int_equal(atoll(result.hits[3].id_json), best_id);
   assert_float_equal(result.hits[3].score, best, 1e-5);
-  vecmill_search_result_fini(&result);
+  for (size_t i = 0; i < result.n_hits; i++) mem_free(result.hits[i].id_json), mem_free(result.hits[i].text);
+  mem_free(result.hits);
   s->operations->close(s);
 }
 

@@ -1,0 +1,122 @@
+/*
+ * A search, all of it: the column and what made it, the query's vector, the scan.
+ *
+ * The query's prefix: the model's own prompt "query" if it has one; else "query: " if the column was made with the
+ * "passage: " of the E5 family, whose questions and passages are told apart that way; else what the column was made with.
+ */
+#include "ingest/query.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "ingest/maker.h"
+#include "ingest/nearest.h"
+#include "provider/local.h"
+#include "store/sqlite.h"
+
+/* --- the query's vector --- */
+
+static const char *query_prefix(const model *m, const store_maker *record) {
+  const char *prompt = model_prompt(m, "query");
+  if (prompt) return prompt;
+  return strcmp(record->prefix, "passage: ") == 0 ? "query: " : record->prefix;
+}
+
+static vecmill_status embed_one(provider *p, const char *text, float *vector_out, vecmill_error *err) {
+  provider_worker *worker = NULL;
+  provider_item item = {0};
+  vecmill_status status = p->operations->worker_open(p, &worker, err);
+  if (status != VECMILL_OK) return status;
+  status = p->operations->prepare(p, worker, text, strlen(text), &item, err);
+  if (status == VECMILL_OK) status = p->operations->run(p, worker, &item, 1, &vector_out, err);
+  mem_free(item.data);
+  p->operations->worker_close(p, worker);
+  return status;
+}
+
+/* The model that made the column, found by the name in the record, held to the identity there. */
+static vecmill_status open_maker(const store_columns *columns, const store_maker *record, ingest_maker *m_out,
+                                 vecmill_error *err) {
+  vecmill_status status = ingest_maker_choose(record->model, NULL, m_out, err);
+  if (status == VECMILL_OK) status = ingest_maker_open(m_out, record->prefix, record, err);
+  return status == VECMILL_OK ? ingest_maker_match(m_out, record, columns, err) : status;
+}
+
+static vecmill_status embed_query(const vecmill_search_options *options, const store_columns *columns,
+                                  const store_maker *record, float **vector_out, vecmill_error *err) {
+  ingest_maker maker = {0};
+  provider *p = NULL;
+  float *vector = mem_alloc_aligned(record->dimension, sizeof(float));
+  vecmill_status status = vector ? open_maker(columns, record, &maker, err)
+                                 : err_set_memory(err, "search", record->dimension * sizeof(float));
+  if (status == VECMILL_OK) status = provider_open_local(maker.model, query_prefix(maker.model, record), &p, err);
+  if (status == VECMILL_OK) status = embed_one(p, options->query, vector, err);
+  if (p) p->operations->close(p);
+  ingest_maker_fini(&maker);
+  if (status == VECMILL_OK) *vector_out = vector;
+  else mem_free(vector);
+  return status;
+}
+
+/* --- all of it --- */
+
+static vecmill_status check_options(const vecmill_search_options *options, vecmill_error *err) {
+  if (!options->database || !*options->database)
+    return err_set(err, VECMILL_ERROR_ARGUMENT, "no database named (give --db FILE)");
+  if (!options->table || !*options->table || !options->query)
+    return err_set(err, VECMILL_ERROR_ARGUMENT, "no table or no query (give both: vecmill search TABLE QUERY --db FILE)");
+  if (options->k > VECMILL_SEARCH_MAX_K)
+    return err_set(err, VECMILL_ERROR_ARGUMENT, "k %zu: too many rows (1 to %d)", options->k, VECMILL_SEARCH_MAX_K);
+  return VECMILL_OK;
+}
+
+static vecmill_status find_column(store *s, const vecmill_search_options *options, store_columns *columns_out,
+                                  store_maker *record_out, vecmill_error *err) {
+  store_target target = {.table = options->table,
+                         .id_column = options->id_column,
+                         .text_column = options->text_column,
+                         .vector_column = options->vector_column,
+                         .where = options->where};
+  bool found = false;
+  vecmill_status status = s->operations->find(s, &target, columns_out, err);
+  if (status != VECMILL_OK) return status;
+  if (!columns_out->has_vector_column)
+    return err_set(err, VECMILL_ERROR_NOT_FOUND, "table %s: no column %s (vecmill ingest %s --db %s makes it)", columns_out->table,
+                   columns_out->vector_column, columns_out->table, options->database);
+  status = s->operations->record(s, record_out, &found, err);
+  if (status == VECMILL_OK && !found)
+    status = err_set(err, VECMILL_ERROR_NOT_FOUND, "table %s: nothing says which model made column %s (vecmill ingest with --model "
+                     "checks that and records it)", columns_out->table, columns_out->vector_column);
+  return status;
+}
+
+static vecmill_status search(store *s, const vecmill_search_options *options, vecmill_search_result *result_out,
+                             vecmill_error *err) {
+  store_columns columns;
+  store_maker record;
+  float *query = NULL;
+  vecmill_status status = find_column(s, options, &columns, &record, err);
+  if (status != VECMILL_OK) return status;
+  result_out->model = mem_strdup(record.model);
+  uint64_t start_ns = clock_now_ns();
+  status = embed_query(options, &columns, &record, &query, err);
+  if (status != VECMILL_OK) return status;
+  uint64_t embedded_ns = clock_now_ns();
+  status = nearest_scan(s, query, record.dimension, options->k ? options->k : VECMILL_SEARCH_DEFAULT_K, result_out, err);
+  result_out->embed_seconds = (double)(embedded_ns - start_ns) * 1e-9;
+  result_out->scan_seconds = (double)(clock_now_ns() - embedded_ns) * 1e-9;
+  mem_free(query);
+  return status;
+}
+
+vecmill_status query_run(const vecmill_search_options *options, vecmill_search_result *result_out, vecmill_error *err) {
+  store *s = NULL;
+  *result_out = (vecmill_search_result){0};
+  vecmill_status status = check_options(options, err);
+  if (status == VECMILL_OK) status = store_open_sqlite(options->database, NULL, &s, err);
+  if (status != VECMILL_OK) return status;
+  status = search(s, options, result_out, err);
+  s->operations->close(s);
+  return status;
+}
