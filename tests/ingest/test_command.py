@@ -373,6 +373,7 @@ def main() -> int:
             shutil.rmtree(folder)
     finally:
         vecmill.close()
+    print(f"{len(arguments.names or tests) - len(failed)} passed, {len(failed)} failed")
     return 1 if failed else 0
 
 
