@@ -10,6 +10,8 @@
 #ifndef MODEL_FIND_H
 #define MODEL_FIND_H
 
+#include <stddef.h>
+
 #include "base/err.h"
 
 #define MODEL_DEFAULT_NAME "intfloat/multilingual-e5-small"

@@ -29,6 +29,9 @@ typedef struct model_info {
 } model_info;
 
 vecmill_status model_open(const char *directory, model **model_out, vecmill_error *err);
+/* The same on the kernels that these cpu_feature bits select: tests compare variants in one process. */
+vecmill_status model_open_with(const char *directory, unsigned features, model **model_out,
+                               vecmill_error *err);
 void model_close(model **m);
 const model_info *model_get_info(const model *m);
 const tokenizer *model_tokenizer(const model *m);

@@ -1,0 +1,118 @@
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "api/model_api.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "model/model_config.h"
+
+struct vecmill_tokenizer {
+  tokenizer *inner;
+  tok_scratch *scratch;
+  size_t max_tokens;
+};
+
+/* The rule of vecmill_model_open: what is named, else what the environment names, else the default. */
+static vecmill_status locate(const char *name, model_location *location_out, vecmill_error *err) {
+  const char *environment = getenv("EMBED_MODEL");
+  if (!name && environment && *environment) name = environment;
+  return model_find(name, location_out, err);
+}
+
+vecmill_status vecmill_model_find(const char *name_or_directory, char *name_out, size_t n_name, char *directory_out,
+                                  size_t n_directory, vecmill_error *err) {
+  model_location location;
+  vecmill_status status = locate(name_or_directory, &location, err);
+  if (status != VECMILL_OK) return status;
+  if (n_name > 0) snprintf(name_out, n_name, "%s", location.name);
+  if (n_directory > 0) snprintf(directory_out, n_directory, "%s", location.directory);
+  model_location_fini(&location);
+  return VECMILL_OK;
+}
+
+vecmill_status vecmill_model_open(const char *name_or_directory, vecmill_model **model_out, vecmill_error *err) {
+  *model_out = NULL;
+  vecmill_model *m = mem_calloc(1, sizeof *m);
+  if (!m) return err_set_memory(err, "model", sizeof *m);
+  vecmill_status status = locate(name_or_directory, &m->location, err);
+  if (status == VECMILL_OK) status = model_open(m->location.directory, &m->inner, err);
+  if (status != VECMILL_OK) {
+    vecmill_model_close(&m);
+    return status;
+  }
+  const model_info *info = model_get_info(m->inner);
+  m->info = (vecmill_model_info){.name = m->location.name, .directory = m->location.directory,
+                                 .architecture = info->architecture, .pooling = info->pooling,
+                                 .precision = info->precision, .tokenizer = tok_type(model_tokenizer(m->inner)),
+                                 .dimension = info->dimension, .max_tokens = info->max_tokens,
+                                 .n_layers = info->n_layers, .hidden = info->hidden,
+                                 .intermediate = info->intermediate, .n_heads = info->n_heads,
+                                 .n_vocab = info->n_vocab, .n_parameters = info->n_parameters};
+  *model_out = m;
+  return VECMILL_OK;
+}
+
+void vecmill_model_close(vecmill_model **model_in) {
+  vecmill_model *m = *model_in;
+  if (!m) return;
+  model_close(&m->inner);
+  model_location_fini(&m->location);
+  mem_free(m);
+  *model_in = NULL;
+}
+
+const vecmill_model_info *vecmill_model_get_info(const vecmill_model *m) {
+  return &m->info;
+}
+
+double vecmill_model_n_operations(const vecmill_model *m, size_t n_tokens) {
+  return model_n_operations(m->inner, n_tokens);
+}
+
+static vecmill_status open_parts(vecmill_tokenizer *t, const char *directory, vecmill_error *err) {
+  model_config config;
+  vecmill_status status = model_config_read(directory, &config, err);
+  if (status != VECMILL_OK) return status;
+  char *path = file_join(config.transformer_folder, "tokenizer.json");
+  t->max_tokens = config.max_tokens;
+  model_config_fini(&config);
+  if (!path) return err_set_memory(err, directory, 0);
+  status = tok_open(path, &t->inner, err);
+  mem_free(path);
+  if (status == VECMILL_OK && tok_n_special(t->inner) > t->max_tokens)
+    status = err_set(err, VECMILL_ERROR_FORMAT, "%s: %zu tokens a text leave no room for the special ones", directory, t->max_tokens);
+  return status == VECMILL_OK ? tok_scratch_open(t->inner, &t->scratch, err) : status;
+}
+
+vecmill_status vecmill_tokenizer_open(const char *name_or_directory, vecmill_tokenizer **tokenizer_out, vecmill_error *err) {
+  *tokenizer_out = NULL;
+  model_location location;
+  vecmill_status status = locate(name_or_directory, &location, err);
+  if (status != VECMILL_OK) return status;
+  vecmill_tokenizer *t = mem_calloc(1, sizeof *t);
+  status = t ? open_parts(t, location.directory, err) : err_set_memory(err, "tokenizer", sizeof *t);
+  model_location_fini(&location);
+  if (status == VECMILL_OK) *tokenizer_out = t;
+  else vecmill_tokenizer_close(&t);
+  return status;
+}
+
+void vecmill_tokenizer_close(vecmill_tokenizer **tokenizer_in) {
+  vecmill_tokenizer *t = *tokenizer_in;
+  if (!t) return;
+  tok_scratch_close(&t->scratch);
+  tok_close(&t->inner);
+  mem_free(t);
+  *tokenizer_in = NULL;
+}
+
+vecmill_status vecmill_tokenizer_encode(vecmill_tokenizer *t, const char *text, size_t n_bytes, const int32_t **ids_out,
+                                        size_t *n_ids_out, size_t *n_ids_whole_out, vecmill_error *err) {
+  tok_result result;
+  vecmill_status status = tok_encode(t->inner, t->scratch, text, n_bytes, t->max_tokens, &result, err);
+  if (status != VECMILL_OK) return status;
+  *ids_out = result.ids;
+  *n_ids_out = result.n_ids;
+  if (n_ids_whole_out) *n_ids_whole_out = result.n_ids_whole;
+  return VECMILL_OK;
+}
