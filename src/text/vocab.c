@@ -9,40 +9,49 @@
 #define NONE UINT32_MAX
 #define MAX_SLOT_BYTES 16
 
-/* ---- a plain trie, first child and next sibling, as a stage in between */
+/* ---- a plain trie as a stage in between: children found by a hash of (node, byte), listed as siblings */
 
 typedef struct draft_node {
-  uint32_t child, sibling;
+  uint32_t parent, child, sibling;
   int32_t id;
   uint8_t byte;
 } draft_node;
 
 typedef struct draft {
   draft_node *nodes;
-  uint32_t n;
+  uint32_t *edges; /* nodes by their parent and byte; 0: free (the root is nobody's child) */
+  unsigned edge_shift;
+  uint32_t edge_mask, n;
 } draft;
 
 static uint32_t draft_child(draft *d, uint32_t node, uint8_t byte) {
-  uint32_t *link = &d->nodes[node].child;
-  while (*link != NONE && d->nodes[*link].byte != byte) link = &d->nodes[*link].sibling;
-  if (*link == NONE) {
-    *link = d->n;
-    d->nodes[d->n] = (draft_node){NONE, NONE, -1, byte};
+  uint64_t hash = ((uint64_t)node << 8 | byte) * UINT64_C(0x9E3779B97F4A7C15);
+  for (uint32_t at = (uint32_t)(hash >> d->edge_shift);; at = (at + 1) & d->edge_mask) {
+    uint32_t child = d->edges[at];
+    if (child && d->nodes[child].parent == node && d->nodes[child].byte == byte) return child;
+    if (child) continue;
+    d->edges[at] = d->n;
+    d->nodes[d->n] = (draft_node){node, NONE, d->nodes[node].child, -1, byte};
+    d->nodes[node].child = d->n;
     return d->n++;
   }
-  return *link;
 }
 
 static vecmill_status draft_build(draft *d, const vocab_word *words, size_t n_words,
                                   vecmill_error *err) {
   size_t n_nodes = 1;
+  unsigned bits = 4;
   for (size_t i = 0; i < n_words; i++)
     if (!mem_add(n_nodes, words[i].n, &n_nodes)) n_nodes = SIZE_MAX;
-  if (n_nodes > INT32_MAX)
-    return err_set(err, VECMILL_ERROR_FORMAT, "vocabulary: more than 2^31 bytes");
+  if (n_nodes > INT32_MAX / 2)
+    return err_set(err, VECMILL_ERROR_FORMAT, "vocabulary: more than 2^30 bytes");
+  while (((size_t)1 << bits) < n_nodes + n_nodes / 2) bits++;
+  d->edge_shift = 64 - bits;
+  d->edge_mask = (uint32_t)(((uint64_t)1 << bits) - 1);
   d->nodes = mem_realloc(NULL, n_nodes, sizeof *d->nodes);
-  if (!d->nodes) return err_set_memory(err, "vocabulary", n_nodes * sizeof *d->nodes);
-  d->nodes[0] = (draft_node){NONE, NONE, -1, 0};
+  d->edges = mem_calloc((size_t)1 << bits, sizeof *d->edges);
+  if (!d->nodes || !d->edges) return err_set_memory(err, "vocabulary", n_nodes * sizeof *d->nodes);
+  d->nodes[0] = (draft_node){NONE, NONE, NONE, -1, 0};
   d->n = 1;
   for (size_t i = 0; i < n_words; i++) {
     uint32_t node = 0;
@@ -164,6 +173,7 @@ static vecmill_status build_trie(vocab *v, const vocab_word *words, size_t n_wor
   mem_free(p.next_free);
   mem_free(p.previous_free);
   mem_free(d.nodes);
+  mem_free(d.edges);
   return status;
 }
 
