@@ -1,6 +1,36 @@
+/* vecmill: finds the subcommand and hands it the rest. */
 #include <stdio.h>
+#include <string.h>
 
-int main(void) {
-  puts("vecmill");
-  return 0;
+#include <vecmill/system.h>
+
+#include "command.h"
+
+static const struct {
+  const char *name;
+  int (*run)(int argc, char **argv);
+  const char *what;
+} commands[] = {
+    {"ingest", command_ingest, "a vector beside every row of a table"},
+    {"search", command_search, "rows of a table, found by meaning"},
+};
+#define N_COMMANDS (sizeof commands / sizeof *commands)
+
+static int print_usage(FILE *to, int exit_status) {
+  fputs("Usage: vecmill COMMAND ..   (vecmill COMMAND --help tells its options)\n\n", to);
+  for (size_t i = 0; i < N_COMMANDS; i++) fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].what);
+  return exit_status;
+}
+
+int main(int argc, char **argv) {
+  const char *word = argc > 1 ? argv[1] : "";
+  for (size_t i = 0; i < N_COMMANDS; i++)
+    if (strcmp(word, commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
+  if (strcmp(word, "--version") == 0) {
+    printf("vecmill %s\n", vecmill_version());
+    return 0;
+  }
+  if (strcmp(word, "--help") == 0 || strcmp(word, "help") == 0) return print_usage(stdout, 0);
+  if (*word) fprintf(stderr, "vecmill: %s: no such command (see vecmill --help)\n", word);
+  return *word ? COMMAND_EXIT_USAGE : print_usage(stderr, COMMAND_EXIT_USAGE);
 }
