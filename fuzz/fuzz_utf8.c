@@ -1,4 +1,5 @@
-/* text/utf8.h: any bytes are repaired to well-formed ones, and what was well-formed stays as it was. */
+/* text/utf8.h: any bytes are repaired to well-formed ones, and what was well-formed stays as it
+ * was. */
 #include <stdlib.h>
 #include <string.h>
 

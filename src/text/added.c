@@ -20,17 +20,19 @@ vecmill_status added_init(added_set *set, added_token *tokens, size_t n, const c
   *set = (added_set){.tokens = tokens, .n = n, .only_start = -1};
   for (size_t i = 0; i < n; i++) {
     if (tokens[i].n == 0 || tokens[i].n > ADDED_MAX_BYTES)
-      return err_set(err, VECMILL_ERROR_UNSUPPORTED,
-                     "%s: added token %d: its text is empty once normalized, or longer than %d bytes",
-                     where, (int)tokens[i].id, ADDED_MAX_BYTES);
+      return err_set(
+          err, VECMILL_ERROR_UNSUPPORTED,
+          "%s: added token %d: its text is empty once normalized, or longer than %d bytes", where,
+          (int)tokens[i].id, ADDED_MAX_BYTES);
   }
   if (n) qsort(tokens, n, sizeof *tokens, by_byte_then_longest);
   unsigned n_starts = 0;
   for (size_t i = 0; i < n; i++) {
     uint8_t first = (uint8_t)tokens[i].text[0];
     if (i && !by_byte_then_longest(&tokens[i - 1], &tokens[i]))
-      return err_set(err, VECMILL_ERROR_UNSUPPORTED, "%s: added tokens %d and %d are one text once normalized",
-                     where, (int)tokens[i - 1].id, (int)tokens[i].id);
+      return err_set(err, VECMILL_ERROR_UNSUPPORTED,
+                     "%s: added tokens %d and %d are one text once normalized", where,
+                     (int)tokens[i - 1].id, (int)tokens[i].id);
     if (!set->starts[first]) {
       n_starts++;
       set->only_start = first;
@@ -105,7 +107,8 @@ bool added_next(const added_set *set, added_walk *walk, size_t *before_start_out
                                (flags_at(text, n, end, &next) & UNICODE_WORD)))
       continue;
     walk->position = end;
-    while (token->lstrip && start > walk->rest_start && flags_before(text, start, &next) & UNICODE_SPACE)
+    while (token->lstrip && start > walk->rest_start &&
+           flags_before(text, start, &next) & UNICODE_SPACE)
       start = next;
     while (token->rstrip && flags_at(text, n, end, &next) & UNICODE_SPACE) end = next;
     *before_start_out = walk->rest_start;

@@ -15,7 +15,7 @@ typedef struct added_token {
   char *text; /* what is looked for: n bytes, owned by the set */
   size_t n;
   int32_t id;
-  bool single_word; /* counts only where no word character touches it */
+  bool single_word;    /* counts only where no word character touches it */
   bool lstrip, rstrip; /* takes the white space before or after it along */
 } added_token;
 

@@ -74,7 +74,7 @@ vecmill_status charmap_open(const normalizer *norm, charmap_split split, charmap
   }
   memset(map->kinds, CHARMAP_LONG, sizeof map->kinds);
   for (unsigned c = 0; c < 128; c++) {
-    /* More than one byte from one ASCII character: no step does that, and the long way would be right. */
+    /* No step makes more than one byte of an ASCII character; the long way would be right. */
     map->kinds[c] = ascii[c].n > 1 ? CHARMAP_LONG : ascii[c].kind;
     map->ascii[c] = ascii[c].bytes[0];
   }
@@ -84,7 +84,7 @@ vecmill_status charmap_open(const normalizer *norm, charmap_split split, charmap
 
 void charmap_close(charmap **map) {
   if (!*map) return;
-  for (size_t i = 0; i < sizeof (*map)->pages / sizeof *(*map)->pages; i++)
+  for (size_t i = 0; i < sizeof(*map)->pages / sizeof *(*map)->pages; i++)
     mem_free(atomic_load_explicit(&(*map)->pages[i], memory_order_relaxed));
   mem_free(*map);
   *map = NULL;

@@ -41,8 +41,8 @@ typedef struct charmap_entry {
 typedef struct charmap {
   const normalizer *norm;
   charmap_split split;
-  uint8_t kinds[256];  /* charmap_kind by first byte */
-  char ascii[128];     /* the byte that a CHARMAP_WORD or CHARMAP_ALONE one becomes */
+  uint8_t kinds[256]; /* charmap_kind by first byte */
+  char ascii[128];    /* the byte that a CHARMAP_WORD or CHARMAP_ALONE one becomes */
   _Atomic(charmap_entry *) pages[0x110000 / 256];
 } charmap;
 

@@ -22,13 +22,16 @@ static vecmill_status parse_bert(const json_t *json, const char *where, normaliz
                                  vecmill_error *err) {
   bool clean, cjk, lowercase, strip;
   vecmill_status status = json_get_bool(json, where, "clean_text", true, &clean, err);
-  if (status == VECMILL_OK) status = json_get_bool(json, where, "handle_chinese_chars", true, &cjk, err);
+  if (status == VECMILL_OK)
+    status = json_get_bool(json, where, "handle_chinese_chars", true, &cjk, err);
   if (status == VECMILL_OK) status = json_get_bool(json, where, "lowercase", true, &lowercase, err);
-  if (status == VECMILL_OK) status = json_get_bool(json, where, "strip_accents", lowercase, &strip, err);
+  if (status == VECMILL_OK)
+    status = json_get_bool(json, where, "strip_accents", lowercase, &strip, err);
   if (status == VECMILL_OK && clean) status = add_step(norm, NORMALIZER_CLEAN, where, err);
   if (status == VECMILL_OK && cjk) status = add_step(norm, NORMALIZER_SPACE_CJK, where, err);
   if (status == VECMILL_OK && strip) status = add_step(norm, NORMALIZER_DECOMPOSE, where, err);
-  if (status == VECMILL_OK && strip) status = add_step(norm, NORMALIZER_DROP_NONSPACING, where, err);
+  if (status == VECMILL_OK && strip)
+    status = add_step(norm, NORMALIZER_DROP_NONSPACING, where, err);
   if (status == VECMILL_OK && lowercase) status = add_step(norm, NORMALIZER_LOWER, where, err);
   return status;
 }
@@ -37,22 +40,27 @@ static vecmill_status parse(const json_t *json, const char *where, unsigned dept
                             vecmill_error *err) {
   const char *type;
   if (!json_is_object(json) || depth > MAX_NESTING)
-    return err_set(err, VECMILL_ERROR_FORMAT, "%s: normalizer: not an object, or nested too deeply", where);
-  /* The oldest files have no "type"; of what we honour only these two have members to be told by. */
-  const char *untyped = json_object_get(json, "normalizers") ? "Sequence"
-                        : json_object_get(json, "clean_text") ? "BertNormalizer" : NULL;
+    return err_set(err, VECMILL_ERROR_FORMAT, "%s: normalizer: not an object, or nested too deeply",
+                   where);
+  /* The oldest files have no "type"; of what we honour these two have members to be told by. */
+  const char *untyped = json_object_get(json, "normalizers")  ? "Sequence"
+                        : json_object_get(json, "clean_text") ? "BertNormalizer"
+                                                              : NULL;
   vecmill_status status = json_get_string(json, where, "type", untyped, &type, err);
   if (status != VECMILL_OK) return status;
   if (!type) return err_set(err, VECMILL_ERROR_FORMAT, "%s: normalizer: it has no \"type\"", where);
-  if (!strcmp(type, "BertNormalizer") || !strcmp(type, "Bert")) return parse_bert(json, where, norm, err);
+  if (!strcmp(type, "BertNormalizer") || !strcmp(type, "Bert"))
+    return parse_bert(json, where, norm, err);
   if (!strcmp(type, "Lowercase")) return add_step(norm, NORMALIZER_LOWER, where, err);
   if (!strcmp(type, "NFD")) return add_step(norm, NORMALIZER_DECOMPOSE, where, err);
   if (!strcmp(type, "StripAccents")) return add_step(norm, NORMALIZER_DROP_MARKS, where, err);
   if (strcmp(type, "Sequence"))
-    return err_set(err, VECMILL_ERROR_UNSUPPORTED, "%s: normalizer %s: not supported yet", where, type);
+    return err_set(err, VECMILL_ERROR_UNSUPPORTED, "%s: normalizer %s: not supported yet", where,
+                   type);
   const json_t *parts = json_object_get(json, "normalizers");
   if (!json_is_array(parts))
-    return err_set(err, VECMILL_ERROR_FORMAT, "%s: normalizer Sequence: \"normalizers\" is not a list", where);
+    return err_set(err, VECMILL_ERROR_FORMAT,
+                   "%s: normalizer Sequence: \"normalizers\" is not a list", where);
   for (size_t i = 0; i < json_array_size(parts) && status == VECMILL_OK; i++)
     status = parse(json_array_get(parts, i), where, depth + 1, norm, err);
   return status;

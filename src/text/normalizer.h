@@ -14,11 +14,11 @@
 #include "base/json.h"
 
 typedef enum normalizer_step {
-  NORMALIZER_CLEAN,          /* drops what UNICODE_OTHER says; white space becomes a space */
-  NORMALIZER_SPACE_CJK,      /* a space before and after */
-  NORMALIZER_DECOMPOSE,      /* NFD, canonical reordering included */
+  NORMALIZER_CLEAN,           /* drops what UNICODE_OTHER says; white space becomes a space */
+  NORMALIZER_SPACE_CJK,       /* a space before and after */
+  NORMALIZER_DECOMPOSE,       /* NFD, canonical reordering included */
   NORMALIZER_DROP_NONSPACING, /* Mn */
-  NORMALIZER_DROP_MARKS,     /* M* */
+  NORMALIZER_DROP_MARKS,      /* M* */
   NORMALIZER_LOWER
 } normalizer_step;
 
@@ -41,7 +41,7 @@ typedef struct normalizer_codes {
 } normalizer_codes;
 void normalizer_codes_fini(normalizer_codes *codes);
 
-/* The code point was moved or could be by canonical reordering: set in the output of normalizer_apply. */
+/* Set in normalizer_apply's output on code points that NFD may reorder (class above 0). */
 #define NORMALIZER_COMBINES (UINT32_C(1) << 31)
 
 /*

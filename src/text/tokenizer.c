@@ -17,7 +17,7 @@
 #define MAX_TEXT_BYTES (1u << 31)
 
 struct tok_scratch {
-  char *word;           /* the word being read; room for word_capacity + one entry, and 16 more to read */
+  char *word; /* the word being read; room for word_capacity + one entry, and 16 more to read */
   size_t word_capacity; /* more bytes than this are more than max_chars characters */
   vocab_ids ids;
   size_t ids_room;
@@ -30,7 +30,8 @@ struct tok_scratch {
 
 static vecmill_status open_charmaps(tokenizer *tok, vecmill_error *err) {
   vecmill_status status = charmap_open(&tok->norm, tok->split, &tok->words, err);
-  if (status == VECMILL_OK) status = charmap_open(&tok->plain, tok->split, &tok->normalized_words, err);
+  if (status == VECMILL_OK)
+    status = charmap_open(&tok->plain, tok->split, &tok->normalized_words, err);
   if (status == VECMILL_OK && tok->normalized_tokens.n)
     status = charmap_open(&tok->norm, CHARMAP_SPLIT_NONE, &tok->normalized, err);
   return status;
@@ -67,7 +68,8 @@ void tok_close(tokenizer **tok) {
   *tok = NULL;
 }
 
-vecmill_status tok_scratch_open(const tokenizer *tok, tok_scratch **scratch_out, vecmill_error *err) {
+vecmill_status tok_scratch_open(const tokenizer *tok, tok_scratch **scratch_out,
+                                vecmill_error *err) {
   tok_scratch *scratch = mem_calloc(1, sizeof *scratch);
   *scratch_out = scratch;
   if (!scratch) return err_set_memory(err, "tokenizer scratch", sizeof *scratch);
@@ -148,7 +150,7 @@ static inline charmap_kind scan_entry(scanner *s, const charmap_entry *entry) {
   return (charmap_kind)entry->kind;
 }
 
-/* n bytes of well-formed UTF-8 to ids. After SCAN_SLOW and SCAN_NO_MEMORY some ids may have been pushed. */
+/* Well-formed UTF-8 to ids. After SCAN_SLOW and SCAN_NO_MEMORY some ids may have been pushed. */
 static scan_result scan(const tokenizer *tok, charmap *map, const char *text, size_t n,
                         tok_scratch *scratch) {
   scanner s = {&tok->vocabulary, scratch->word, 0, scratch->word_capacity, &scratch->ids};
@@ -187,10 +189,12 @@ static scan_result scan(const tokenizer *tok, charmap *map, const char *text, si
 }
 
 /* Normalised text by the plain steps, for what the charmaps cannot tell. */
-static vecmill_status normalize_plainly(const tokenizer *tok, tok_scratch *scratch, const char *text,
-                                        size_t n, size_t *n_out, vecmill_error *err) {
+static vecmill_status normalize_plainly(const tokenizer *tok, tok_scratch *scratch,
+                                        const char *text, size_t n, size_t *n_out,
+                                        vecmill_error *err) {
   size_t at = 0;
-  vecmill_status status = normalizer_apply(&tok->norm, text, n, &scratch->work, &scratch->codes, err);
+  vecmill_status status =
+      normalizer_apply(&tok->norm, text, n, &scratch->work, &scratch->codes, err);
   if (status == VECMILL_OK)
     status = grow(&scratch->normalized, &scratch->normalized_room, scratch->codes.n * 4, err);
   if (status != VECMILL_OK) return status;
@@ -208,8 +212,8 @@ static vecmill_status scan_normalized(const tokenizer *tok, tok_scratch *scratch
 }
 
 /* Normalises to scratch->normalized, by charmap where that is possible. */
-static vecmill_status normalize(const tokenizer *tok, tok_scratch *scratch, const char *text, size_t n,
-                                size_t *n_out, vecmill_error *err) {
+static vecmill_status normalize(const tokenizer *tok, tok_scratch *scratch, const char *text,
+                                size_t n, size_t *n_out, vecmill_error *err) {
   size_t at = 0;
   for (size_t i = 0; i < n;) {
     uint32_t code;
@@ -230,8 +234,8 @@ static vecmill_status normalize(const tokenizer *tok, tok_scratch *scratch, cons
 }
 
 /* A piece in which tokens are looked for in the normalised text. */
-static vecmill_status encode_with_tokens(const tokenizer *tok, tok_scratch *scratch, const char *text,
-                                         size_t n, vecmill_error *err) {
+static vecmill_status encode_with_tokens(const tokenizer *tok, tok_scratch *scratch,
+                                         const char *text, size_t n, vecmill_error *err) {
   added_walk walk = {0};
   const added_token *token;
   size_t start, end;
@@ -311,8 +315,9 @@ vecmill_status tok_encode(const tokenizer *tok, tok_scratch *scratch, const char
   if (n > MAX_TEXT_BYTES)
     return err_set(err, VECMILL_ERROR_ARGUMENT, "tokenizing a text: it has more than 2^31 bytes");
   if (max_tokens < n_special)
-    return err_set(err, VECMILL_ERROR_ARGUMENT, "tokenizing a text: at most %zu tokens, but %zu are special",
-                   max_tokens, n_special);
+    return err_set(err, VECMILL_ERROR_ARGUMENT,
+                   "tokenizing a text: at most %zu tokens, but %zu are special", max_tokens,
+                   n_special);
   if (utf8_valid_prefix(text, n) < n) {
     status = grow(&scratch->repaired, &scratch->repaired_room, 3 * n, err);
     if (status != VECMILL_OK) return status;

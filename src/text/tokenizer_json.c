@@ -11,9 +11,9 @@
 #include "base/mem.h"
 #include "text/utf8.h"
 
-#define MAX_ID (INT32_MAX - 1)
+#define MAX_ID         (INT32_MAX - 1)
 #define MAX_WORD_CHARS 100000 /* files say 100 */
-#define MAX_NESTING 4
+#define MAX_ADDED      16384  /* twins are looked for by pairs */
 
 static vecmill_status bad(const char *where, const char *what, vecmill_error *err) {
   return err_set(err, VECMILL_ERROR_FORMAT, "%s: %s", where, what);
@@ -48,7 +48,8 @@ static vecmill_status collect_words(json_t *vocab_json, const char *where, token
   json_t *id;
   size_t i = 0;
   json_object_foreach(vocab_json, text, id) {
-    if (!is_id(id)) return bad(where, "model: \"vocab\": an id is not a whole number from 0 to 2^31 - 2", err);
+    if (!is_id(id))
+      return bad(where, "model: \"vocab\": an id is not a whole number from 0 to 2^31 - 2", err);
     words[i++] = (vocab_word){text, strlen(text), (int32_t)json_integer_value(id)};
     note_id(tok, (int32_t)json_integer_value(id));
   }
@@ -81,13 +82,15 @@ static vecmill_status parse_model(json_t *model, const char *where, tokenizer *t
   if (status == VECMILL_OK)
     status = json_get_string(model, where, "continuing_subword_prefix", "##", &prefix, err);
   if (status == VECMILL_OK)
-    status = json_get_int(model, where, "max_input_chars_per_word", 0, MAX_WORD_CHARS, 100, &max_chars, err);
+    status = json_get_int(model, where, "max_input_chars_per_word", 0, MAX_WORD_CHARS, 100,
+                          &max_chars, err);
   if (status == VECMILL_OK) status = parse_vocab(model, where, prefix, tok, err);
   if (status != VECMILL_OK) return status;
   tok->vocabulary.max_chars = (size_t)max_chars;
   tok->vocabulary.unknown_id = vocab_find(&tok->vocabulary, unknown, strlen(unknown));
   if (tok->vocabulary.unknown_id < 0)
-    return err_set(err, VECMILL_ERROR_FORMAT, "%s: model: \"unk_token\" %s is not in \"vocab\"", where, unknown);
+    return err_set(err, VECMILL_ERROR_FORMAT, "%s: model: \"unk_token\" %s is not in \"vocab\"",
+                   where, unknown);
   return VECMILL_OK;
 }
 
@@ -108,9 +111,12 @@ static vecmill_status parse_added(const json_t *json, const char *where, added_d
     return bad(where, "\"added_tokens\": one has no \"content\"", err);
   draft->text = json_string_value(content);
   draft->n = json_string_length(content);
-  vecmill_status status = json_get_bool(json, where, "single_word", false, &draft->single_word, err);
-  if (status == VECMILL_OK) status = json_get_bool(json, where, "lstrip", false, &draft->lstrip, err);
-  if (status == VECMILL_OK) status = json_get_bool(json, where, "rstrip", false, &draft->rstrip, err);
+  vecmill_status status =
+      json_get_bool(json, where, "single_word", false, &draft->single_word, err);
+  if (status == VECMILL_OK)
+    status = json_get_bool(json, where, "lstrip", false, &draft->lstrip, err);
+  if (status == VECMILL_OK)
+    status = json_get_bool(json, where, "rstrip", false, &draft->rstrip, err);
   if (status == VECMILL_OK) status = json_get_bool(json, where, "special", false, &special, err);
   if (status == VECMILL_OK)
     status = json_get_bool(json, where, "normalized", !special, &draft->normalized, err);
@@ -122,10 +128,12 @@ static vecmill_status parse_added(const json_t *json, const char *where, added_d
  * vocabulary's if the text is in it, else the next one after the vocabulary.
  * Of two with one text or one id, the later counts.
  */
-static vecmill_status assign_ids(const json_t *list, const char *where, tokenizer *tok, size_t n_vocab,
-                                 added_draft *drafts, size_t *n_out, vecmill_error *err) {
+static vecmill_status assign_ids(const json_t *list, const char *where, tokenizer *tok,
+                                 size_t n_vocab, added_draft *drafts, size_t *n_out,
+                                 vecmill_error *err) {
   size_t n = 0;
   int64_t next = (int64_t)n_vocab;
+  bool warned = false;
   for (size_t i = 0; i < json_array_size(list); i++) {
     const json_t *json = json_array_get(list, i);
     added_draft draft;
@@ -134,7 +142,8 @@ static vecmill_status assign_ids(const json_t *list, const char *where, tokenize
     if (!draft.n) continue;
     draft.id = vocab_find(&tok->vocabulary, draft.text, draft.n);
     size_t at = 0;
-    while (at < n && (drafts[at].n != draft.n || memcmp(drafts[at].text, draft.text, draft.n))) at++;
+    while (at < n && (drafts[at].n != draft.n || memcmp(drafts[at].text, draft.text, draft.n)))
+      at++;
     if (at < n)
       draft.id = drafts[at].id;
     else if (draft.id < 0)
@@ -142,9 +151,14 @@ static vecmill_status assign_ids(const json_t *list, const char *where, tokenize
     for (at = 0; at < n && drafts[at].id != draft.id;) at++;
     if (next > MAX_ID) return bad(where, "\"added_tokens\": ids above 2^31 - 2", err);
     const json_t *claimed = json_object_get(json, "id");
-    if (claimed && (!json_is_integer(claimed) || json_integer_value(claimed) != draft.id))
-      log_warning("%s: added token %s: the file says another id than its place in the vocabulary, %d, "
-                  "which counts", where, draft.text, (int)draft.id);
+    if (claimed && !warned &&
+        !(json_is_integer(claimed) && json_integer_value(claimed) == draft.id)) {
+      warned = true;
+      log_warning(
+          "%s: added token %s: the file says another id than its place in the vocabulary, %d, "
+          "which counts",
+          where, draft.text, (int)draft.id);
+    }
     drafts[at] = draft;
     if (at == n) n++;
     note_id(tok, draft.id);
@@ -154,8 +168,8 @@ static vecmill_status assign_ids(const json_t *list, const char *where, tokenize
 }
 
 /* The text under which a normalised token is looked for. */
-static vecmill_status normalize_text(const normalizer *norm, const added_draft *draft, char **text_out,
-                                     size_t *n_out, vecmill_error *err) {
+static vecmill_status normalize_text(const normalizer *norm, const added_draft *draft,
+                                     char **text_out, size_t *n_out, vecmill_error *err) {
   normalizer_codes work = {0}, codes = {0};
   size_t n = 0;
   vecmill_status status = normalizer_apply(norm, draft->text, draft->n, &work, &codes, err);
@@ -171,7 +185,8 @@ static vecmill_status normalize_text(const normalizer *norm, const added_draft *
 }
 
 static vecmill_status build_set(const tokenizer *tok, const added_draft *drafts, size_t n_drafts,
-                                bool normalized, const char *where, added_set *set, vecmill_error *err) {
+                                bool normalized, const char *where, added_set *set,
+                                vecmill_error *err) {
   const normalizer *norm = normalized ? &tok->norm : &tok->plain;
   added_token *tokens = mem_calloc(n_drafts, sizeof *tokens);
   if (!tokens) return err_set_memory(err, where, n_drafts * sizeof *tokens);
@@ -180,7 +195,8 @@ static vecmill_status build_set(const tokenizer *tok, const added_draft *drafts,
   for (size_t i = 0; i < n_drafts && status == VECMILL_OK; i++) {
     const added_draft *d = &drafts[i];
     if (d->normalized != normalized) continue;
-    tokens[n] = (added_token){.id = d->id, .single_word = d->single_word, .lstrip = d->lstrip, .rstrip = d->rstrip};
+    tokens[n] = (added_token){
+        .id = d->id, .single_word = d->single_word, .lstrip = d->lstrip, .rstrip = d->rstrip};
     status = d->n > ADDED_MAX_BYTES ? bad(where, "\"added_tokens\": a \"content\" is too long", err)
                                     : normalize_text(norm, d, &tokens[n].text, &tokens[n].n, err);
     if (status == VECMILL_OK) n++;
@@ -195,12 +211,16 @@ static vecmill_status parse_all_added(const json_t *root, const char *where, tok
   if (!list || json_is_null(list)) return VECMILL_OK;
   if (!json_is_array(list)) return bad(where, "\"added_tokens\" is not a list", err);
   size_t n = json_array_size(list);
+  if (n > MAX_ADDED)
+    return err_set(err, VECMILL_ERROR_UNSUPPORTED, "%s: more than %d added tokens", where,
+                   MAX_ADDED);
   size_t n_vocab = json_object_size(json_object_get(json_object_get(root, "model"), "vocab"));
   added_draft *drafts = mem_calloc(n, sizeof *drafts);
   if (!drafts) return err_set_memory(err, where, n * sizeof *drafts);
   vecmill_status status = assign_ids(list, where, tok, n_vocab, drafts, &n, err);
   if (status == VECMILL_OK) status = build_set(tok, drafts, n, false, where, &tok->raw_tokens, err);
-  if (status == VECMILL_OK) status = build_set(tok, drafts, n, true, where, &tok->normalized_tokens, err);
+  if (status == VECMILL_OK)
+    status = build_set(tok, drafts, n, true, where, &tok->normalized_tokens, err);
   mem_free(drafts);
   return status;
 }
@@ -211,8 +231,9 @@ static vecmill_status add_special(tok_specials *specials, const json_t *id, cons
                                   tokenizer *tok, vecmill_error *err) {
   if (!is_id(id)) return bad(where, "post_processor: a special token has no id", err);
   if (specials->n == TOK_MAX_SPECIAL)
-    return err_set(err, VECMILL_ERROR_UNSUPPORTED, "%s: post_processor: more than %d special tokens on one side",
-                   where, TOK_MAX_SPECIAL);
+    return err_set(err, VECMILL_ERROR_UNSUPPORTED,
+                   "%s: post_processor: more than %d special tokens on one side", where,
+                   TOK_MAX_SPECIAL);
   specials->ids[specials->n++] = (int32_t)json_integer_value(id);
   note_id(tok, (int32_t)json_integer_value(id));
   return VECMILL_OK;
@@ -227,10 +248,12 @@ static vecmill_status parse_cls_sep(const json_t *json, const char *where, token
   return add_special(&tok->after, json_array_get(json_object_get(json, "sep"), 1), where, tok, err);
 }
 
-static vecmill_status add_template_special(const json_t *json, const json_t *piece, const char *where,
-                                           tok_specials *side, tokenizer *tok, vecmill_error *err) {
+static vecmill_status add_template_special(const json_t *json, const json_t *piece,
+                                           const char *where, tok_specials *side, tokenizer *tok,
+                                           vecmill_error *err) {
   const char *name = json_string_value(json_object_get(piece, "id"));
-  const json_t *special = name ? json_object_get(json_object_get(json, "special_tokens"), name) : NULL;
+  const json_t *special =
+      name ? json_object_get(json_object_get(json, "special_tokens"), name) : NULL;
   const json_t *ids = json_object_get(special, "ids");
   if (!json_is_array(ids))
     return bad(where, "post_processor TemplateProcessing: a special token without \"ids\"", err);
@@ -248,15 +271,21 @@ static vecmill_status parse_template(const json_t *json, const char *where, toke
   unsigned n_sequences = 0;
   vecmill_status status = VECMILL_OK;
   for (size_t i = 0; i < json_array_size(single) && status == VECMILL_OK; i++) {
-    const json_t *part = json_array_get(single, i), *special = json_object_get(part, "SpecialToken");
-    const char *sequence = json_string_value(json_object_get(json_object_get(part, "Sequence"), "id"));
+    const json_t *part = json_array_get(single, i),
+                 *special = json_object_get(part, "SpecialToken");
+    const char *sequence =
+        json_string_value(json_object_get(json_object_get(part, "Sequence"), "id"));
     if (special)
-      status = add_template_special(json, special, where, n_sequences ? &tok->after : &tok->before, tok, err);
+      status = add_template_special(json, special, where, n_sequences ? &tok->after : &tok->before,
+                                    tok, err);
     else if (!sequence || strcmp(sequence, "A") || n_sequences++)
-      status = bad(where, "post_processor TemplateProcessing: \"single\" does not hold the text A once", err);
+      status =
+          bad(where, "post_processor TemplateProcessing: \"single\" does not hold the text A once",
+              err);
   }
   if (status == VECMILL_OK && n_sequences != 1)
-    status = bad(where, "post_processor TemplateProcessing: \"single\" does not hold the text A once", err);
+    status = bad(
+        where, "post_processor TemplateProcessing: \"single\" does not hold the text A once", err);
   return status;
 }
 
@@ -271,7 +300,8 @@ static vecmill_status parse_post_processor(const json_t *json, const char *where
   const char *type;
   if (!json || json_is_null(json)) return VECMILL_OK;
   if (!json_is_object(json)) return bad(where, "\"post_processor\" is not an object", err);
-  vecmill_status status = json_get_string(json, where, "type", guess_post_processor(json), &type, err);
+  vecmill_status status =
+      json_get_string(json, where, "type", guess_post_processor(json), &type, err);
   if (status != VECMILL_OK) return status;
   if (!strcmp(type, "BertProcessing") || !strcmp(type, "RobertaProcessing"))
     return parse_cls_sep(json, where, tok, err);
@@ -298,7 +328,8 @@ static vecmill_status parse_pre_tokenizer(const json_t *json, const char *where,
   return VECMILL_OK;
 }
 
-vecmill_status tok_parse(const json_t *root, const char *where, tokenizer *tok, vecmill_error *err) {
+vecmill_status tok_parse(const json_t *root, const char *where, tokenizer *tok,
+                         vecmill_error *err) {
   const char *version;
   if (!json_is_object(root)) return bad(where, "not an object", err);
   vecmill_status status = json_get_string(root, where, "version", "1.0", &version, err);
@@ -306,9 +337,13 @@ vecmill_status tok_parse(const json_t *root, const char *where, tokenizer *tok, 
   if (strcmp(version, "1.0")) return unsupported(where, "tokenizer version", version, err);
   /* The model first: what kind of tokenizer this is says more than which normaliser it uses. */
   status = parse_model(json_object_get(root, "model"), where, tok, err);
-  if (status == VECMILL_OK) status = normalizer_parse(json_object_get(root, "normalizer"), where, &tok->norm, err);
-  if (status == VECMILL_OK) status = parse_pre_tokenizer(json_object_get(root, "pre_tokenizer"), where, tok, err);
-  if (status == VECMILL_OK) status = parse_post_processor(json_object_get(root, "post_processor"), where, tok, err);
+  if (status != VECMILL_OK) return status;
+  const json_t *norm = json_object_get(root, "normalizer");
+  const json_t *pre = json_object_get(root, "pre_tokenizer");
+  const json_t *post = json_object_get(root, "post_processor");
+  status = normalizer_parse(norm, where, &tok->norm, err);
+  if (status == VECMILL_OK) status = parse_pre_tokenizer(pre, where, tok, err);
+  if (status == VECMILL_OK) status = parse_post_processor(post, where, tok, err);
   if (status == VECMILL_OK) status = parse_all_added(root, where, tok, err);
   return status;
 }

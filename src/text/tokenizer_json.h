@@ -16,18 +16,18 @@ typedef struct tok_specials {
 } tok_specials;
 
 struct tokenizer {
-  normalizer norm, plain;      /* plain: no steps */
+  normalizer norm, plain; /* plain: no steps */
   charmap_split split;
-  charmap *words;              /* raw text to words */
-  charmap *normalized;         /* raw text to normalised text; only with added tokens that ask for it */
-  charmap *normalized_words;   /* normalised text to words */
+  charmap *words;            /* raw text to words */
+  charmap *normalized;       /* raw to normalised text; only with added tokens that ask for it */
+  charmap *normalized_words; /* normalised text to words */
   added_set raw_tokens, normalized_tokens;
   vocab vocabulary;
-  tok_specials before, after;  /* what the post-processor puts around a text */
-  size_t n_ids;                /* highest id + 1 */
+  tok_specials before, after; /* what the post-processor puts around a text */
+  size_t n_ids;               /* highest id + 1 */
 };
 
-/* Fills everything but the charmaps; `tok` is zeroed before and closed by the caller after a failure too. */
+/* All but the charmaps. `tok` is zeroed before; the caller closes it, after a failure too. */
 vecmill_status tok_parse(const json_t *root, const char *where, tokenizer *tok, vecmill_error *err);
 
 #endif

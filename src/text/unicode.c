@@ -70,7 +70,8 @@ unsigned unicode_lower(uint32_t code, uint32_t out[UNICODE_MAX_LOWERED]) {
     else if (code > row->last)
       low = middle + 1;
     else {
-      if ((code - row->first) % (uint32_t)row->step == 0) out[0] = (uint32_t)((int32_t)code + row->delta);
+      if ((code - row->first) % (uint32_t)row->step == 0)
+        out[0] = (uint32_t)((int32_t)code + row->delta);
       return 1;
     }
   }

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 enum unicode_flag {
-  UNICODE_OTHER = 1 << 0,       /* dropped by clean_text: controls, format characters, private use, U+FFFD */
+  UNICODE_OTHER = 1 << 0,       /* dropped by clean_text: controls, formats, private use, U+FFFD */
   UNICODE_SPACE = 1 << 1,       /* White_Space */
   UNICODE_NONSPACING = 1 << 2,  /* Mn (told only of what does not decompose) */
   UNICODE_MARK = 1 << 3,        /* M* */
@@ -23,7 +23,7 @@ enum unicode_flag {
 };
 
 #define UNICODE_MAX_DECOMPOSED 4
-#define UNICODE_MAX_LOWERED 2
+#define UNICODE_MAX_LOWERED    2
 
 /* The flags of a scalar value; 0 past U+10FFFF. */
 unsigned unicode_flags(uint32_t code);

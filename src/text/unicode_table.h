@@ -7,11 +7,11 @@
 
 #include <stdint.h>
 
-/* first code point << 11 | unicode_flag set, ascending, the first at U+0000; a run ends where the next begins. */
+/* first code point << 11 | unicode_flag set; ascending from U+0000, a run ends where the next begins */
 extern const uint32_t unicode_runs[];
 extern const unsigned unicode_n_runs;
 
-/* Every step-th code point from first to last has the lower case `code point + delta`; ascending. */
+/* Ascending: every step-th code point from first to last has the lower case code point + delta. */
 typedef struct unicode_lower_row {
   uint32_t first, last;
   int32_t step, delta;
@@ -23,7 +23,7 @@ extern const unsigned unicode_n_lower_rows;
 extern const uint32_t unicode_rank_runs[];
 extern const unsigned unicode_n_rank_runs;
 
-/* Full canonical decompositions, ascending: code point << 3 | length, and where it begins in the pool. */
+/* Full canonical decompositions, ascending: code point << 3 | length, its beginning in the pool. */
 typedef struct unicode_decomposition {
   uint32_t code_and_n;
   uint16_t at;

@@ -86,7 +86,8 @@ size_t utf8_decode(const char *text, size_t n, uint32_t *code_point_out) {
     return 3;
   }
   if (n >= 4) {
-    *code_point_out = (lead & 0x07) << 18 | (p[1] & 0x3Fu) << 12 | (p[2] & 0x3Fu) << 6 | (p[3] & 0x3Fu);
+    *code_point_out =
+        (lead & 0x07) << 18 | (p[1] & 0x3Fu) << 12 | (p[2] & 0x3Fu) << 6 | (p[3] & 0x3Fu);
     return 4;
   }
   *code_point_out = 0xFFFD; /* only if the caller broke the contract */

@@ -4,12 +4,12 @@
 
 #include "base/mem.h"
 
-#define BLOCK 256          /* an XOR by one byte stays inside a block */
-#define MAX_TRIES 64       /* free places looked at for one node before a new block is taken */
-#define NONE UINT32_MAX
+#define BLOCK          256 /* an XOR by one byte stays inside a block */
+#define MAX_TRIES      64  /* free places looked at for one node before a new block is taken */
+#define NONE           UINT32_MAX
 #define MAX_SLOT_BYTES 16
 
-/* ---- a plain trie as a stage in between: children found by a hash of (node, byte), listed as siblings */
+/* ---- a plain trie on the way: children are found by a hash of (node, byte), listed as siblings */
 
 typedef struct draft_node {
   uint32_t parent, child, sibling;
@@ -80,7 +80,8 @@ static vecmill_status add_block(placer *p, vecmill_error *err) {
     if (next) p->next_free = next;
     uint32_t *previous = mem_realloc(p->previous_free, capacity, sizeof *previous);
     if (previous) p->previous_free = previous;
-    if (!units || !next || !previous) return err_set_memory(err, "vocabulary", capacity * sizeof *units);
+    if (!units || !next || !previous)
+      return err_set_memory(err, "vocabulary", capacity * sizeof *units);
     p->capacity = capacity;
   }
   for (uint32_t i = (uint32_t)n; i < n + BLOCK; i++) {
@@ -129,8 +130,12 @@ static vecmill_status find_base(placer *p, const uint8_t *bytes, unsigned n, uin
   return status;
 }
 
-/* Breadth first, so that the levels that every word passes lie together. queue: n_nodes x {draft node, unit}. */
-static vecmill_status place_all(placer *p, const draft *d, uint32_t (*queue)[2], vecmill_error *err) {
+/*
+ * Breadth first, so that the levels that every word passes lie together.
+ * queue: n_nodes x {draft node, unit}.
+ */
+static vecmill_status place_all(placer *p, const draft *d, uint32_t (*queue)[2],
+                                vecmill_error *err) {
   size_t head = 0, tail = 1;
   queue[0][0] = queue[0][1] = 0;
   while (head < tail) {
@@ -163,7 +168,8 @@ static vecmill_status build_trie(vocab *v, const vocab_word *words, size_t n_wor
   if (status == VECMILL_OK) status = add_block(&p, err);
   if (status == VECMILL_OK) {
     queue = mem_realloc(NULL, d.n, sizeof *queue);
-    status = queue ? place_all(&p, &d, queue, err) : err_set_memory(err, "vocabulary", d.n * sizeof *queue);
+    status = queue ? place_all(&p, &d, queue, err)
+                   : err_set_memory(err, "vocabulary", d.n * sizeof *queue);
   }
   if (status == VECMILL_OK) {
     vocab_unit *units = mem_realloc(v->units, v->n_units, sizeof *units);
@@ -177,7 +183,7 @@ static vecmill_status build_trie(vocab *v, const vocab_word *words, size_t n_wor
   return status;
 }
 
-/* The node reached from `node` by one byte, or VOCAB_NO_NODE. Unit 0 is the root and nobody's child. */
+/* The node after one byte, or VOCAB_NO_NODE. Unit 0 is the root and nobody's child. */
 static inline uint32_t step(const vocab *v, uint32_t node, uint8_t byte) {
   uint32_t unit = v->units[node].base ^ byte;
   return unit && v->units[unit].parent == node ? unit : VOCAB_NO_NODE;

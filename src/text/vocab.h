@@ -36,16 +36,16 @@ typedef struct vocab {
   vocab_unit *units;
   size_t n_units;
   vocab_slot *slots;
-  unsigned slot_shift;       /* a hash's top bits are the slot: hash >> slot_shift */
+  unsigned slot_shift; /* a hash's top bits are the slot: hash >> slot_shift */
   size_t slot_mask;
-  uint32_t continuing;       /* the node where a later piece of a word begins; VOCAB_NO_NODE: nowhere */
+  uint32_t continuing; /* the node where a later piece of a word begins; VOCAB_NO_NODE: nowhere */
   int32_t unknown_id;
-  size_t max_chars;          /* a longer word is unknown */
+  size_t max_chars; /* a longer word is unknown */
 } vocab;
 
 #define VOCAB_NO_NODE UINT32_MAX
 
-/* Words that come twice: the last wins. n_words may be 0. Zeroed before; vocab_fini after success or failure. */
+/* Of words that come twice the last counts; n_words may be 0. vocab_fini after a failure too. */
 vecmill_status vocab_init(vocab *v, const vocab_word *words, size_t n_words, const char *prefix,
                           size_t n_prefix, vecmill_error *err);
 void vocab_fini(vocab *v);

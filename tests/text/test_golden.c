@@ -1,4 +1,5 @@
-/* The ids of golden.json: what the Hugging Face library gave for every variant of a tokenizer.json. */
+/* The ids of golden.json: what the Hugging Face library gave for every variant of a tokenizer.json.
+ */
 #include "text_test.h"
 
 #include <jansson.h>
@@ -8,7 +9,8 @@ static json_t *golden;
 static json_t *vocabulary(void) {
   json_t *words = json_object_get(golden, "vocab"), *vocab = json_object();
   for (size_t i = 0; i < json_array_size(words); i++)
-    json_object_set_new(vocab, json_string_value(json_array_get(words, i)), json_integer((json_int_t)i));
+    json_object_set_new(vocab, json_string_value(json_array_get(words, i)),
+                        json_integer((json_int_t)i));
   assert_int_equal(json_object_size(vocab), json_array_size(words));
   return vocab;
 }
@@ -19,19 +21,23 @@ static void check_text(const tokenizer *tok, tok_scratch *scratch, const json_t 
   vecmill_error err = {0};
   size_t n = json_array_size(ids), n_special = tok_n_special(tok);
   const char *bytes = json_string_value(text);
-  assert_int_equal(tok_encode(tok, scratch, bytes, json_string_length(text), SIZE_MAX, &r, &err), VECMILL_OK);
+  assert_int_equal(tok_encode(tok, scratch, bytes, json_string_length(text), SIZE_MAX, &r, &err),
+                   VECMILL_OK);
   bool same = r.n_ids == n;
-  for (size_t i = 0; i < n && same; i++) same = r.ids[i] == json_integer_value(json_array_get(ids, i));
+  for (size_t i = 0; i < n && same; i++)
+    same = r.ids[i] == json_integer_value(json_array_get(ids, i));
   if (!same) fail_msg("%s: text %zu: other ids than the library's", name, index);
   assert_int_equal(r.n_ids_whole, n);
   assert_int_equal(r.n_replaced, 0);
   /* Cut anywhere, the front is the same and the count of the whole is right. */
   for (size_t most = n_special; most < n; most += 1 + n / 7) {
-    assert_int_equal(tok_encode(tok, scratch, bytes, json_string_length(text), most, &r, &err), VECMILL_OK);
+    assert_int_equal(tok_encode(tok, scratch, bytes, json_string_length(text), most, &r, &err),
+                     VECMILL_OK);
     assert_int_equal(r.n_ids, most);
     assert_int_equal(r.n_ids_whole, n);
     size_t n_after = n_special / 2;
-    for (size_t i = 0; i < most - n_after; i++) assert_int_equal(r.ids[i], json_integer_value(json_array_get(ids, i)));
+    for (size_t i = 0; i < most - n_after; i++)
+      assert_int_equal(r.ids[i], json_integer_value(json_array_get(ids, i)));
     for (size_t i = 0; i < n_after; i++)
       assert_int_equal(r.ids[most - 1 - i], json_integer_value(json_array_get(ids, n - 1 - i)));
   }

@@ -1,4 +1,5 @@
-/* tokenizer.h: what is refused and in which words, what a result holds, damaged files, memory, threads. */
+/* tokenizer.h: what is refused and in which words, what a result holds, damaged files, memory,
+ * threads. */
 #include "text_test.h"
 
 #include <pthread.h>
@@ -6,15 +7,23 @@
 #include "base/mem.h"
 #include "text/utf8.h"
 
-#define VOCAB "\"vocab\":{\"[PAD]\":0,\"[UNK]\":1,\"[CLS]\":2,\"[SEP]\":3,\"a\":4,\"##b\":5,\"ab\":6,\"c\":7,\"e\":8,\"!\":9," \
-              "\"\xE4\xB8\xAD\":10,\"\xC3\xA9\":11,\"##e\":12,\"hello\":13,\"##\xC3\xA9\":14}"
-#define MODEL "\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"[UNK]\",\"continuing_subword_prefix\":\"##\"," \
-              "\"max_input_chars_per_word\":100," VOCAB "}"
-#define BERT "\"normalizer\":{\"type\":\"BertNormalizer\",\"clean_text\":true,\"handle_chinese_chars\":true," \
-             "\"strip_accents\":null,\"lowercase\":true},\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"}"
-#define AROUND "\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"[SEP]\",3],\"cls\":[\"[CLS]\",2]}"
-#define ADDED "\"added_tokens\":[{\"id\":3,\"content\":\"[SEP]\",\"special\":true,\"normalized\":false,\"single_word\":false," \
-              "\"lstrip\":false,\"rstrip\":false},{\"id\":15,\"content\":\"<New>\",\"special\":false}]"
+#define VOCAB                                                                                      \
+  "\"vocab\":{\"[PAD]\":0,\"[UNK]\":1,\"[CLS]\":2,\"[SEP]\":3,\"a\":4,\"##b\":5,\"ab\":6,\"c\":7," \
+  "\"e\":8,\"!\":9,"                                                                               \
+  "\"\xE4\xB8\xAD\":10,\"\xC3\xA9\":11,\"##e\":12,\"hello\":13,\"##\xC3\xA9\":14}"
+#define MODEL                                                                                      \
+  "\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"[UNK]\",\"continuing_subword_prefix\":\"##"   \
+  "\","                                                                                            \
+  "\"max_input_chars_per_word\":100," VOCAB "}"
+#define BERT                                                                                       \
+  "\"normalizer\":{\"type\":\"BertNormalizer\",\"clean_text\":true,\"handle_chinese_chars\":true," \
+  "\"strip_accents\":null,\"lowercase\":true},\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"}"
+#define AROUND                                                                                     \
+  "\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"[SEP]\",3],\"cls\":[\"[CLS]\",2]}"
+#define ADDED                                                                                      \
+  "\"added_tokens\":[{\"id\":3,\"content\":\"[SEP]\",\"special\":true,\"normalized\":false,"       \
+  "\"single_word\":false,"                                                                         \
+  "\"lstrip\":false,\"rstrip\":false},{\"id\":15,\"content\":\"<New>\",\"special\":false}]"
 #define GOOD "{" MODEL "," BERT "," AROUND "," ADDED "}"
 
 static tokenizer *tok;
@@ -22,7 +31,9 @@ static tok_scratch *scratch;
 
 static int open_good(void **state) {
   vecmill_error err = {0};
-  if (open_json(GOOD, &tok, &err) == VECMILL_OK && tok_scratch_open(tok, &scratch, &err) == VECMILL_OK) return 0;
+  if (open_json(GOOD, &tok, &err) == VECMILL_OK &&
+      tok_scratch_open(tok, &scratch, &err) == VECMILL_OK)
+    return 0;
   fprintf(stderr, "%s\n", err.text);
   return 1;
 }
@@ -34,8 +45,8 @@ static int close_good(void **state) {
   return 0;
 }
 
-static void expect(const char *text, size_t n, size_t most, const int32_t *ids, size_t n_ids, size_t n_whole,
-                   size_t n_replaced) {
+static void expect(const char *text, size_t n, size_t most, const int32_t *ids, size_t n_ids,
+                   size_t n_whole, size_t n_replaced) {
   tok_result r;
   assert_int_equal(tok_encode(tok, scratch, text, n, most, &r, NULL), VECMILL_OK);
   assert_int_equal(r.n_ids, n_ids);
@@ -43,8 +54,8 @@ static void expect(const char *text, size_t n, size_t most, const int32_t *ids, 
   assert_int_equal(r.n_ids_whole, n_whole);
   assert_int_equal(r.n_replaced, n_replaced);
 }
-#define EXPECT(text, most, n_whole, n_replaced, ...)                                                   \
-  expect(text, sizeof(text) - 1, most, (const int32_t[]){__VA_ARGS__},                                 \
+#define EXPECT(text, most, n_whole, n_replaced, ...)                                               \
+  expect(text, sizeof(text) - 1, most, (const int32_t[]){__VA_ARGS__},                             \
          sizeof((const int32_t[]){__VA_ARGS__}) / sizeof(int32_t), n_whole, n_replaced)
 
 static void results_say_what_was_cut_and_replaced(void **state) {
@@ -53,7 +64,9 @@ static void results_say_what_was_cut_and_replaced(void **state) {
   EXPECT("AB c!", 4, 5, 0, 2, 6, 7, 3);
   EXPECT("AB c!", 2, 5, 0, 2, 3);
   EXPECT("a\0b", 512, 3, 0, 2, 6, 3);
-  EXPECT("a\x80" "b \xE4\xB8", 512, 3, 2, 2, 6, 3); /* what is replaced is then cleaned away */
+  EXPECT("a\x80"
+         "b \xE4\xB8",
+         512, 3, 2, 2, 6, 3); /* what is replaced is then cleaned away */
   EXPECT("\xE4\xB8\xAD\xE4\xB8\xAD", 512, 4, 0, 2, 10, 10, 3);
   EXPECT("e\xCC\x81", 512, 3, 0, 2, 8, 3);
   EXPECT("a[SEP]<new>c", 512, 6, 0, 2, 4, 3, 15, 7, 3);
@@ -64,7 +77,8 @@ static void limits_are_errors(void **state) {
   tok_result r;
   vecmill_error err = {0};
   assert_int_equal(tok_encode(tok, scratch, "a", 1, 1, &r, &err), VECMILL_ERROR_ARGUMENT);
-  assert_int_equal(tok_encode(tok, scratch, "a", ((size_t)1 << 31) + 1, 9, &r, &err), VECMILL_ERROR_ARGUMENT);
+  assert_int_equal(tok_encode(tok, scratch, "a", ((size_t)1 << 31) + 1, 9, &r, &err),
+                   VECMILL_ERROR_ARGUMENT);
   assert_non_null(strstr(err.text, "2^31"));
 }
 
@@ -80,26 +94,40 @@ typedef struct refusal {
   const char *words; /* in the error */
 } refusal;
 
-#define WITH(part) "{" MODEL "," part "}"
+#define WITH(part)       "{" MODEL "," part "}"
 #define WORDPIECE(vocab) "{\"model\":{\"type\":\"WordPiece\"," vocab "}}"
 
 static void what_cannot_be_honoured_is_refused_by_name(void **state) {
   static const refusal refusals[] = {
-      {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",-1.5]]}}", VECMILL_ERROR_UNSUPPORTED, "tokenizer Unigram: not supported yet"},
-      {"{\"model\":{\"vocab\":[[\"a\",-1.5]],\"unk_id\":0}}", VECMILL_ERROR_UNSUPPORTED, "tokenizer Unigram: not supported yet"},
-      {"{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}", VECMILL_ERROR_UNSUPPORTED, "tokenizer BPE: not supported yet"},
-      {"{\"model\":{\"vocab\":{},\"merges\":[]}}", VECMILL_ERROR_UNSUPPORTED, "tokenizer BPE: not supported yet"},
-      {"{\"model\":{\"type\":\"WordLevel\",\"vocab\":{}}}", VECMILL_ERROR_UNSUPPORTED, "tokenizer WordLevel: not supported yet"},
-      {WITH("\"normalizer\":{\"type\":\"Precompiled\"}"), VECMILL_ERROR_UNSUPPORTED, "normalizer Precompiled: not supported yet"},
-      {WITH("\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFD\"},{\"type\":\"NFKC\"}]}"),
+      {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",-1.5]]}}", VECMILL_ERROR_UNSUPPORTED,
+       "tokenizer Unigram: not supported yet"},
+      {"{\"model\":{\"vocab\":[[\"a\",-1.5]],\"unk_id\":0}}", VECMILL_ERROR_UNSUPPORTED,
+       "tokenizer Unigram: not supported yet"},
+      {"{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}", VECMILL_ERROR_UNSUPPORTED,
+       "tokenizer BPE: not supported yet"},
+      {"{\"model\":{\"vocab\":{},\"merges\":[]}}", VECMILL_ERROR_UNSUPPORTED,
+       "tokenizer BPE: not supported yet"},
+      {"{\"model\":{\"type\":\"WordLevel\",\"vocab\":{}}}", VECMILL_ERROR_UNSUPPORTED,
+       "tokenizer WordLevel: not supported yet"},
+      {WITH("\"normalizer\":{\"type\":\"Precompiled\"}"), VECMILL_ERROR_UNSUPPORTED,
+       "normalizer Precompiled: not supported yet"},
+      {WITH("\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFD\"},{\"type\":"
+            "\"NFKC\"}]}"),
        VECMILL_ERROR_UNSUPPORTED, "normalizer NFKC: not supported yet"},
       {WITH("\"normalizer\":{}"), VECMILL_ERROR_FORMAT, "normalizer"},
-      {WITH("\"normalizer\":{\"type\":\"BertNormalizer\",\"lowercase\":1}"), VECMILL_ERROR_FORMAT, "lowercase"},
-      {WITH("\"pre_tokenizer\":{\"type\":\"ByteLevel\"}"), VECMILL_ERROR_UNSUPPORTED, "pre_tokenizer ByteLevel: not supported yet"},
-      {WITH("\"post_processor\":{\"type\":\"ByteLevel\"}"), VECMILL_ERROR_UNSUPPORTED, "post_processor ByteLevel: not supported yet"},
-      {WITH("\"post_processor\":{\"cls\":[\"[CLS]\"],\"sep\":[\"[SEP]\",3]}"), VECMILL_ERROR_FORMAT, "post_processor"},
-      {WITH("\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[],\"special_tokens\":{}}"), VECMILL_ERROR_FORMAT, "single"},
-      {WITH("\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"x\"}},{\"Sequence\":{\"id\":\"A\"}}]}"),
+      {WITH("\"normalizer\":{\"type\":\"BertNormalizer\",\"lowercase\":1}"), VECMILL_ERROR_FORMAT,
+       "lowercase"},
+      {WITH("\"pre_tokenizer\":{\"type\":\"ByteLevel\"}"), VECMILL_ERROR_UNSUPPORTED,
+       "pre_tokenizer ByteLevel: not supported yet"},
+      {WITH("\"post_processor\":{\"type\":\"ByteLevel\"}"), VECMILL_ERROR_UNSUPPORTED,
+       "post_processor ByteLevel: not supported yet"},
+      {WITH("\"post_processor\":{\"cls\":[\"[CLS]\"],\"sep\":[\"[SEP]\",3]}"), VECMILL_ERROR_FORMAT,
+       "post_processor"},
+      {WITH("\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[],\"special_tokens\":{"
+            "}}"),
+       VECMILL_ERROR_FORMAT, "single"},
+      {WITH("\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{"
+            "\"id\":\"x\"}},{\"Sequence\":{\"id\":\"A\"}}]}"),
        VECMILL_ERROR_FORMAT, "special token"},
       {WITH("\"added_tokens\":{}"), VECMILL_ERROR_FORMAT, "added_tokens"},
       {WITH("\"added_tokens\":[{\"id\":1}]"), VECMILL_ERROR_FORMAT, "added_tokens"},
@@ -109,8 +137,10 @@ static void what_cannot_be_honoured_is_refused_by_name(void **state) {
       {WORDPIECE("\"vocab\":{\"[UNK]\":2147483647}"), VECMILL_ERROR_FORMAT, "vocab"},
       {WORDPIECE("\"vocab\":{\"[UNK]\":1.5}"), VECMILL_ERROR_FORMAT, "vocab"},
       {WORDPIECE("\"vocab\":[]"), VECMILL_ERROR_FORMAT, "vocab"},
-      {WORDPIECE("\"max_input_chars_per_word\":-1," VOCAB), VECMILL_ERROR_FORMAT, "max_input_chars_per_word"},
-      {WORDPIECE("\"max_input_chars_per_word\":1e18," VOCAB), VECMILL_ERROR_FORMAT, "max_input_chars_per_word"},
+      {WORDPIECE("\"max_input_chars_per_word\":-1," VOCAB), VECMILL_ERROR_FORMAT,
+       "max_input_chars_per_word"},
+      {WORDPIECE("\"max_input_chars_per_word\":1e18," VOCAB), VECMILL_ERROR_FORMAT,
+       "max_input_chars_per_word"},
       {WORDPIECE("\"unk_token\":5," VOCAB), VECMILL_ERROR_FORMAT, "unk_token"},
       {"{}", VECMILL_ERROR_FORMAT, "model"},
       {"[]", VECMILL_ERROR_FORMAT, "object"},
@@ -126,11 +156,13 @@ static void what_cannot_be_honoured_is_refused_by_name(void **state) {
   }
 }
 
-/* An added token that normalisation leaves nothing of, or that becomes another's text: the library refuses them too. */
+/* An added token that normalisation leaves nothing of, or that becomes another's text: the library
+ * refuses them too. */
 static void added_tokens_that_vanish_are_refused(void **state) {
   static const char *const lists[] = {
       "\"added_tokens\":[{\"id\":15,\"content\":\"\xCC\x81\",\"special\":false}]",
-      "\"added_tokens\":[{\"id\":15,\"content\":\"Xy\",\"special\":false},{\"id\":16,\"content\":\"xY\",\"special\":false}]",
+      "\"added_tokens\":[{\"id\":15,\"content\":\"Xy\",\"special\":false},{\"id\":16,\"content\":"
+      "\"xY\",\"special\":false}]",
   };
   for (size_t i = 0; i < 2; i++) {
     char json[4096];
@@ -220,7 +252,8 @@ static void threads_share_a_tokenizer(void **state) {
   pthread_t threads[4];
   uint64_t sums[4], alone;
   void *finished;
-  for (unsigned i = 0; i < 4; i++) assert_int_equal(pthread_create(&threads[i], NULL, encode_many, &sums[i]), 0);
+  for (unsigned i = 0; i < 4; i++)
+    assert_int_equal(pthread_create(&threads[i], NULL, encode_many, &sums[i]), 0);
   for (unsigned i = 0; i < 4; i++) {
     pthread_join(threads[i], &finished);
     assert_ptr_equal(finished, &sums[i]);
@@ -229,7 +262,8 @@ static void threads_share_a_tokenizer(void **state) {
   for (unsigned i = 0; i < 4; i++) assert_true(sums[i] == alone);
 }
 
-/* A run of marks that somebody made long: the sort must not be quadratic (this would take minutes). */
+/* A run of marks that somebody made long: the sort must not be quadratic (this would take minutes).
+ */
 static void long_runs_of_marks_are_no_trap(void **state) {
   static const char run[] = "\xCC\xB4\xE3\x80\xAE\xCC\x81\xCD\x85"; /* classes 1, 224, 230, 240 */
   size_t n = 200000, at = 0;

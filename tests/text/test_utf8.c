@@ -20,7 +20,8 @@ static void every_scalar_value_survives(void **state) {
   }
 }
 
-/* Well-formed sequences of each length among all strings of that length that begin with a lead byte. */
+/* Well-formed sequences of each length among all strings of that length that begin with a lead
+ * byte. */
 static void nothing_else_is_well_formed(void **state) {
   unsigned n_three = 0, n_four = 0;
   for (uint32_t x = 0xE00000; x <= 0xFFFFFF; x++) {

@@ -29,7 +29,8 @@ static void fill(book *b, uint64_t *seed, size_t n) {
   for (size_t i = 0; i < n; i++) {
     size_t before = next_random(seed) % 2 ? 2 : 0;
     memcpy(b->text[i], "##", 2);
-    b->words[i] = (vocab_word){b->text[i], before + random_word(seed, b->text[i] + before), (int32_t)i};
+    b->words[i] =
+        (vocab_word){b->text[i], before + random_word(seed, b->text[i] + before), (int32_t)i};
   }
 }
 
@@ -40,7 +41,8 @@ static int32_t look_up(const book *b, const char *text, size_t n) {
   return -1;
 }
 
-static size_t split_plainly(const book *b, const char *word, size_t n, const char *prefix, int32_t *ids) {
+static size_t split_plainly(const book *b, const char *word, size_t n, const char *prefix,
+                            int32_t *ids) {
   size_t n_ids = 0, start = 0;
   while (start < n) {
     char piece[64];
@@ -72,7 +74,8 @@ static void splits_by_the_rule(void **state) {
     assert_int_equal(vocab_init(&v, b.words, b.n, prefix, strlen(prefix), NULL), VECMILL_OK);
     v.unknown_id = 9999;
     for (size_t i = 0; i < b.n; i++)
-      assert_int_equal(vocab_find(&v, b.words[i].text, b.words[i].n), look_up(&b, b.words[i].text, b.words[i].n));
+      assert_int_equal(vocab_find(&v, b.words[i].text, b.words[i].n),
+                       look_up(&b, b.words[i].text, b.words[i].n));
     for (unsigned k = 0; k < 500; k++) {
       char word[64] = {0};
       int32_t want[64], have[64];

@@ -15,7 +15,8 @@
 #include "text/tokenizer.h"
 
 /* tok_open on a file that holds `n` bytes. */
-static inline vecmill_status open_bytes(const char *json, size_t n, tokenizer **tok_out, vecmill_error *err) {
+static inline vecmill_status open_bytes(const char *json, size_t n, tokenizer **tok_out,
+                                        vecmill_error *err) {
   char path[] = "/tmp/vecmill-text-XXXXXX";
   int fd = mkstemp(path);
   assert_true(fd >= 0);

@@ -53,7 +53,8 @@ static int time_lines(const char *tokenizer_path, const char *path, vecmill_erro
       const char *stop = memchr(p, '\n', (size_t)(end - p));
       if (!stop) stop = end;
       tok_result r;
-      if (tok_encode(tok, scratch, p, (size_t)(stop - p), SIZE_MAX, &r, err) != VECMILL_OK) return fail(err);
+      if (tok_encode(tok, scratch, p, (size_t)(stop - p), SIZE_MAX, &r, err) != VECMILL_OK)
+        return fail(err);
       n_ids += r.n_ids;
       n_texts++;
       p = stop + 1;
@@ -80,7 +81,8 @@ int main(int argc, char **argv) {
   size_t max_tokens = argc == 3 ? strtoull(argv[2], NULL, 10) : SIZE_MAX;
   if (tok_open(argv[1], &tok, &err) != VECMILL_OK) return fail(&err);
   int rc = tok_scratch_open(tok, &scratch, &err) == VECMILL_OK
-               ? answer_frames(tok, scratch, max_tokens, &err) : fail(&err);
+               ? answer_frames(tok, scratch, max_tokens, &err)
+               : fail(&err);
   tok_scratch_close(&scratch);
   tok_close(&tok);
   return rc;
