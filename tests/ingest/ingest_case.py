@@ -57,12 +57,18 @@ def floats(blob: bytes) -> tuple:
     return struct.unpack(f"<{len(blob) // 4}f", blob)
 
 
-class Vecmill:
-    """The command, with a model and a home of the tests' own."""
+MAKE_TINY_MODEL = Path(__file__).resolve().parents[2] / "scripts" / "make_tiny_model.py"
 
-    def __init__(self, command: str, model: str):
-        self.command, self.model = os.path.abspath(command), os.path.abspath(model)
+
+class Vecmill:
+    """The command, with a home of the tests' own, and a model: a tiny random BERT unless one is named."""
+
+    def __init__(self, command: str, model: str | None):
         self.folder = Path(tempfile.mkdtemp(prefix="vecmill-ingest-"))
+        if model is None:
+            model = str(self.folder / "tiny-bert")
+            subprocess.run([sys.executable, MAKE_TINY_MODEL, model], check=True)
+        self.command, self.model = os.path.abspath(command), os.path.abspath(model)
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("EMBED_", "VECMILL_", "HF_"))}
         self.environment["VECMILL_HOME"] = str(self.folder / "home")
         self.environment["HF_HOME"] = str(self.folder / "hf")

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Ends runs at random moments, then lets one finish: nothing may be lost and nothing done twice.
 
-  kill_harness.py --vecmill PATH --model DIR [--kills N] [--signal KILL|INT|TERM] [--seed S]
+  kill_harness.py --vecmill PATH [--model DIR] [--kills N] [--signal KILL|INT|TERM] [--seed S]
 
 One table is embedded without interruption; a copy of it is embedded by runs that are ended N times, then by one
 that is let finish. Moments are uniform over the run: each is a number of rows drawn from the whole table, and a
@@ -127,7 +127,7 @@ def compare(whole, ended) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--vecmill", required=True)
-    parser.add_argument("--model", required=True)
+    parser.add_argument("--model", help="a directory; a tiny random BERT if none is named")
     parser.add_argument("--kills", type=int, default={"torture": 50, "short": 4}.get(os.environ.get("VECMILL_TEST", ""), 10))
     parser.add_argument("--signal", choices=("KILL", "INT", "TERM"), default="KILL")
     parser.add_argument("--rows", type=int, default=4000)
