@@ -30,10 +30,12 @@ run:
 
 test:
 	@scripts/packages test
+	@scripts/fetch_model.py >/dev/null
 	@scripts/run_tests.py
 
 torture:
 	@scripts/packages test
+	@scripts/fetch_model.py >/dev/null
 	@scripts/run_tests.py --torture
 
 bench: all

@@ -70,6 +70,7 @@ static bool next_part(const char **at, const char *end, key_part *part_out) {
 }
 
 void key_bind(sqlite3_stmt *statement, char prefix, const void *key, size_t n_bytes) {
+  if (n_bytes == 0) return; /* no key: before the first row */
   const char *at = key, *end = at + n_bytes;
   key_part part;
   for (int i = 0; next_part(&at, end, &part); i++) {
