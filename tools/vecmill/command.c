@@ -41,6 +41,13 @@ int command_help(const char *usage) {
   return 0;
 }
 
+vecmill_status command_flush(FILE *file, const char *name, vecmill_error *error) {
+  if (fflush(file) == 0 && !ferror(file)) return VECMILL_OK;
+  error->status = VECMILL_ERROR_IO;
+  snprintf(error->text, sizeof error->text, "cannot write %s: %s", name, strerror(errno));
+  return VECMILL_ERROR_IO;
+}
+
 int command_exit_status(vecmill_status status) {
   switch (status) {
     case VECMILL_OK: return 0;

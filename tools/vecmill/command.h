@@ -13,6 +13,7 @@
 #include <getopt.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <vecmill/status.h>
 
@@ -22,6 +23,8 @@
 /* argv[0] is the subcommand's name. The return value is the exit status. */
 int command_ingest(int argc, char **argv);
 int command_search(int argc, char **argv);
+int command_embed(int argc, char **argv);
+int command_tokenize(int argc, char **argv);
 
 /* getopt_long, with unknown options told in the form of all errors. '?' after an error, -1 at the end. */
 int command_next_option(int argc, char **argv, const char *short_options, const struct option *long_options);
@@ -33,6 +36,9 @@ bool command_number(const char *word, uint64_t min, uint64_t max, uint64_t *numb
 int command_usage_error(const char *format, const char *word);
 
 int command_help(const char *usage); /* on stdout; returns 0 */
+
+/* Flushes; IO when something written to `file` was lost (a full disk, a closed pipe). */
+vecmill_status command_flush(FILE *file, const char *name, vecmill_error *error);
 
 int command_exit_status(vecmill_status status);
 

@@ -13,6 +13,8 @@ static const struct {
 } commands[] = {
     {"ingest", command_ingest, "a vector beside every row of a table"},
     {"search", command_search, "rows of a table, found by meaning"},
+    {"embed", command_embed, "a vector for every record of a file"},
+    {"tokenize", command_tokenize, "the token ids that a model sees"},
 };
 #define N_COMMANDS (sizeof commands / sizeof *commands)
 
