@@ -190,7 +190,9 @@ def variants(base):
            "no post_processor": fresh(post_processor=None),
            "added tokens": with_added(fresh()),
            "added tokens, cased": with_added(fresh(normalizer=bert(lowercase=False))),
-           "added tokens, no normalizer": with_added(fresh(normalizer=None))}
+           "added tokens, no normalizer": with_added(fresh(normalizer=None)),
+           # Without words white space becomes part of the tokens: what lstrip and rstrip take along shows.
+           "added tokens, no pre_tokenizer": with_added(fresh(pre_tokenizer=None))}
     small = fresh()
     small["model"].update(max_input_chars_per_word=10, continuing_subword_prefix="")
     out["ten characters a word, no prefix"] = small
