@@ -50,7 +50,7 @@ static struct {
   embed_job job;
   embed_text texts[30];
   float vectors[30][FAKE_DIMENSION];
-  char words[30][40];
+  char words[30][64];
   int n_done;
 } jobs[N_JOBS];
 
