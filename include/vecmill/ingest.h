@@ -30,8 +30,8 @@ typedef struct vecmill_ingest_control {
 } vecmill_ingest_control;
 
 /*
- * The run finishes the batches that are being computed, commits them and returns VECMILL_ERROR_STOPPED
- * with its report filled. Async-signal-safe; any thread; may be called again.
+ * The run finishes the batches that are being computed, commits them and returns
+ * VECMILL_ERROR_STOPPED with its report filled. Async-signal-safe; any thread; may be called again.
  */
 VECMILL_API void vecmill_ingest_stop(vecmill_ingest_control *control);
 
@@ -41,7 +41,8 @@ typedef enum vecmill_ingest_event_kind {
   VECMILL_INGEST_TABLE = 2,      /* columns found */
   VECMILL_INGEST_REMAINING = 3,  /* n_total and the counts are known */
   VECMILL_INGEST_STARTED = 4,    /* the workers run; not sent when nothing is to be embedded */
-  VECMILL_INGEST_BATCH = 5,      /* a page was committed: n_batch, n_done; n_done rises strictly, up to n_total */
+  /* a page was committed: n_batch, n_done; n_done rises strictly, up to n_total */
+  VECMILL_INGEST_BATCH = 5,
   VECMILL_INGEST_TICK = 6        /* about ten a second: for a display that moves */
 } vecmill_ingest_event_kind;
 
@@ -52,9 +53,11 @@ typedef struct vecmill_ingest_event {
   size_t batch;
   const char *table, *id_columns, *text_column, *vector_column;
   const char *model, *device;
-  const char *model_reason; /* "--model", "EMBED_MODEL", "made this column", "default", "the only model here" */
+  /* "named", "EMBED_MODEL", "it made this column", "the default", "the only model here" */
+  const char *model_reason;
 
-  uint64_t n_rows, n_had_vector, n_blank, n_failed_before, n_null_keys; /* as counted at the start */
+  /* as counted at the start */
+  uint64_t n_rows, n_had_vector, n_blank, n_failed_before, n_null_keys;
   uint64_t n_total;    /* rows to embed; grows when rows are added meanwhile */
   uint64_t n_done;     /* of them, written or failed */
   uint64_t n_batch;    /* rows of this batch, written or failed */
@@ -72,13 +75,15 @@ typedef void vecmill_ingest_handler(void *context, const vecmill_ingest_event *e
 typedef struct vecmill_ingest_options {
   const char *database;      /* an SQLite file */
   const char *table;
-  const char *model;         /* a name or a directory; NULL: EMBED_MODEL, what made the column, the default */
+  /* a name or a directory; NULL: EMBED_MODEL, what made the column, the default */
+  const char *model;
   const char *id_column;     /* NULL: the primary key; "a,b" for a composite one */
   const char *text_column;   /* NULL: found */
   const char *vector_column; /* NULL: "embedding"; added if missing */
   const char *where;         /* SQL condition */
   const char *prefix;        /* put before every text; NULL: the model's own */
-  size_t batch;              /* rows claimed and committed together; 0: VECMILL_INGEST_DEFAULT_BATCH */
+  /* rows claimed and committed together; 0: VECMILL_INGEST_DEFAULT_BATCH */
+  size_t batch;
   uint64_t limit;            /* only the first rows in key order, embedded or not; 0: all */
   unsigned n_workers;        /* 0: one a processor that this process may use */
   int retry_failed;          /* not 0: rows that failed in an earlier run too */
@@ -107,8 +112,10 @@ typedef struct vecmill_ingest_report {
   uint64_t n_null_keys;    /* a NULL in the key: cannot be addressed */
   uint64_t n_truncated;    /* longer than the model reads */
   uint64_t n_repaired;     /* texts with ill-formed UTF-8; each bad sequence became U+FFFD */
-  uint64_t n_changed;      /* times a text or row changed under way; its new text is embedded by a later pass */
-  uint64_t n_left;         /* claimed but not embedded, because the run was stopped or rows kept changing */
+  /* times a text or row changed under way; its new text is embedded by a later pass */
+  uint64_t n_changed;
+  /* claimed but not embedded, because the run was stopped or rows kept changing */
+  uint64_t n_left;
   uint64_t n_tokens;
   uint64_t n_batches;      /* pages committed */
   unsigned n_passes;
@@ -128,9 +135,10 @@ VECMILL_API const char *vecmill_ingest_stage_name(vecmill_ingest_stage stage);
 
 /*
  * Runs to the end. *report_out is always initialised, and filled as far as the run came.
- * VECMILL_OK: every row that could be is embedded. PARTIAL: some rows failed, now or in an earlier run that was not
- * retried. STOPPED: vecmill_ingest_stop. CONFLICT: another model made the column. BUSY: another vecmill works on
- * it, or a stop was asked for while the database was locked. NOT_FOUND, ARGUMENT, UNSUPPORTED, DATABASE, IO, MEMORY, FORMAT.
+ * VECMILL_OK: every row that could be is embedded. PARTIAL: some rows failed, now or in an earlier
+ * run that was not retried. STOPPED: vecmill_ingest_stop. CONFLICT: another model made the column.
+ * BUSY: another vecmill works on it, or a stop was asked for while the database was locked.
+ * NOT_FOUND, ARGUMENT, UNSUPPORTED, DATABASE, IO, MEMORY, FORMAT.
  */
 VECMILL_API vecmill_status vecmill_ingest_run(const vecmill_ingest_options *options,
                                               vecmill_ingest_report *report_out,

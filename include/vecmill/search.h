@@ -34,7 +34,8 @@ typedef struct vecmill_search_options {
 typedef struct vecmill_search_hit {
   char *id_json; /* 17, "name" or ["a",2] */
   float score;   /* cosine, -1 to 1 */
-  char *text;    /* n_text_bytes as stored, NUL-terminated, NUL allowed inside; NULL if the row went away */
+  /* n_text_bytes as stored, NUL-terminated, NUL allowed inside; NULL if the row went away */
+  char *text;
   size_t n_text_bytes;
 } vecmill_search_hit;
 
@@ -43,14 +44,15 @@ typedef struct vecmill_search_result {
   vecmill_search_hit *hits; /* best first; equal scores in key order */
   size_t n_hits;
   uint64_t n_scanned;       /* vectors compared */
-  uint64_t n_skipped;       /* not compared: another size than the model's, a zero vector, NaN or infinity */
+  /* not compared: another size than the model's, a zero vector, NaN or infinity */
+  uint64_t n_skipped;
   double embed_seconds, scan_seconds;
 } vecmill_search_result;
 
 /*
  * *result_out is always initialised; release it with vecmill_search_result_fini.
- * NOT_FOUND: no table, no column, no record of what made it, or its model is not here. CONFLICT: the model here is not
- * the one that made the column. ARGUMENT: k above VECMILL_SEARCH_MAX_K.
+ * NOT_FOUND: no table, no column, no record of what made it, or its model is not here. CONFLICT:
+ * the model here is not the one that made the column. ARGUMENT: k above VECMILL_SEARCH_MAX_K.
  */
 VECMILL_API vecmill_status vecmill_search_run(const vecmill_search_options *options,
                                               vecmill_search_result *result_out,

@@ -12,8 +12,8 @@ const char *vecmill_ingest_stage_name(vecmill_ingest_stage stage) {
   return (size_t)stage < sizeof names / sizeof *names ? names[stage] : "nothing";
 }
 
-vecmill_status vecmill_ingest_run(const vecmill_ingest_options *options, vecmill_ingest_report *report_out,
-                                  vecmill_error *err) {
+vecmill_status vecmill_ingest_run(const vecmill_ingest_options *options,
+                                  vecmill_ingest_report *report_out, vecmill_error *err) {
   return ingest_run(options, report_out, err);
 }
 

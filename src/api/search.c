@@ -3,8 +3,8 @@
 #include "base/mem.h"
 #include "ingest/query.h"
 
-vecmill_status vecmill_search_run(const vecmill_search_options *options, vecmill_search_result *result_out,
-                                  vecmill_error *err) {
+vecmill_status vecmill_search_run(const vecmill_search_options *options,
+                                  vecmill_search_result *result_out, vecmill_error *err) {
   return query_run(options, result_out, err);
 }
 

@@ -1,10 +1,12 @@
 /*
- * See embed.h. Workers take texts one by one, in submission order, and run them in batches of packed tokens.
+ * See embed.h. Workers take texts one by one, in submission order, and run them in batches of
+ * packed tokens.
  *
- * One mutex guards the list of jobs and the counts; it is held to take a text and to settle a batch, never while
- * something is computed. A worker's batch is its own: texts are prepared into it until the tokens reach the target, which is
- * what keeps one worker busiest, or, when few texts wait, an even share of them, so that workers finish together. An item that
- * does not fit any more is held for the worker's next batch.
+ * One mutex guards the list of jobs and the counts; it is held to take a text and to settle a
+ * batch, never while something is computed. A worker's batch is its own: texts are prepared into it
+ * until the tokens reach the target, which is what keeps one worker busiest, or, when few texts
+ * wait, an even share of them, so that workers finish together. An item that does not fit any more
+ * is held for the worker's next batch.
  */
 #include "embed/embed.h"
 
@@ -28,7 +30,7 @@ typedef struct worker {
   pthread_t thread;
   provider_worker *state;
   embed_worker_stats stats;
-  taken *batch;   /* max_batch_items */
+  taken *batch; /* max_batch_items */
   provider_item *items;
   float **vectors;
   size_t n, n_tokens;
@@ -43,12 +45,13 @@ struct embed {
 
   pthread_mutex_t mutex; /* all below */
   pthread_cond_t not_full, not_empty, drained;
-  embed_job *first, *last; /* jobs with texts that nobody has taken */
+  embed_job *first, *last;           /* jobs with texts that nobody has taken */
   size_t n_waiting, n_waiting_bytes; /* texts not taken */
   size_t n_open;                     /* jobs not done */
   bool stopped, closing;
   embed_stats stats;
-  uint64_t n_bytes_seen, n_tokens_seen; /* of all prepared texts: tokens a byte, for the share at the end */
+  uint64_t n_bytes_seen,
+      n_tokens_seen; /* of all prepared texts: tokens a byte, for the share at the end */
 };
 
 /* --- settling texts --- */
@@ -116,8 +119,8 @@ static size_t batch_target(const embed *e) {
 }
 
 /*
- * The next text for a batch that holds n_tokens. Waits only if `may_wait`. False: the batch is to be run as it is, or, if it
- * is empty, the worker is to end.
+ * The next text for a batch that holds n_tokens. Waits only if `may_wait`. False: the batch is to
+ * be run as it is, or, if it is empty, the worker is to end.
  */
 static bool next_text(worker *w, bool may_wait, taken *taken_out) {
   embed *e = w->e;
@@ -144,7 +147,8 @@ static bool prepare(worker *w, taken *t) {
   vecmill_error error = {0};
   embed_text *text = t->text;
   if (text->status == VECMILL_OK) {
-    text->status = e->p->operations->prepare(e->p, w->state, text->text, text->n_bytes, &t->item, &error);
+    text->status =
+        e->p->operations->prepare(e->p, w->state, text->text, text->n_bytes, &t->item, &error);
     if (text->status != VECMILL_OK) fail_text(text, text->status, error.text);
   }
   if (text->status != VECMILL_OK) {
@@ -239,26 +243,31 @@ static vecmill_status start_worker(embed *e, worker *w, vecmill_error *err) {
   w->batch = mem_calloc(n, sizeof *w->batch);
   w->items = mem_calloc(n, sizeof *w->items);
   w->vectors = mem_calloc(n, sizeof *w->vectors);
-  if (!w->batch || !w->items || !w->vectors) return err_set_memory(err, "worker", n * sizeof *w->batch);
+  if (!w->batch || !w->items || !w->vectors)
+    return err_set_memory(err, "worker", n * sizeof *w->batch);
   vecmill_status status = e->p->operations->worker_open(e->p, &w->state, err);
   if (status == VECMILL_OK) status = thread_start(&w->thread, worker_thread, w, err);
   if (status == VECMILL_OK) e->n_started++;
   return status;
 }
 
-vecmill_status embed_open(provider *p, const embed_options *options, embed **embed_out, vecmill_error *err) {
+vecmill_status embed_open(provider *p, const embed_options *options, embed **embed_out,
+                          vecmill_error *err) {
   embed *e = mem_calloc(1, sizeof *e);
   if (!e) return err_set_memory(err, "embed", sizeof *e);
   e->p = p;
   e->n_workers = options->n_workers ? options->n_workers : thread_n_cpus();
-  e->max_waiting = options->max_texts_waiting ? options->max_texts_waiting : (size_t)e->n_workers * WAITING_PER_WORKER;
+  e->max_waiting = options->max_texts_waiting ? options->max_texts_waiting
+                                              : (size_t)e->n_workers * WAITING_PER_WORKER;
   pthread_mutex_init(&e->mutex, NULL);
   pthread_cond_init(&e->not_full, NULL);
   pthread_cond_init(&e->not_empty, NULL);
   pthread_cond_init(&e->drained, NULL);
   e->workers = mem_calloc(e->n_workers, sizeof *e->workers);
-  vecmill_status status = e->workers ? VECMILL_OK : err_set_memory(err, "embed", e->n_workers * sizeof *e->workers);
-  for (unsigned i = 0; status == VECMILL_OK && i < e->n_workers; i++) status = start_worker(e, &e->workers[i], err);
+  vecmill_status status =
+      e->workers ? VECMILL_OK : err_set_memory(err, "embed", e->n_workers * sizeof *e->workers);
+  for (unsigned i = 0; status == VECMILL_OK && i < e->n_workers; i++)
+    status = start_worker(e, &e->workers[i], err);
   if (status != VECMILL_OK) embed_close(&e);
   else *embed_out = e;
   return status;

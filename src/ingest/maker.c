@@ -20,8 +20,8 @@ void ingest_maker_fini(ingest_maker *m) {
   *m = (ingest_maker){0};
 }
 
-vecmill_status ingest_maker_choose(const char *named, const store_maker *record, ingest_maker *m_out,
-                                   vecmill_error *err) {
+vecmill_status ingest_maker_choose(const char *named, const store_maker *record,
+                                   ingest_maker *m_out, vecmill_error *err) {
   const char *name = named, *environment = getenv("EMBED_MODEL");
   m_out->reason = "named";
   if (!name && environment && *environment) name = environment, m_out->reason = "EMBED_MODEL";
@@ -65,8 +65,10 @@ vecmill_status ingest_maker_open(ingest_maker *m, const char *prefix, const stor
 
 static vecmill_status differs(const store_columns *columns, const char *what, const char *made_with,
                               const char *asked_for, const char *advice, vecmill_error *err) {
-  return err_set(err, VECMILL_ERROR_CONFLICT, "table %s: column %s was made with %s \"%s\", not \"%s\" (%s, or another --vector-column)",
-                 columns->table, columns->vector_column, what, made_with, asked_for, advice);
+  return err_set(
+      err, VECMILL_ERROR_CONFLICT,
+      "table %s: column %s was made with %s \"%s\", not \"%s\" (%s, or another --vector-column)",
+      columns->table, columns->vector_column, what, made_with, asked_for, advice);
 }
 
 vecmill_status ingest_maker_match(const ingest_maker *m, const store_maker *record,
@@ -76,20 +78,25 @@ vecmill_status ingest_maker_match(const ingest_maker *m, const store_maker *reco
     /* The same name with other files is worth saying differently. */
     if (strcmp(record->model, now->model) != 0)
       return differs(columns, "model", record->model, now->model, "use that model", err);
-    return differs(columns, "revision", record->revision, now->revision, "use that revision of the model", err);
+    return differs(columns, "revision", record->revision, now->revision,
+                   "use that revision of the model", err);
   }
   if (strcmp(record->pooling, now->pooling) != 0)
     return differs(columns, "pooling", record->pooling, now->pooling, "use that model", err);
   if (strcmp(record->prefix, now->prefix) != 0)
-    return differs(columns, "prefix", record->prefix, now->prefix, "give that --prefix, or none", err);
+    return differs(columns, "prefix", record->prefix, now->prefix, "give that --prefix, or none",
+                   err);
   if (strcmp(record->precision, now->precision) != 0)
-    return differs(columns, "precision", record->precision, now->precision, "use that precision", err);
+    return differs(columns, "precision", record->precision, now->precision, "use that precision",
+                   err);
   return VECMILL_OK;
 }
 
 /* --- proof by embedding again --- */
 
-static void nothing_more(embed_job *job) { (void)job; }
+static void nothing_more(embed_job *job) {
+  (void)job;
+}
 
 static double cosine(const float *a, const float *b, size_t n) {
   double ab = 0, aa = 0, bb = 0;
@@ -122,8 +129,10 @@ static vecmill_status embed_again(const ingest_maker *m, const store_page *page,
   *lowest_out = 1;
   for (size_t i = 0; i < page->n_rows; i++) {
     if (status == VECMILL_OK && texts[i].status != VECMILL_OK)
-      status = err_set(err, texts[i].status, "%s", texts[i].reason ? texts[i].reason : "cannot embed");
-    double now = status == VECMILL_OK ? cosine(texts[i].vector, page->rows[i].vector, dimension) : 1;
+      status =
+          err_set(err, texts[i].status, "%s", texts[i].reason ? texts[i].reason : "cannot embed");
+    double now =
+        status == VECMILL_OK ? cosine(texts[i].vector, page->rows[i].vector, dimension) : 1;
     if (!(now >= *lowest_out)) *lowest_out = now;
     mem_free(texts[i].reason);
   }
@@ -135,8 +144,10 @@ vecmill_status ingest_maker_prove(const ingest_maker *m, store *s, const store_c
                                   vecmill_error *err) {
   if (!m->was_named)
     return err_set(err, VECMILL_ERROR_CONFLICT,
-                   "table %s: column %s holds vectors and nothing says which model made them (name it with --model, "
-                   "or give another --vector-column)", columns->table, columns->vector_column);
+                   "table %s: column %s holds vectors and nothing says which model made them (name "
+                   "it with --model, "
+                   "or give another --vector-column)",
+                   columns->table, columns->vector_column);
   store_page page;
   double lowest = 1;
   vecmill_status status = s->operations->sample(s, m->maker.dimension, N_PROOF_ROWS, &page, err);
@@ -147,11 +158,14 @@ vecmill_status ingest_maker_prove(const ingest_maker *m, store *s, const store_c
   if (status != VECMILL_OK) return status;
   if (n_rows > 0 && lowest >= MIN_PROOF_COSINE) return VECMILL_OK;
   if (n_rows == 0)
-    return err_set(err, VECMILL_ERROR_CONFLICT, "table %s: column %s holds vectors, but beside no text, so that nothing "
-                   "can prove that %s made them (give another --vector-column)", columns->table,
-                   columns->vector_column, m->maker.model);
-  return err_set(err, VECMILL_ERROR_CONFLICT,
-                 "table %s: column %s was not made by %s: of %zu rows embedded again the furthest has cosine %.4f, "
-                 "below %.2f (name the model that made it, check --prefix, or give another --vector-column)",
-                 columns->table, columns->vector_column, m->maker.model, n_rows, lowest, MIN_PROOF_COSINE);
+    return err_set(err, VECMILL_ERROR_CONFLICT,
+                   "table %s: column %s holds vectors, but beside no text, so that nothing "
+                   "can prove that %s made them (give another --vector-column)",
+                   columns->table, columns->vector_column, m->maker.model);
+  return err_set(
+      err, VECMILL_ERROR_CONFLICT,
+      "table %s: column %s was not made by %s: of %zu rows embedded again the furthest has cosine "
+      "%.4f, "
+      "below %.2f (name the model that made it, check --prefix, or give another --vector-column)",
+      columns->table, columns->vector_column, m->maker.model, n_rows, lowest, MIN_PROOF_COSINE);
 }

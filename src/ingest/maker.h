@@ -12,7 +12,8 @@
 #include "provider/provider.h"
 #include "store/store.h"
 
-/* A model chosen and, after ingest_maker_open, opened. Initialise with {0}; freed by ingest_maker_fini. */
+/* A model chosen and, after ingest_maker_open, opened. Initialise with {0}; freed by
+ * ingest_maker_fini. */
 typedef struct ingest_maker {
   model_location location;
   const char *reason; /* why this model: static */
@@ -26,15 +27,16 @@ typedef struct ingest_maker {
 void ingest_maker_fini(ingest_maker *m);
 
 /*
- * `named`, else EMBED_MODEL, else the record's model (NULL: there is no record), else model_find's own rule.
- * NOT_FOUND when it is not on this machine.
+ * `named`, else EMBED_MODEL, else the record's model (NULL: there is no record), else model_find's
+ * own rule. NOT_FOUND when it is not on this machine.
  */
-vecmill_status ingest_maker_choose(const char *named, const store_maker *record, ingest_maker *m_out,
-                                   vecmill_error *err);
+vecmill_status ingest_maker_choose(const char *named, const store_maker *record,
+                                   ingest_maker *m_out, vecmill_error *err);
 
 /*
- * Opens what was chosen. The prefix before every text is `prefix` if that is not NULL, else what made the column if
- * there is a record, else the model's prompt for documents ("document", "passage"), else its default prompt.
+ * Opens what was chosen. The prefix before every text is `prefix` if that is not NULL, else what
+ * made the column if there is a record, else the model's prompt for documents ("document",
+ * "passage"), else its default prompt.
  */
 vecmill_status ingest_maker_open(ingest_maker *m, const char *prefix, const store_maker *record,
                                  vecmill_error *err);
@@ -44,8 +46,8 @@ vecmill_status ingest_maker_match(const ingest_maker *m, const store_maker *reco
                                   const store_columns *columns, vecmill_error *err);
 
 /*
- * For a column with vectors and no record: the model must have been named, and up to twenty rows embedded again
- * must come within cosine 0.99 of what is stored. CONFLICT otherwise.
+ * For a column with vectors and no record: the model must have been named, and up to twenty rows
+ * embedded again must come within cosine 0.99 of what is stored. CONFLICT otherwise.
  */
 vecmill_status ingest_maker_prove(const ingest_maker *m, store *s, const store_columns *columns,
                                   vecmill_error *err);

@@ -54,7 +54,8 @@ static void sift_down(best *b, size_t i, size_t n) {
   }
 }
 
-/* Room for one more: the heap grows as it fills, so that a large k costs nothing on a small table. */
+/* Room for one more: the heap grows as it fills, so that a large k costs nothing on a small table.
+ */
 static bool grow(best *b) {
   if (b->n < b->capacity) return true;
   size_t capacity = b->capacity ? 2 * b->capacity : 64;
@@ -106,17 +107,22 @@ static void sort_best(best *b) {
   }
 }
 
-static vecmill_status fill_hit(best *b, const candidate *from, vecmill_search_hit *hit_out, vecmill_error *err) {
+static vecmill_status fill_hit(best *b, const candidate *from, vecmill_search_hit *hit_out,
+                               vecmill_error *err) {
   str json = {0}, text = {0};
   b->s->operations->key_json(b->s, from->key, from->n_key_bytes, &json);
-  vecmill_status status = b->s->operations->read_text(b->s, from->key, from->n_key_bytes, &text, err);
+  vecmill_status status =
+      b->s->operations->read_text(b->s, from->key, from->n_key_bytes, &text, err);
   hit_out->score = from->score;
   hit_out->id_json = json.data;
-  if (status == VECMILL_ERROR_NOT_FOUND) status = VECMILL_OK; /* deleted since the scan: the score still stands */
+  if (status == VECMILL_ERROR_NOT_FOUND)
+    status = VECMILL_OK; /* deleted since the scan: the score still stands */
   else if (!text.data) str_append_text(&text, "");
   hit_out->text = text.data;
   hit_out->n_text_bytes = text.n;
-  return status == VECMILL_OK && (json.failed || text.failed) ? err_set_memory(err, "search", text.n) : status;
+  return status == VECMILL_OK && (json.failed || text.failed)
+             ? err_set_memory(err, "search", text.n)
+             : status;
 }
 
 static vecmill_status fill_result(best *b, vecmill_search_result *result_out, vecmill_error *err) {
@@ -134,10 +140,15 @@ static vecmill_status fill_result(best *b, vecmill_search_result *result_out, ve
 
 vecmill_status nearest_scan(store *s, const float *query, size_t dimension, size_t k,
                             vecmill_search_result *result_out, vecmill_error *err) {
-  best b = {.s = s, .kernels = vec_select(cpu_features()), .query = query, .dimension = dimension, .k = k};
+  best b = {.s = s,
+            .kernels = vec_select(cpu_features()),
+            .query = query,
+            .dimension = dimension,
+            .k = k};
   b.query_norm = sqrt((double)b.kernels->squared_norm_f32(dimension, query));
   if (!(b.query_norm > 0) || !isfinite(b.query_norm))
-    return err_set(err, VECMILL_ERROR_ARGUMENT, "query: its vector is zero or not finite (ask something else)");
+    return err_set(err, VECMILL_ERROR_ARGUMENT,
+                   "query: its vector is zero or not finite (ask something else)");
   b.aligned = mem_alloc_aligned(dimension, sizeof(float));
   if (!b.aligned) return err_set_memory(err, "search", dimension * sizeof(float));
   vecmill_status status = s->operations->scan(s, each_row, &b, err);

@@ -7,8 +7,9 @@
 #include "store/store.h"
 
 /*
- * The k rows of the store whose vectors have the highest cosine with `query` (dimension floats), best first, equal
- * scores in key order. Fills hits, n_hits, n_scanned, n_skipped; the caller releases the result. After find.
+ * The k rows of the store whose vectors have the highest cosine with `query` (dimension floats),
+ * best first, equal scores in key order. Fills hits, n_hits, n_scanned, n_skipped; the caller
+ * releases the result. After find.
  */
 vecmill_status nearest_scan(store *s, const float *query, size_t dimension, size_t k,
                             vecmill_search_result *result_out, vecmill_error *err);

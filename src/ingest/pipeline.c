@@ -3,9 +3,10 @@
  * workers (in page_done) and the writer, which is the caller. Everything under
  * "shared" is touched with it held; nothing else is shared.
  *
- * How it ends. The writer alone decides to end early: it sees the stop flag or an error, sets `ending` and calls
- * embed_stop, so that batches being computed are finished and all other texts come back at once, untouched. Pages that come
- * back are still committed after a stop; after an error they are dropped. The run is over when the reader has gone and no page is out.
+ * How it ends. The writer alone decides to end early: it sees the stop flag or an error, sets
+ * `ending` and calls embed_stop, so that batches being computed are finished and all other texts
+ * come back at once, untouched. Pages that come back are still committed after a stop; after an
+ * error they are dropped. The run is over when the reader has gone and no page is out.
  */
 #include "ingest/pipeline.h"
 
@@ -18,8 +19,9 @@
 #include "base/thread.h"
 
 #define TICK_NS 100000000ull
-#define MAX_FRUITLESS_PASSES 3 /* passes in a row that only met rows which somebody keeps changing */
-#define TEXTS_PER_WORKER 128   /* claimed ahead, so that token batches can be planned full */
+/* Passes in a row that only met rows which somebody keeps changing. */
+#define MAX_FRUITLESS_PASSES 3
+#define TEXTS_PER_WORKER 128 /* claimed ahead, so that token batches can be planned full */
 
 typedef struct pipeline pipeline;
 
@@ -64,7 +66,8 @@ static void keep_error(pipeline *p, vecmill_status status, const vecmill_error *
 /* --- pages --- */
 
 static void page_job_free(pipeline *p, page_job *job) {
-  for (size_t i = 0; job->job.texts && i < job->job.n_texts; i++) mem_free(job->job.texts[i].reason);
+  for (size_t i = 0; job->job.texts && i < job->job.n_texts; i++)
+    mem_free(job->job.texts[i].reason);
   mem_free(job->job.texts);
   mem_free(job->vectors);
   p->plan->store->operations->page_free(p->plan->store, &job->page);
@@ -94,7 +97,8 @@ static page_job *page_job_make(pipeline *p, store_page *page) {
   }
   job->p = p;
   job->page = *page;
-  job->job = (embed_job){.texts = mem_calloc(n, sizeof *job->job.texts), .n_texts = n, .done = page_done, .user = job};
+  job->job = (embed_job){
+      .texts = mem_calloc(n, sizeof *job->job.texts), .n_texts = n, .done = page_done, .user = job};
   if (mem_mul(n, dimension, &n_floats)) job->vectors = mem_alloc_aligned(n_floats, sizeof(float));
   if (!job->job.texts || !job->vectors) {
     page_job_free(p, job);
@@ -113,7 +117,8 @@ static page_job *page_job_make(pipeline *p, store_page *page) {
 static bool wait_for_room(pipeline *p, size_t max_pages) {
   uint64_t from_ns = clock_now_ns();
   pthread_mutex_lock(&p->mutex);
-  while (p->n_pages_out >= max_pages && !p->ending) pthread_cond_wait(&p->changed_for_reader, &p->mutex);
+  while (p->n_pages_out >= max_pages && !p->ending)
+    pthread_cond_wait(&p->changed_for_reader, &p->mutex);
   bool go_on = !p->ending;
   p->reader_blocked_ns += clock_now_ns() - from_ns;
   pthread_mutex_unlock(&p->mutex);
@@ -141,7 +146,8 @@ static vecmill_status read_page(pipeline *p, size_t *n_claimed_out, vecmill_erro
   }
   size_t n_rows = page.n_rows;
   page_job *job = page_job_make(p, &page);
-  if (!job) return err_set_memory(err, "page", n_rows * sizeof(float) * p->plan->provider->dimension);
+  if (!job)
+    return err_set_memory(err, "page", n_rows * sizeof(float) * p->plan->provider->dimension);
   count_out(p, 1, n_rows);
   uint64_t from_ns = clock_now_ns();
   status = embed_submit(p->embed, &job->job, err);
@@ -207,7 +213,8 @@ static void *reader_thread(void *context) {
   vecmill_error error = {0};
   vecmill_status status = read_all(p, &error);
   pthread_mutex_lock(&p->mutex);
-  if (status != VECMILL_OK && !(status == VECMILL_ERROR_STOPPED && p->ending)) keep_error(p, status, &error);
+  if (status != VECMILL_OK && !(status == VECMILL_ERROR_STOPPED && p->ending))
+    keep_error(p, status, &error);
   p->reader_gone = true;
   pthread_cond_signal(&p->changed_for_writer);
   pthread_mutex_unlock(&p->mutex);
@@ -264,7 +271,8 @@ static void tell(pipeline *p, uint64_t n_batch) {
   p->plan->on_progress(p->plan->context, &now);
 }
 
-static void count_commit(pipeline *p, const store_commit_counts *counts, uint64_t n_untouched, uint64_t n_tokens) {
+static void count_commit(pipeline *p, const store_commit_counts *counts, uint64_t n_untouched,
+                         uint64_t n_tokens) {
   ingest_outcome *outcome = p->outcome;
   uint64_t n_batch = counts->n_written + counts->n_failed;
   outcome->n_written += counts->n_written;
@@ -272,7 +280,8 @@ static void count_commit(pipeline *p, const store_commit_counts *counts, uint64_
   outcome->n_changed += counts->n_changed;
   outcome->n_left += n_untouched;
   outcome->n_batches += n_batch > 0;
-  if (counts->refusal[0] && !outcome->first_failure) outcome->first_failure = mem_strdup(counts->refusal);
+  if (counts->refusal[0] && !outcome->first_failure)
+    outcome->first_failure = mem_strdup(counts->refusal);
   pthread_mutex_lock(&p->mutex);
   p->n_settled += n_batch;
   pthread_mutex_unlock(&p->mutex);
@@ -285,7 +294,8 @@ static void commit_page(pipeline *p, page_job *job) {
     store_row *row = &job->page.rows[i];
     settle_row(p, &job->job.texts[i], row);
     n_untouched += row->outcome == STORE_UNTOUCHED;
-    if (row->outcome == STORE_FAILED && !p->outcome->first_failure) p->outcome->first_failure = mem_strdup(row->reason);
+    if (row->outcome == STORE_FAILED && !p->outcome->first_failure)
+      p->outcome->first_failure = mem_strdup(row->reason);
   }
   store_commit_counts counts = {0};
   vecmill_error error = {0};
@@ -386,9 +396,12 @@ static void measure(pipeline *p, uint64_t elapsed_ns) {
   }
 }
 
-/* Rows that were counted but are gone or done by others have progressed too: the end is the total. */
+/* Rows that were counted but are gone or done by others have progressed too: the end is
+ * the total. */
 static void finish_progress(pipeline *p) {
-  if (p->status != VECMILL_OK || p->outcome->n_left > 0 || p->progress.n_done >= p->progress.n_total) return;
+  if (p->status != VECMILL_OK || p->outcome->n_left > 0 ||
+      p->progress.n_done >= p->progress.n_total)
+    return;
   uint64_t n_gone = p->progress.n_total - p->progress.n_done;
   progress_add(&p->progress, n_gone, 0, clock_now_ns());
   tell(p, n_gone);
@@ -412,7 +425,8 @@ static void pipeline_fini(pipeline *p) {
   pthread_mutex_destroy(&p->mutex);
 }
 
-vecmill_status ingest_pipeline_run(const ingest_plan *plan, ingest_outcome *outcome_out, vecmill_error *err) {
+vecmill_status ingest_pipeline_run(const ingest_plan *plan, ingest_outcome *outcome_out,
+                                   vecmill_error *err) {
   pipeline pipe, *p = &pipe;
   pthread_t reader;
   *outcome_out = (ingest_outcome){0};

@@ -1,8 +1,9 @@
 /*
  * A search, all of it: the column and what made it, the query's vector, the scan.
  *
- * The query's prefix: the model's own prompt "query" if it has one; else "query: " if the column was made with the
- * "passage: " of the E5 family, whose questions and passages are told apart that way; else what the column was made with.
+ * The query's prefix: the model's own prompt "query" if it has one; else "query: " if the column
+ * was made with the "passage: " of the E5 family, whose questions and passages are told apart that
+ * way; else what the column was made with.
  */
 #include "ingest/query.h"
 
@@ -23,7 +24,8 @@ static const char *query_prefix(const model *m, const store_maker *record) {
   return strcmp(record->prefix, "passage: ") == 0 ? "query: " : record->prefix;
 }
 
-static vecmill_status embed_one(provider *p, const char *text, float *vector_out, vecmill_error *err) {
+static vecmill_status embed_one(provider *p, const char *text, float *vector_out,
+                                vecmill_error *err) {
   provider_worker *worker = NULL;
   provider_item item = {0};
   vecmill_status status = p->operations->worker_open(p, &worker, err);
@@ -36,21 +38,23 @@ static vecmill_status embed_one(provider *p, const char *text, float *vector_out
 }
 
 /* The model that made the column, found by the name in the record, held to the identity there. */
-static vecmill_status open_maker(const store_columns *columns, const store_maker *record, ingest_maker *m_out,
-                                 vecmill_error *err) {
+static vecmill_status open_maker(const store_columns *columns, const store_maker *record,
+                                 ingest_maker *m_out, vecmill_error *err) {
   vecmill_status status = ingest_maker_choose(record->model, NULL, m_out, err);
   if (status == VECMILL_OK) status = ingest_maker_open(m_out, record->prefix, record, err);
   return status == VECMILL_OK ? ingest_maker_match(m_out, record, columns, err) : status;
 }
 
-static vecmill_status embed_query(const vecmill_search_options *options, const store_columns *columns,
-                                  const store_maker *record, float **vector_out, vecmill_error *err) {
+static vecmill_status embed_query(const vecmill_search_options *options,
+                                  const store_columns *columns, const store_maker *record,
+                                  float **vector_out, vecmill_error *err) {
   ingest_maker maker = {0};
   provider *p = NULL;
   float *vector = mem_alloc_aligned(record->dimension, sizeof(float));
   vecmill_status status = vector ? open_maker(columns, record, &maker, err)
                                  : err_set_memory(err, "search", record->dimension * sizeof(float));
-  if (status == VECMILL_OK) status = provider_open_local(maker.model, query_prefix(maker.model, record), &p, err);
+  if (status == VECMILL_OK)
+    status = provider_open_local(maker.model, query_prefix(maker.model, record), &p, err);
   if (status == VECMILL_OK) status = embed_one(p, options->query, vector, err);
   if (p) p->operations->close(p);
   ingest_maker_fini(&maker);
@@ -65,14 +69,17 @@ static vecmill_status check_options(const vecmill_search_options *options, vecmi
   if (!options->database || !*options->database)
     return err_set(err, VECMILL_ERROR_ARGUMENT, "no database named (give --db FILE)");
   if (!options->table || !*options->table || !options->query)
-    return err_set(err, VECMILL_ERROR_ARGUMENT, "no table or no query (give both: vecmill search TABLE QUERY --db FILE)");
+    return err_set(err, VECMILL_ERROR_ARGUMENT,
+                   "no table or no query (give both: vecmill search TABLE QUERY --db FILE)");
   if (options->k > VECMILL_SEARCH_MAX_K)
-    return err_set(err, VECMILL_ERROR_ARGUMENT, "k %zu: too many rows (1 to %d)", options->k, VECMILL_SEARCH_MAX_K);
+    return err_set(err, VECMILL_ERROR_ARGUMENT, "k %zu: too many rows (1 to %d)", options->k,
+                   VECMILL_SEARCH_MAX_K);
   return VECMILL_OK;
 }
 
-static vecmill_status find_column(store *s, const vecmill_search_options *options, store_columns *columns_out,
-                                  store_maker *record_out, vecmill_error *err) {
+static vecmill_status find_column(store *s, const vecmill_search_options *options,
+                                  store_columns *columns_out, store_maker *record_out,
+                                  vecmill_error *err) {
   store_target target = {.table = options->table,
                          .id_column = options->id_column,
                          .text_column = options->text_column,
@@ -82,17 +89,21 @@ static vecmill_status find_column(store *s, const vecmill_search_options *option
   vecmill_status status = s->operations->find(s, &target, columns_out, err);
   if (status != VECMILL_OK) return status;
   if (!columns_out->has_vector_column)
-    return err_set(err, VECMILL_ERROR_NOT_FOUND, "table %s: no column %s (vecmill ingest %s --db %s makes it)", columns_out->table,
-                   columns_out->vector_column, columns_out->table, options->database);
+    return err_set(
+        err, VECMILL_ERROR_NOT_FOUND, "table %s: no column %s (vecmill ingest %s --db %s makes it)",
+        columns_out->table, columns_out->vector_column, columns_out->table, options->database);
   status = s->operations->record(s, record_out, &found, err);
   if (status == VECMILL_OK && !found)
-    status = err_set(err, VECMILL_ERROR_NOT_FOUND, "table %s: nothing says which model made column %s (vecmill ingest with --model "
-                     "checks that and records it)", columns_out->table, columns_out->vector_column);
+    status =
+        err_set(err, VECMILL_ERROR_NOT_FOUND,
+                "table %s: nothing says which model made column %s (vecmill ingest with --model "
+                "checks that and records it)",
+                columns_out->table, columns_out->vector_column);
   return status;
 }
 
-static vecmill_status search(store *s, const vecmill_search_options *options, vecmill_search_result *result_out,
-                             vecmill_error *err) {
+static vecmill_status search(store *s, const vecmill_search_options *options,
+                             vecmill_search_result *result_out, vecmill_error *err) {
   store_columns columns;
   store_maker record;
   float *query = NULL;
@@ -103,14 +114,16 @@ static vecmill_status search(store *s, const vecmill_search_options *options, ve
   status = embed_query(options, &columns, &record, &query, err);
   if (status != VECMILL_OK) return status;
   uint64_t embedded_ns = clock_now_ns();
-  status = nearest_scan(s, query, record.dimension, options->k ? options->k : VECMILL_SEARCH_DEFAULT_K, result_out, err);
+  status = nearest_scan(s, query, record.dimension,
+                        options->k ? options->k : VECMILL_SEARCH_DEFAULT_K, result_out, err);
   result_out->embed_seconds = (double)(embedded_ns - start_ns) * 1e-9;
   result_out->scan_seconds = (double)(clock_now_ns() - embedded_ns) * 1e-9;
   mem_free(query);
   return status;
 }
 
-vecmill_status query_run(const vecmill_search_options *options, vecmill_search_result *result_out, vecmill_error *err) {
+vecmill_status query_run(const vecmill_search_options *options, vecmill_search_result *result_out,
+                         vecmill_error *err) {
   store *s = NULL;
   *result_out = (vecmill_search_result){0};
   vecmill_status status = check_options(options, err);

@@ -41,11 +41,14 @@ static vecmill_status check_options(const vecmill_ingest_options *options, vecmi
   if (!options->database || !*options->database)
     return err_set(err, VECMILL_ERROR_ARGUMENT, "no database named (give --db FILE)");
   if (!options->table || !*options->table)
-    return err_set(err, VECMILL_ERROR_ARGUMENT, "no table named (give one: vecmill ingest TABLE --db FILE)");
+    return err_set(err, VECMILL_ERROR_ARGUMENT,
+                   "no table named (give one: vecmill ingest TABLE --db FILE)");
   if (options->batch > 1000000)
-    return err_set(err, VECMILL_ERROR_ARGUMENT, "batch %zu: too large (1 to 1000000 rows)", options->batch);
+    return err_set(err, VECMILL_ERROR_ARGUMENT, "batch %zu: too large (1 to 1000000 rows)",
+                   options->batch);
   if (options->n_workers > 4096)
-    return err_set(err, VECMILL_ERROR_ARGUMENT, "workers %u: too many (1 to 4096, or auto)", options->n_workers);
+    return err_set(err, VECMILL_ERROR_ARGUMENT, "workers %u: too many (1 to 4096, or auto)",
+                   options->n_workers);
   return VECMILL_OK;
 }
 
@@ -59,8 +62,10 @@ static vecmill_status open_store(run *r, vecmill_error *err) {
                          .limit = options->limit,
                          .retry_failed = options->retry_failed != 0};
   vecmill_status status = store_open_sqlite(options->database, stop_flag(options), &r->store, err);
-  if (status == VECMILL_OK) status = r->store->operations->find(r->store, &target, &r->columns, err);
-  if (status == VECMILL_OK) status = r->store->operations->record(r->store, &r->record, &r->has_record, err);
+  if (status == VECMILL_OK)
+    status = r->store->operations->find(r->store, &target, &r->columns, err);
+  if (status == VECMILL_OK)
+    status = r->store->operations->record(r->store, &r->record, &r->has_record, err);
   return status;
 }
 
@@ -82,7 +87,8 @@ static vecmill_status begin(run *r, vecmill_error *err) {
   bool has_vectors = false;
   vecmill_status status = VECMILL_OK;
   if (r->has_record) status = ingest_maker_match(&r->maker, &r->record, &r->columns, err);
-  if (status == VECMILL_OK) status = operations->inspect(r->store, r->maker.maker.dimension, &has_vectors, err);
+  if (status == VECMILL_OK)
+    status = operations->inspect(r->store, r->maker.maker.dimension, &has_vectors, err);
   if (status == VECMILL_OK && !r->has_record && has_vectors)
     status = ingest_maker_prove(&r->maker, r->store, &r->columns, err);
   if (status == VECMILL_OK) status = operations->begin(r->store, &r->maker.maker, err);
@@ -142,7 +148,8 @@ static vecmill_ingest_stage least_blocked(const ingest_outcome *outcome) {
   if (outcome->n_batches == 0) return VECMILL_INGEST_STAGE_NONE;
   if (outcome->embed_busy >= outcome->reader_busy && outcome->embed_busy >= outcome->writer_busy)
     return VECMILL_INGEST_STAGE_EMBED;
-  return outcome->writer_busy > outcome->reader_busy ? VECMILL_INGEST_STAGE_WRITER : VECMILL_INGEST_STAGE_READER;
+  return outcome->writer_busy > outcome->reader_busy ? VECMILL_INGEST_STAGE_WRITER
+                                                     : VECMILL_INGEST_STAGE_READER;
 }
 
 /* The report takes over what the outcome owns. */
@@ -183,7 +190,8 @@ static vecmill_status run_pipeline(run *r, vecmill_error *err) {
   vecmill_status status = ingest_pipeline_run(&plan, &outcome, err);
   uint64_t n_settled = outcome.n_written + outcome.n_failed;
   /* Ended early: all that is not settled is left, claimed or not. */
-  if (status != VECMILL_OK) outcome.n_left = r->counts.n_left > n_settled ? r->counts.n_left - n_settled : 0;
+  if (status != VECMILL_OK)
+    outcome.n_left = r->counts.n_left > n_settled ? r->counts.n_left - n_settled : 0;
   report_outcome(r->report, &outcome);
   return status;
 }
@@ -191,15 +199,23 @@ static vecmill_status run_pipeline(run *r, vecmill_error *err) {
 static vecmill_status final_status(const run *r, vecmill_error *err) {
   const vecmill_ingest_report *report = r->report;
   if (report->n_failed > 0)
-    return err_set(err, VECMILL_ERROR_PARTIAL, "table %s: %llu rows could not be embedded, the first because: %s (see vecmill_failures; "
-                   "--retry-failed tries them again)", r->columns.table, (unsigned long long)report->n_failed,
-                   report->first_failure ? report->first_failure : "out of memory");
+    return err_set(
+        err, VECMILL_ERROR_PARTIAL,
+        "table %s: %llu rows could not be embedded, the first because: %s (see vecmill_failures; "
+        "--retry-failed tries them again)",
+        r->columns.table, (unsigned long long)report->n_failed,
+        report->first_failure ? report->first_failure : "out of memory");
   if (report->n_failed_before > 0)
-    return err_set(err, VECMILL_ERROR_PARTIAL, "table %s: %llu rows failed in an earlier run and were not tried again (see vecmill_failures; "
-                   "--retry-failed tries them)", r->columns.table, (unsigned long long)report->n_failed_before);
+    return err_set(err, VECMILL_ERROR_PARTIAL,
+                   "table %s: %llu rows failed in an earlier run and were not tried again (see "
+                   "vecmill_failures; "
+                   "--retry-failed tries them)",
+                   r->columns.table, (unsigned long long)report->n_failed_before);
   if (report->n_left > 0)
-    return err_set(err, VECMILL_ERROR_PARTIAL, "table %s: %llu rows kept changing while they were embedded (run again when they rest)",
-                   r->columns.table, (unsigned long long)report->n_left);
+    return err_set(
+        err, VECMILL_ERROR_PARTIAL,
+        "table %s: %llu rows kept changing while they were embedded (run again when they rest)",
+        r->columns.table, (unsigned long long)report->n_left);
   return VECMILL_OK;
 }
 
@@ -215,12 +231,14 @@ static vecmill_status run_all(run *r, vecmill_error *err) {
   status = begin(r, err);
   if (status != VECMILL_OK) return status;
   tell_counts(r);
-  if (stop_asked(r)) return err_set(err, VECMILL_ERROR_STOPPED, "stopped before the first row (run again to go on)");
+  if (stop_asked(r))
+    return err_set(err, VECMILL_ERROR_STOPPED, "stopped before the first row (run again to go on)");
   if (r->counts.n_left > 0) status = run_pipeline(r, err);
   return status == VECMILL_OK ? final_status(r, err) : status;
 }
 
-vecmill_status ingest_run(const vecmill_ingest_options *options, vecmill_ingest_report *report_out, vecmill_error *err) {
+vecmill_status ingest_run(const vecmill_ingest_options *options, vecmill_ingest_report *report_out,
+                          vecmill_error *err) {
   *report_out = (vecmill_ingest_report){0};
   vecmill_status status = check_options(options, err);
   if (status != VECMILL_OK) return status;

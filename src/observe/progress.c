@@ -24,7 +24,8 @@ double progress_seconds(const progress *p, uint64_t now_ns) {
 /* The oldest slot that the window still reaches; the newest one if it reaches none. */
 static const struct progress_slot *window_start(const progress *p, uint64_t now_ns) {
   for (unsigned age = p->n_slots; age-- > 0;) {
-    const struct progress_slot *slot = &p->slots[(p->newest + PROGRESS_SLOTS - age) % PROGRESS_SLOTS];
+    const struct progress_slot *slot =
+        &p->slots[(p->newest + PROGRESS_SLOTS - age) % PROGRESS_SLOTS];
     if (now_ns - slot->time_ns <= PROGRESS_WINDOW_NS) return slot;
   }
   return &p->slots[p->newest];

@@ -32,6 +32,7 @@ void progress_add(progress *p, uint64_t n, uint64_t n_tokens, uint64_t now_ns);
 double progress_seconds(const progress *p, uint64_t now_ns);
 double progress_rate(const progress *p, uint64_t now_ns);       /* rows a second, lately */
 double progress_token_rate(const progress *p, uint64_t now_ns); /* tokens a second, lately */
-double progress_eta(const progress *p, uint64_t now_ns);        /* seconds; -1 while there is no rate */
+/* seconds; -1 while there is no rate */
+double progress_eta(const progress *p, uint64_t now_ns);
 
 #endif

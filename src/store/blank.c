@@ -1,6 +1,7 @@
 #include "store/blank.h"
 
-/* Bytes of the white space character at text[0 .. n), n > 0; 0 if it is another one. Unicode 15, PropList.txt. */
+/* Bytes of the white space character at text[0 .. n), n > 0; 0 if it is another one. Unicode 15,
+ * PropList.txt. */
 static size_t white_space(const unsigned char *text, size_t n) {
   unsigned char c = text[0];
   if (c == ' ' || (c >= 0x09 && c <= 0x0D)) return 1;
@@ -11,7 +12,7 @@ static size_t white_space(const unsigned char *text, size_t n) {
   if (c != 0xE2) return 0;
   if (text[1] == 0x81) return text[2] == 0x9F ? 3 : 0; /* U+205F */
   if (text[1] != 0x80) return 0;
-  bool space = text[2] >= 0x80 && text[2] <= 0x8A;                       /* U+2000 to U+200A */
+  bool space = text[2] >= 0x80 && text[2] <= 0x8A;                   /* U+2000 to U+200A */
   bool line = text[2] == 0xA8 || text[2] == 0xA9 || text[2] == 0xAF; /* U+2028, U+2029, U+202F */
   return space || line ? 3 : 0;
 }

@@ -5,7 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Whether n bytes are nothing but characters of Unicode's White_Space property (none at all counts). */
+/* Whether n bytes are nothing but characters of Unicode's White_Space property (none at all
+ * counts). */
 bool store_is_blank(const char *text, size_t n);
 
 #endif

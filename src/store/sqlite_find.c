@@ -14,9 +14,9 @@
 
 /* Likely names of a text column, the likeliest first. */
 static const char *const text_names[] = {
-    "text",    "body",    "content", "description", "sentence", "hawaiiantext", "document",
-    "passage", "chunk",   "message", "comment",     "review",   "abstract",     "summary",
-    "article", "paragraph",
+    "text",     "body",    "content", "description", "sentence", "hawaiiantext",
+    "document", "passage", "chunk",   "message",     "comment",  "review",
+    "abstract", "summary", "article", "paragraph",
 };
 
 typedef struct column_info {
@@ -41,7 +41,8 @@ static column_info *column_named(const table_info *info, const char *name) {
   return NULL;
 }
 
-/* SQLite's rules for a declared type (sqlite.org/datatype3.html, 3.1): INT wins over CHAR, CLOB and TEXT. */
+/* SQLite's rules for a declared type (sqlite.org/datatype3.html, 3.1): INT wins over CHAR, CLOB and
+ * TEXT. */
 static bool has_text_affinity(const char *type) {
   if (!type || strcasestr(type, "INT")) return false;
   return strcasestr(type, "CHAR") || strcasestr(type, "CLOB") || strcasestr(type, "TEXT");
@@ -53,7 +54,8 @@ static bool has_text_affinity(const char *type) {
 static void list_tables(sqlite_store *s, str *list) {
   sqlite3_stmt *statement = NULL;
   const char *sql =
-      "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' "
+      "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE "
+      "'\\' "
       "AND name NOT IN ('vecmill_columns', 'vecmill_failures') ORDER BY name LIMIT 20";
   if (sqlite3_prepare_v2(s->db, sql, -1, &statement, NULL) != SQLITE_OK) return;
   while (sqlite3_step(statement) == SQLITE_ROW)
@@ -65,8 +67,8 @@ static void list_tables(sqlite_store *s, str *list) {
 static vecmill_status missing_table(sqlite_store *s, const char *name, vecmill_error *err) {
   str list = {0};
   list_tables(s, &list);
-  vecmill_status status = err_set(err, VECMILL_ERROR_NOT_FOUND, "%s: no table %s (%s)", s->path, name,
-                                  list.data ? list.data : "");
+  vecmill_status status = err_set(err, VECMILL_ERROR_NOT_FOUND, "%s: no table %s (%s)", s->path,
+                                  name, list.data ? list.data : "");
   str_fini(&list);
   return status;
 }
@@ -75,8 +77,9 @@ static vecmill_status missing_table(sqlite_store *s, const char *name, vecmill_e
 static vecmill_status find_table(sqlite_store *s, const char *name, vecmill_error *err) {
   sqlite3_stmt *statement = NULL;
   str sql = {0};
-  str_append_text(&sql, "SELECT name, type, sql LIKE 'create virtual%' FROM sqlite_schema "
-                        "WHERE name = :name COLLATE NOCASE AND type IN ('table', 'view')");
+  str_append_text(&sql,
+                  "SELECT name, type, sql LIKE 'create virtual%' FROM sqlite_schema "
+                  "WHERE name = :name COLLATE NOCASE AND type IN ('table', 'view')");
   vecmill_status status = sqlite_compile(s, &sql, "cannot read the schema", &statement, err);
   str_fini(&sql);
   if (status != VECMILL_OK) return status;
@@ -87,20 +90,25 @@ static vecmill_status find_table(sqlite_store *s, const char *name, vecmill_erro
   } else if (code != SQLITE_ROW) {
     status = sqlite_error(s, code, "cannot read the schema", err);
   } else if (strcmp((const char *)sqlite3_column_text(statement, 1), "view") == 0) {
-    status = err_set(err, VECMILL_ERROR_UNSUPPORTED,
-                     "%s: a view, and vectors cannot be written into a view (name the table behind it, with "
-                     "--where if need be)", name);
+    status = err_set(
+        err, VECMILL_ERROR_UNSUPPORTED,
+        "%s: a view, and vectors cannot be written into a view (name the table behind it, with "
+        "--where if need be)",
+        name);
   } else if (sqlite3_column_int(statement, 2)) {
-    status = err_set(err, VECMILL_ERROR_UNSUPPORTED,
-                     "%s: a virtual table, which cannot get a vector column (name an ordinary table)", name);
+    status = err_set(
+        err, VECMILL_ERROR_UNSUPPORTED,
+        "%s: a virtual table, which cannot get a vector column (name an ordinary table)", name);
   } else {
     s->table = mem_strdup((const char *)sqlite3_column_text(statement, 0));
     if (!s->table) status = err_set_memory(err, name, strlen(name));
   }
   sqlite3_finalize(statement);
-  if (status == VECMILL_OK && (strncasecmp(s->table, "sqlite_", 7) == 0 ||
-      strcasecmp(s->table, "vecmill_columns") == 0 || strcasecmp(s->table, "vecmill_failures") == 0))
-    status = err_set(err, VECMILL_ERROR_ARGUMENT, "%s: not a table of yours (name one of your tables)", name);
+  if (status == VECMILL_OK &&
+      (strncasecmp(s->table, "sqlite_", 7) == 0 || strcasecmp(s->table, "vecmill_columns") == 0 ||
+       strcasecmp(s->table, "vecmill_failures") == 0))
+    status = err_set(err, VECMILL_ERROR_ARGUMENT,
+                     "%s: not a table of yours (name one of your tables)", name);
   return status;
 }
 
@@ -108,7 +116,9 @@ static vecmill_status read_columns(sqlite_store *s, table_info *info_out, vecmil
   sqlite3_stmt *statement = NULL;
   str sql = {0};
   /* xinfo lists generated columns too; hidden 1 are those of virtual tables. */
-  str_append_text(&sql, "SELECT name, type, \"notnull\", pk FROM pragma_table_xinfo(:table, 'main') WHERE hidden <> 1");
+  str_append_text(&sql,
+                  "SELECT name, type, \"notnull\", pk FROM pragma_table_xinfo(:table, 'main') "
+                  "WHERE hidden <> 1");
   vecmill_status status = sqlite_compile(s, &sql, "cannot read the schema", &statement, err);
   str_fini(&sql);
   if (status != VECMILL_OK) return status;
@@ -126,18 +136,20 @@ static vecmill_status read_columns(sqlite_store *s, table_info *info_out, vecmil
     info_out->n++;
   }
   if (code != SQLITE_DONE && info_out->n < MAX_COLUMNS)
-    status = sqlite_error(s, code == SQLITE_ROW ? SQLITE_NOMEM : code, "cannot read the columns", err);
+    status =
+        sqlite_error(s, code == SQLITE_ROW ? SQLITE_NOMEM : code, "cannot read the columns", err);
   sqlite3_finalize(statement);
   return status;
 }
 
-static vecmill_status no_such_column(const sqlite_store *s, const table_info *info, const char *name,
-                                     const char *option, vecmill_error *err) {
+static vecmill_status no_such_column(const sqlite_store *s, const table_info *info,
+                                     const char *name, const char *option, vecmill_error *err) {
   str list = {0};
   for (size_t i = 0; i < info->n && i < 40; i++)
     str_append_format(&list, "%s%s", i ? ", " : "", info->columns[i].name);
-  vecmill_status status = err_set(err, VECMILL_ERROR_NOT_FOUND, "table %s: no column %s for %s (columns: %s)",
-                                  s->table, name, option, list.data ? list.data : "");
+  vecmill_status status =
+      err_set(err, VECMILL_ERROR_NOT_FOUND, "table %s: no column %s for %s (columns: %s)", s->table,
+              name, option, list.data ? list.data : "");
   str_fini(&list);
   return status;
 }
@@ -146,8 +158,10 @@ static vecmill_status no_such_column(const sqlite_store *s, const table_info *in
 
 static vecmill_status add_id(sqlite_store *s, const char *name, vecmill_error *err) {
   if (s->n_ids == SQLITE_STORE_MAX_KEYS)
-    return err_set(err, VECMILL_ERROR_UNSUPPORTED, "table %s: a key of more than %d columns (name fewer with "
-                   "--id-column)", s->table, SQLITE_STORE_MAX_KEYS);
+    return err_set(err, VECMILL_ERROR_UNSUPPORTED,
+                   "table %s: a key of more than %d columns (name fewer with "
+                   "--id-column)",
+                   s->table, SQLITE_STORE_MAX_KEYS);
   s->ids[s->n_ids] = mem_strdup(name);
   if (!s->ids[s->n_ids]) return err_set_memory(err, name, strlen(name));
   s->n_ids++;
@@ -165,14 +179,17 @@ static vecmill_status primary_key(sqlite_store *s, const table_info *info, vecmi
     status = add_id(s, name, err);
   }
   if (status == VECMILL_OK && s->n_ids == 0)
-    status = err_set(err, VECMILL_ERROR_ARGUMENT,
-                     "table %s: no primary key, so its rows cannot be told apart (name a unique column with "
-                     "--id-column, or --id-column rowid)", s->table);
+    status = err_set(
+        err, VECMILL_ERROR_ARGUMENT,
+        "table %s: no primary key, so its rows cannot be told apart (name a unique column with "
+        "--id-column, or --id-column rowid)",
+        s->table);
   return status;
 }
 
 static bool is_rowid(const char *name) {
-  return strcasecmp(name, "rowid") == 0 || strcasecmp(name, "_rowid_") == 0 || strcasecmp(name, "oid") == 0;
+  return strcasecmp(name, "rowid") == 0 || strcasecmp(name, "_rowid_") == 0 ||
+         strcasecmp(name, "oid") == 0;
 }
 
 /* The columns named by "a,b". */
@@ -182,7 +199,8 @@ static vecmill_status named_key(sqlite_store *s, const table_info *info, const c
   if (!copy) return err_set_memory(err, names, strlen(names));
   vecmill_status status = VECMILL_OK;
   /* A column whose own name holds a comma is meant as a whole. */
-  if (column_named(info, names)) rest = NULL, status = add_id(s, column_named(info, names)->name, err);
+  if (column_named(info, names))
+    rest = NULL, status = add_id(s, column_named(info, names)->name, err);
   while (status == VECMILL_OK && (name = strsep(&rest, ",")) != NULL) {
     name += strspn(name, " ");
     for (size_t n = strlen(name); n > 0 && name[n - 1] == ' '; n--) name[n - 1] = '\0';
@@ -198,7 +216,8 @@ static vecmill_status named_key(sqlite_store *s, const table_info *info, const c
 /* How many columns an index has, and whether they are the ids, in any order. */
 static bool index_is_key(sqlite_store *s, const char *index) {
   sqlite3_stmt *statement = NULL;
-  if (sqlite3_prepare_v2(s->db, "SELECT name FROM pragma_index_info(:index, 'main')", -1, &statement, NULL) != SQLITE_OK)
+  if (sqlite3_prepare_v2(s->db, "SELECT name FROM pragma_index_info(:index, 'main')", -1,
+                         &statement, NULL) != SQLITE_OK)
     return false;
   sqlite_bind_text_at(statement, ":index", index);
   size_t n = 0, n_found = 0;
@@ -215,7 +234,8 @@ static bool index_is_key(sqlite_store *s, const char *index) {
 static vecmill_status find_key_index(sqlite_store *s, char **name_out, vecmill_error *err) {
   sqlite3_stmt *statement = NULL;
   str sql = {0};
-  str_append_text(&sql, "SELECT name FROM pragma_index_list(:table, 'main') WHERE \"unique\" AND NOT partial");
+  str_append_text(
+      &sql, "SELECT name FROM pragma_index_list(:table, 'main') WHERE \"unique\" AND NOT partial");
   vecmill_status status = sqlite_compile(s, &sql, "cannot read the schema", &statement, err);
   str_fini(&sql);
   *name_out = NULL;
@@ -235,7 +255,8 @@ static vecmill_status find_key_index(sqlite_store *s, char **name_out, vecmill_e
 }
 
 /* Keeps `hint`; *works_out: SQLite takes it in a page's query. */
-static vecmill_status try_hint(sqlite_store *s, const char *hint, bool *works_out, vecmill_error *err) {
+static vecmill_status try_hint(sqlite_store *s, const char *hint, bool *works_out,
+                               vecmill_error *err) {
   *works_out = false;
   mem_free(s->scan_hint);
   s->scan_hint = mem_strdup(hint);
@@ -258,7 +279,8 @@ static vecmill_status try_hint(sqlite_store *s, const char *hint, bool *works_ou
   return code == SQLITE_NOMEM ? err_set_memory(err, "key", sizeof *s) : VECMILL_OK;
 }
 
-/* Whether the only id is the rowid, by that name or as INTEGER PRIMARY KEY: the one key that needs no index. */
+/* Whether the only id is the rowid, by that name or as INTEGER PRIMARY KEY: the one key that needs
+ * no index. */
 static bool key_is_rowid(const sqlite_store *s, const table_info *info, const char *index) {
   if (s->n_ids != 1 || index) return false;
   size_t n_key_columns = 0;
@@ -279,9 +301,10 @@ static vecmill_status list_ids(sqlite_store *s, const table_info *info, vecmill_
 }
 
 /*
- * The ids must be unique by an index: it proves uniqueness for good, pages follow it, rows are found by it. That
- * index (or the table's own tree, for a rowid and WITHOUT ROWID) is named in the page's query, else
- * an index that suits --where could win, and every page would sort all that is left.
+ * The ids must be unique by an index: it proves uniqueness for good, pages follow it, rows are
+ * found by it. That index (or the table's own tree, for a rowid and WITHOUT ROWID) is named in the
+ * page's query, else an index that suits --where could win, and every page would sort all that is
+ * left.
  */
 static vecmill_status settle_key(sqlite_store *s, const table_info *info, vecmill_error *err) {
   char *index = NULL;
@@ -294,12 +317,14 @@ static vecmill_status settle_key(sqlite_store *s, const table_info *info, vecmil
     s->null_keys = false;
     status = try_hint(s, " NOT INDEXED", &works, err);
     if (status == VECMILL_OK && !works)
-      status = err_set(err, VECMILL_ERROR_ARGUMENT, "table %s: has no %s (name a unique column with --id-column)",
-                       s->table, s->id_list);
+      status = err_set(err, VECMILL_ERROR_ARGUMENT,
+                       "table %s: has no %s (name a unique column with --id-column)", s->table,
+                       s->id_list);
   } else if (!index) {
-    status = err_set(err, VECMILL_ERROR_ARGUMENT,
-                     "table %s: nothing keeps %s unique (CREATE UNIQUE INDEX on it, or use --id-column rowid)",
-                     s->table, s->id_list);
+    status = err_set(
+        err, VECMILL_ERROR_ARGUMENT,
+        "table %s: nothing keeps %s unique (CREATE UNIQUE INDEX on it, or use --id-column rowid)",
+        s->table, s->id_list);
   } else {
     str_append_text(&hint, " INDEXED BY ");
     sql_append_name(&hint, index);
@@ -322,7 +347,8 @@ static bool is_id(const sqlite_store *s, const char *name) {
   return false;
 }
 
-/* The only column of text affinity that is neither id nor vector column; an error that lists them otherwise. */
+/* The only column of text affinity that is neither id nor vector column; an error that lists them
+ * otherwise. */
 static vecmill_status only_text_column(const sqlite_store *s, const table_info *info,
                                        const char *vector_column, const char **name_out,
                                        vecmill_error *err) {
@@ -330,15 +356,18 @@ static vecmill_status only_text_column(const sqlite_store *s, const table_info *
   size_t n = 0;
   for (size_t i = 0; i < info->n; i++) {
     const char *name = info->columns[i].name;
-    if (!info->columns[i].text_affinity || is_id(s, name) || strcasecmp(name, vector_column) == 0) continue;
+    if (!info->columns[i].text_affinity || is_id(s, name) || strcasecmp(name, vector_column) == 0)
+      continue;
     str_append_format(&list, "%s%s", n++ ? ", " : "", name);
     *name_out = name;
   }
   vecmill_status status = VECMILL_OK;
   if (n == 0)
-    status = err_set(err, VECMILL_ERROR_ARGUMENT, "table %s: no text column found (name it with --text-column)", s->table);
+    status = err_set(err, VECMILL_ERROR_ARGUMENT,
+                     "table %s: no text column found (name it with --text-column)", s->table);
   if (n > 1)
-    status = err_set(err, VECMILL_ERROR_ARGUMENT, "table %s: more than one text column: %s (choose with --text-column)",
+    status = err_set(err, VECMILL_ERROR_ARGUMENT,
+                     "table %s: more than one text column: %s (choose with --text-column)",
                      s->table, list.data ? list.data : "");
   str_fini(&list);
   return status;
@@ -354,24 +383,29 @@ static vecmill_status find_text_column(sqlite_store *s, const table_info *info, 
   }
   for (size_t i = 0; !name && i < sizeof text_names / sizeof *text_names; i++) {
     const column_info *column = column_named(info, text_names[i]);
-    if (column && !is_id(s, column->name) && strcasecmp(column->name, vector_column) != 0) name = column->name;
+    if (column && !is_id(s, column->name) && strcasecmp(column->name, vector_column) != 0)
+      name = column->name;
   }
   vecmill_status status = VECMILL_OK;
   if (!name) status = only_text_column(s, info, vector_column, &name, err);
   if (status != VECMILL_OK) return status;
   if (strcasecmp(name, vector_column) == 0)
-    return err_set(err, VECMILL_ERROR_ARGUMENT, "table %s: %s cannot be both text and vector column (name another "
-                   "with --vector-column)", s->table, name);
+    return err_set(err, VECMILL_ERROR_ARGUMENT,
+                   "table %s: %s cannot be both text and vector column (name another "
+                   "with --vector-column)",
+                   s->table, name);
   s->text_column = mem_strdup(name);
   return s->text_column ? VECMILL_OK : err_set_memory(err, name, strlen(name));
 }
 
-static vecmill_status find_vector_column(sqlite_store *s, const table_info *info, const char *wanted,
-                                         vecmill_error *err) {
+static vecmill_status find_vector_column(sqlite_store *s, const table_info *info,
+                                         const char *wanted, vecmill_error *err) {
   const column_info *column = column_named(info, wanted);
   if (!*wanted || (column && is_id(s, wanted)))
-    return err_set(err, VECMILL_ERROR_ARGUMENT, "table %s: \"%s\" cannot be the vector column (name another with "
-                   "--vector-column)", s->table, wanted);
+    return err_set(err, VECMILL_ERROR_ARGUMENT,
+                   "table %s: \"%s\" cannot be the vector column (name another with "
+                   "--vector-column)",
+                   s->table, wanted);
   s->has_vector_column = column != NULL;
   s->vector_column = mem_strdup(column ? column->name : wanted);
   return s->vector_column ? VECMILL_OK : err_set_memory(err, wanted, strlen(wanted));
@@ -388,15 +422,16 @@ static vecmill_status check_where(sqlite_store *s, const char *where, vecmill_er
   str_append_format(&sql, " WHERE (%s\n)", where); /* the line break ends a comment */
   int code = sql.failed ? SQLITE_NOMEM : sqlite3_prepare_v2(s->db, sql.data, -1, &statement, &tail);
   vecmill_status status = VECMILL_OK;
-  if (code == SQLITE_NOMEM)
-    status = err_set_memory(err, "--where", strlen(where));
+  if (code == SQLITE_NOMEM) status = err_set_memory(err, "--where", strlen(where));
   else if (code != SQLITE_OK)
-    status = err_set(err, VECMILL_ERROR_ARGUMENT, "--where %s: %s (give what would follow WHERE)", where,
-                     sqlite3_errmsg(s->db));
+    status = err_set(err, VECMILL_ERROR_ARGUMENT, "--where %s: %s (give what would follow WHERE)",
+                     where, sqlite3_errmsg(s->db));
   else if (tail && *tail)
-    status = err_set(err, VECMILL_ERROR_ARGUMENT, "--where %s: more than one condition (give what would follow WHERE)", where);
+    status = err_set(err, VECMILL_ERROR_ARGUMENT,
+                     "--where %s: more than one condition (give what would follow WHERE)", where);
   else if (sqlite3_bind_parameter_count(statement) > 0)
-    status = err_set(err, VECMILL_ERROR_ARGUMENT, "--where %s: holds a parameter (write the value)", where);
+    status = err_set(err, VECMILL_ERROR_ARGUMENT, "--where %s: holds a parameter (write the value)",
+                     where);
   sqlite3_finalize(statement);
   str_fini(&sql);
   if (status != VECMILL_OK) return status;
@@ -404,8 +439,8 @@ static vecmill_status check_where(sqlite_store *s, const char *where, vecmill_er
   return s->where ? VECMILL_OK : err_set_memory(err, "--where", strlen(where));
 }
 
-vecmill_status sqlite_store_find(store *base, const store_target *target, store_columns *columns_out,
-                                 vecmill_error *err) {
+vecmill_status sqlite_store_find(store *base, const store_target *target,
+                                 store_columns *columns_out, vecmill_error *err) {
   sqlite_store *s = of(base);
   table_info info = {0};
   const char *vector_column = target->vector_column ? target->vector_column : "embedding";
@@ -414,10 +449,12 @@ vecmill_status sqlite_store_find(store *base, const store_target *target, store_
   vecmill_status status = find_table(s, target->table, err);
   if (status == VECMILL_OK) status = read_columns(s, &info, err);
   if (status == VECMILL_OK)
-    status = target->id_column ? named_key(s, &info, target->id_column, err) : primary_key(s, &info, err);
+    status = target->id_column ? named_key(s, &info, target->id_column, err)
+                               : primary_key(s, &info, err);
   if (status == VECMILL_OK) status = settle_key(s, &info, err);
   if (status == VECMILL_OK) status = find_vector_column(s, &info, vector_column, err);
-  if (status == VECMILL_OK) status = find_text_column(s, &info, target->text_column, s->vector_column, err);
+  if (status == VECMILL_OK)
+    status = find_text_column(s, &info, target->text_column, s->vector_column, err);
   if (status == VECMILL_OK && target->where) status = check_where(s, target->where, err);
   table_info_fini(&info);
   if (status != VECMILL_OK) return status;

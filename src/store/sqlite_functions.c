@@ -1,4 +1,5 @@
-/* SQL functions of the store's connection. They look at values where they lie, so that what is passed over never leaves SQLite. */
+/* SQL functions of the store's connection. They look at values where they lie, so that what is
+ * passed over never leaves SQLite. */
 #include <string.h>
 
 #include "store/blank.h"
@@ -26,8 +27,8 @@ static void blank_function(sqlite3_context *context, int n, sqlite3_value **valu
 }
 
 /*
- * Whether two texts are the same bytes: `=` would ask the column's collation, for which 'Word' may equal 'word'.
- * A NULL equals nothing.
+ * Whether two texts are the same bytes: `=` would ask the column's collation, for which 'Word' may
+ * equal 'word'. A NULL equals nothing.
  */
 static void same_function(sqlite3_context *context, int n, sqlite3_value **values) {
   size_t n_a, n_b;
@@ -48,7 +49,8 @@ static void key_function(sqlite3_context *context, int n, sqlite3_value **values
 
 int sqlite_add_functions(sqlite3 *db) {
   int flags = SQLITE_UTF8 | SQLITE_DETERMINISTIC | SQLITE_DIRECTONLY;
-  int code = sqlite3_create_function(db, "vecmill_blank", 1, flags, NULL, blank_function, NULL, NULL);
+  int code =
+      sqlite3_create_function(db, "vecmill_blank", 1, flags, NULL, blank_function, NULL, NULL);
   if (code == SQLITE_OK)
     code = sqlite3_create_function(db, "vecmill_same", 2, flags, NULL, same_function, NULL, NULL);
   if (code == SQLITE_OK)

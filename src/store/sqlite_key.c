@@ -80,13 +80,16 @@ void key_bind(sqlite3_stmt *statement, char prefix, const void *key, size_t n_by
     if (index == 0) continue;
     if (part.type == 'i') sqlite3_bind_int64(statement, index, part.integer);
     else if (part.type == 'r') sqlite3_bind_double(statement, index, part.real);
-    else if (part.type == 't') sqlite3_bind_text(statement, index, part.bytes, (int)part.n, SQLITE_STATIC);
-    else if (part.type == 'b') sqlite3_bind_blob(statement, index, part.bytes, (int)part.n, SQLITE_STATIC);
+    else if (part.type == 't')
+      sqlite3_bind_text(statement, index, part.bytes, (int)part.n, SQLITE_STATIC);
+    else if (part.type == 'b')
+      sqlite3_bind_blob(statement, index, part.bytes, (int)part.n, SQLITE_STATIC);
     else sqlite3_bind_null(statement, index);
   }
 }
 
-/* Bytes of one well-formed UTF-8 sequence at text (Unicode 15, table 3-7); 0 if it is ill-formed. */
+/* Bytes of one well-formed UTF-8 sequence at text (Unicode 15, table 3-7); 0 if it is ill-formed.
+ */
 static size_t well_formed(const unsigned char *text, size_t n) {
   unsigned char c = text[0];
   if (c < 0x80) return 1;
@@ -130,7 +133,8 @@ static void append_json_part(str *json, const key_part *part) {
   switch (part->type) {
     case 'i': str_append_format(json, "%lld", (long long)part->integer); break;
     case 'r':
-      sqlite3_snprintf(sizeof real, real, "%!.17g", part->real); /* always with a point, no locale */
+      sqlite3_snprintf(sizeof real, real, "%!.17g",
+                       part->real); /* always with a point, no locale */
       str_append_text(json, real);
       break;
     case 't':
@@ -162,7 +166,8 @@ static int rank_of(char type) {
 
 static int compare_parts(const key_part *a, const key_part *b) {
   if (rank_of(a->type) != rank_of(b->type)) return rank_of(a->type) - rank_of(b->type);
-  if (a->type == 'i' && b->type == 'i') return (a->integer > b->integer) - (a->integer < b->integer);
+  if (a->type == 'i' && b->type == 'i')
+    return (a->integer > b->integer) - (a->integer < b->integer);
   if (rank_of(a->type) == 1) {
     double x = a->type == 'i' ? (double)a->integer : a->real;
     double y = b->type == 'i' ? (double)b->integer : b->real;

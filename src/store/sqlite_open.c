@@ -10,14 +10,17 @@
 #include "store/sqlite_parts.h"
 
 #define BUSY_TELL_NS 5000000000ull
-#define BUSY_GRACE_NS 2000000000ull /* how long a lock is still waited for once a stop was asked for */
+/* How long a lock is still waited for once a stop was asked for. */
+#define BUSY_GRACE_NS 2000000000ull
 
 /* What to do about an error, in brackets; "" when nothing general can be said. */
 static const char *advice_for(const sqlite_store *s, int code) {
   switch (code & 0xFF) {
     case SQLITE_BUSY: return " (another program holds a lock on it: let that finish, run again)";
     case SQLITE_FULL: return " (make room on the disk, run again: what was committed is kept)";
-    case SQLITE_IOERR: return " (the system refused a read or a write: look at the disk; what was committed is kept)";
+    case SQLITE_IOERR:
+      return " (the system refused a read or a write: look at the disk; what was committed is "
+             "kept)";
     case SQLITE_READONLY:
     case SQLITE_PERM: return " (vecmill must be able to write to the file and to its folder)";
     case SQLITE_CANTOPEN: return " (check that the file and its folder can be read and written)";
@@ -32,7 +35,7 @@ vecmill_status sqlite_error(sqlite_store *s, int code, const char *what, vecmill
   int extended = sqlite3_extended_errcode(s->db);
   if ((extended & 0xFF) != (code & 0xFF)) extended = code;
   const char *words = (sqlite3_errcode(s->db) & 0xFF) == (code & 0xFF) ? sqlite3_errmsg(s->db)
-                                                                     : sqlite3_errstr(code);
+                                                                       : sqlite3_errstr(code);
   vecmill_status status = (code & 0xFF) == SQLITE_BUSY    ? VECMILL_ERROR_BUSY
                           : (code & 0xFF) == SQLITE_NOMEM ? VECMILL_ERROR_MEMORY
                                                           : VECMILL_ERROR_DATABASE;
@@ -60,7 +63,8 @@ vecmill_status sqlite_begin(sqlite_store *s, vecmill_error *err) {
 vecmill_status sqlite_end(sqlite_store *s, vecmill_status status, vecmill_error *err) {
   if (status == VECMILL_OK) status = sqlite_run(s, "COMMIT", "cannot commit", err);
   /* Some errors have rolled back by themselves. */
-  if (status != VECMILL_OK && !sqlite3_get_autocommit(s->db)) sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+  if (status != VECMILL_OK && !sqlite3_get_autocommit(s->db))
+    sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
   return status;
 }
 
@@ -183,8 +187,9 @@ static void close_store(store *base) {
   table_lock_drop(&s->lock); /* after the connection: who comes next finds nothing of us */
   pthread_mutex_destroy(&s->mutex);
   for (size_t i = 0; i < s->n_ids; i++) mem_free(s->ids[i]);
-  for (size_t i = 0; i < sizeof s->maker_text / sizeof *s->maker_text; i++) mem_free(s->maker_text[i]);
-  char *texts[] = {s->path, s->table, s->text_column, s->vector_column,
+  for (size_t i = 0; i < sizeof s->maker_text / sizeof *s->maker_text; i++)
+    mem_free(s->maker_text[i]);
+  char *texts[] = {s->path,  s->table,   s->text_column, s->vector_column,
                    s->where, s->id_list, s->scan_hint};
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) mem_free(texts[i]);
   str_fini(&s->cut);

@@ -1,9 +1,9 @@
 /*
  * Pages: totals, claims by key, commits.
  *
- * A page's query passes over blank rows, rows recorded as failed and rows that have a vector inside SQLite: they
- * are looked at once a pass, in the scan that finds the next rows anyway, and never fetched. The cursor
- * is the last key claimed, so that no page reads what its pass has read.
+ * A page's query passes over blank rows, rows recorded as failed and rows that have a vector inside
+ * SQLite: they are looked at once a pass, in the scan that finds the next rows anyway, and never
+ * fetched. The cursor is the last key claimed, so that no page reads what its pass has read.
  */
 #include <string.h>
 
@@ -18,10 +18,13 @@ static void append_blank(str *sql, const sqlite_store *s) {
   str_append_text(sql, ")");
 }
 
-/* Whether the row is recorded as failed: by this run, or by an earlier one unless those are retried. */
+/* Whether the row is recorded as failed: by this run, or by an earlier one unless those are
+ * retried. */
 static void append_failed(str *sql, const sqlite_store *s) {
-  str_append_text(sql, "EXISTS (SELECT 1 FROM main.vecmill_failures AS vecmill_f WHERE vecmill_f.table_name = :table AND "
-                       "vecmill_f.vector_column = :column AND vecmill_f.key = vecmill_key(");
+  str_append_text(sql,
+                  "EXISTS (SELECT 1 FROM main.vecmill_failures AS vecmill_f WHERE "
+                  "vecmill_f.table_name = :table AND "
+                  "vecmill_f.vector_column = :column AND vecmill_f.key = vecmill_key(");
   sql_append_ids(sql, s);
   str_append_text(sql, ")");
   if (s->retry_failed) str_append_text(sql, " AND vecmill_f.run = :run");
@@ -116,16 +119,21 @@ static vecmill_status compile_update(sqlite_store *s, vecmill_error *err) {
 
 static vecmill_status compile_failures(sqlite_store *s, vecmill_error *err) {
   str sql = {0};
-  str_append_text(&sql, "INSERT OR REPLACE INTO main.vecmill_failures(table_name, vector_column, key, reason, run, at) "
-                        "SELECT :table, :column, vecmill_key(");
+  str_append_text(&sql,
+                  "INSERT OR REPLACE INTO main.vecmill_failures(table_name, vector_column, key, "
+                  "reason, run, at) "
+                  "SELECT :table, :column, vecmill_key(");
   sql_append_ids(&sql, s);
   str_append_text(&sql, "), :reason, :run, strftime('%Y-%m-%dT%H:%M:%SZ', 'now') FROM ");
   sql_append_table(&sql, s);
   append_same_row(&sql, s);
   vecmill_status status = sqlite_compile(s, &sql, "cannot write failures", &s->fail, err);
   str_clear(&sql);
-  str_append_text(&sql, "DELETE FROM main.vecmill_failures WHERE table_name = :table AND vector_column = :column AND key = :key");
-  if (status == VECMILL_OK) status = sqlite_compile(s, &sql, "cannot write failures", &s->unfail, err);
+  str_append_text(&sql,
+                  "DELETE FROM main.vecmill_failures WHERE table_name = :table AND vector_column = "
+                  ":column AND key = :key");
+  if (status == VECMILL_OK)
+    status = sqlite_compile(s, &sql, "cannot write failures", &s->unfail, err);
   str_fini(&sql);
   if (status != VECMILL_OK) return status;
   bind_common(s, s->fail);
@@ -150,7 +158,8 @@ static vecmill_status find_cut(sqlite_store *s, vecmill_error *err) {
   vecmill_status status = sqlite_compile(s, &sql, "cannot read the keys", &statement, err);
   str_fini(&sql);
   if (status != VECMILL_OK) return status;
-  sqlite_bind_integer_at(statement, ":n", s->limit > INT64_MAX ? INT64_MAX : (sqlite3_int64)s->limit);
+  sqlite_bind_integer_at(statement, ":n",
+                         s->limit > INT64_MAX ? INT64_MAX : (sqlite3_int64)s->limit);
   uint64_t n = 0;
   int code;
   while ((code = sqlite3_step(statement)) == SQLITE_ROW)
@@ -182,7 +191,8 @@ static vecmill_status count_null_keys(sqlite_store *s, uint64_t *n_out, vecmill_
   return status;
 }
 
-static vecmill_status compile_count(sqlite_store *s, sqlite3_stmt **statement_out, vecmill_error *err) {
+static vecmill_status compile_count(sqlite_store *s, sqlite3_stmt **statement_out,
+                                    vecmill_error *err) {
   str sql = {0}, vector = {0};
   sql_append_column(&vector, s, s->vector_column);
   const char *v = vector.failed ? "" : vector.data;
@@ -213,7 +223,8 @@ static vecmill_status count_rows(sqlite_store *s, store_counts *counts_out, vecm
     counts_out->n_done = (uint64_t)sqlite3_column_int64(statement, 1);
     counts_out->n_blank = (uint64_t)sqlite3_column_int64(statement, 2);
     counts_out->n_failed = (uint64_t)sqlite3_column_int64(statement, 3);
-    counts_out->n_left = counts_out->n_rows - counts_out->n_done - counts_out->n_blank - counts_out->n_failed;
+    counts_out->n_left =
+        counts_out->n_rows - counts_out->n_done - counts_out->n_blank - counts_out->n_failed;
   } else {
     status = sqlite_error(s, code, "cannot count the rows", err);
   }
@@ -241,7 +252,8 @@ vecmill_status sqlite_store_pass_begin(store *base, bool *may_find_out, vecmill_
   str sql = {0};
   sqlite3_int64 version = 0;
   pthread_mutex_lock(&s->mutex);
-  /* Changes when another connection has committed; our own commits do not count (sqlite.org/pragma.html#pragma_data_version). */
+  /* Changes when another connection has committed; our own commits do not count
+   * (sqlite.org/pragma.html#pragma_data_version). */
   str_append_text(&sql, "PRAGMA main.data_version");
   vecmill_status status = sqlite_integer(s, &sql, "cannot read the database", 0, &version, err);
   str_fini(&sql);
@@ -264,7 +276,8 @@ static void set_pointers(store_page *page) {
   }
 }
 
-static void append_row(sqlite_store *s, sqlite3_stmt *statement, bool has_vector, str *memory, store_row *row) {
+static void append_row(sqlite_store *s, sqlite3_stmt *statement, bool has_vector, str *memory,
+                       store_row *row) {
   *row = (store_row){0};
   size_t at = memory->n;
   row->key = (const void *)at;
@@ -277,7 +290,8 @@ static void append_row(sqlite_store *s, sqlite3_stmt *statement, bool has_vector
   while (!memory->failed && memory->n % sizeof(float)) str_append_char(memory, 0);
   row->vector = (const float *)memory->n;
   const void *vector = sqlite3_column_blob(statement, (int)s->n_ids + 1);
-  str_append(memory, vector ? vector : "", (size_t)sqlite3_column_bytes(statement, (int)s->n_ids + 1));
+  str_append(memory, vector ? vector : "",
+             (size_t)sqlite3_column_bytes(statement, (int)s->n_ids + 1));
 }
 
 vecmill_status sqlite_read_page(sqlite_store *s, sqlite3_stmt *statement, bool has_vector,
@@ -285,7 +299,8 @@ vecmill_status sqlite_read_page(sqlite_store *s, sqlite3_stmt *statement, bool h
   str memory = {0};
   int code = SQLITE_NOMEM;
   store_page page = {.rows = mem_calloc(n_max, sizeof *page.rows)};
-  while (page.rows && !memory.failed && (code = sqlite3_step(statement)) == SQLITE_ROW && page.n_rows < n_max)
+  while (page.rows && !memory.failed && (code = sqlite3_step(statement)) == SQLITE_ROW &&
+         page.n_rows < n_max)
     append_row(s, statement, has_vector, &memory, &page.rows[page.n_rows++]);
   sqlite3_reset(statement);
   page.memory = memory.data;
@@ -295,11 +310,13 @@ vecmill_status sqlite_read_page(sqlite_store *s, sqlite3_stmt *statement, bool h
     return VECMILL_OK;
   }
   sqlite_store_page_free(&s->base, &page);
-  if (!page.rows || memory.failed || code == SQLITE_ROW) return err_set_memory(err, "page", n_max * sizeof *page.rows);
+  if (!page.rows || memory.failed || code == SQLITE_ROW)
+    return err_set_memory(err, "page", n_max * sizeof *page.rows);
   return sqlite_error(s, code, "cannot read a page", err);
 }
 
-vecmill_status sqlite_store_claim(store *base, size_t n_max, store_page *page_out, vecmill_error *err) {
+vecmill_status sqlite_store_claim(store *base, size_t n_max, store_page *page_out,
+                                  vecmill_error *err) {
   sqlite_store *s = of(base);
   *page_out = (store_page){0};
   if (s->pass_over) return VECMILL_OK;
@@ -367,9 +384,11 @@ static vecmill_status write_vector(sqlite_store *s, const store_row *row, size_t
   sqlite3_bind_blob64(s->update, vector, row->vector, n_vector_bytes, SQLITE_STATIC);
   int code = sqlite3_step(s->update);
   sqlite3_reset(s->update);
-  /* The user's own triggers and checks may refuse a row: that row has failed, the others have not. */
+  /* The user's own triggers and checks may refuse a row: that row has failed, the others have not.
+   */
   if ((code & 0xFF) == SQLITE_CONSTRAINT && !sqlite3_get_autocommit(s->db)) {
-    sqlite3_snprintf(sizeof counts->refusal, counts->refusal, "the database refused the vector: %s", sqlite3_errmsg(s->db));
+    sqlite3_snprintf(sizeof counts->refusal, counts->refusal, "the database refused the vector: %s",
+                     sqlite3_errmsg(s->db));
     return write_failure(s, row, counts->refusal, counts, err);
   }
   if (code != SQLITE_DONE) return sqlite_error(s, code, "cannot write a vector", err);
@@ -381,19 +400,20 @@ static vecmill_status write_vector(sqlite_store *s, const store_row *row, size_t
   return s->retry_failed ? remove_failure(s, row, err) : VECMILL_OK;
 }
 
-static vecmill_status write_rows(sqlite_store *s, const store_page *page, store_commit_counts *counts,
-                                 vecmill_error *err) {
+static vecmill_status write_rows(sqlite_store *s, const store_page *page,
+                                 store_commit_counts *counts, vecmill_error *err) {
   vecmill_status status = VECMILL_OK;
   for (size_t i = 0; status == VECMILL_OK && i < page->n_rows; i++) {
     const store_row *row = &page->rows[i];
-    if (row->outcome == STORE_EMBEDDED) status = write_vector(s, row, s->n_vector_bytes, counts, err);
+    if (row->outcome == STORE_EMBEDDED)
+      status = write_vector(s, row, s->n_vector_bytes, counts, err);
     if (row->outcome == STORE_FAILED) status = write_failure(s, row, row->reason, counts, err);
   }
   return status;
 }
 
-vecmill_status sqlite_store_commit(store *base, const store_page *page, store_commit_counts *counts_out,
-                                   vecmill_error *err) {
+vecmill_status sqlite_store_commit(store *base, const store_page *page,
+                                   store_commit_counts *counts_out, vecmill_error *err) {
   sqlite_store *s = of(base);
   store_commit_counts counts = {0};
   *counts_out = counts;

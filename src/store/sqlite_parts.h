@@ -64,14 +64,17 @@ vecmill_status sqlite_compile(sqlite_store *s, const str *sql, const char *what,
                               sqlite3_stmt **statement_out, vecmill_error *err);
 /* Compiles, runs to the end, finalises. */
 vecmill_status sqlite_run(sqlite_store *s, const char *sql, const char *what, vecmill_error *err);
-/* BEGIN IMMEDIATE; and COMMIT or, on failure, ROLLBACK. sqlite_end returns `status` if that is a failure already. */
+/* BEGIN IMMEDIATE; and COMMIT or, on failure, ROLLBACK. sqlite_end returns `status` if that is a
+ * failure already. */
 vecmill_status sqlite_begin(sqlite_store *s, vecmill_error *err);
 vecmill_status sqlite_end(sqlite_store *s, vecmill_status status, vecmill_error *err);
-/* One integer from the first column of the first row; `fallback` if there is no row or it is NULL. */
+/* One integer from the first column of the first row; `fallback` if there is no row or it is
+ * NULL. */
 vecmill_status sqlite_integer(sqlite_store *s, const str *sql, const char *what,
                               sqlite3_int64 fallback, sqlite3_int64 *value_out, vecmill_error *err);
 
-/* Binds by name; a name that the statement does not have is passed over. Text must outlive the step. */
+/* Binds by name; a name that the statement does not have is passed over. Text must outlive the
+ * step. */
 void sqlite_bind_text_at(sqlite3_stmt *statement, const char *name, const char *text);
 void sqlite_bind_integer_at(sqlite3_stmt *statement, const char *name, sqlite3_int64 value);
 
@@ -83,7 +86,8 @@ void sql_append_ids(str *sql, const sqlite_store *s);                        /* 
 /* ("t"."a", "t"."b") OPERATOR (:k0, :k1), `prefix` being k here. */
 void sql_append_compare(str *sql, const sqlite_store *s, const char *comparison, char prefix);
 
-/* sqlite_key.c: a key is, for each column, a type byte and then 8 bytes, or 4 bytes of length and the bytes. */
+/* sqlite_key.c: a key is, for each column, a type byte and then 8 bytes, or 4 bytes of length
+ * and the bytes. */
 void key_append_columns(str *key, sqlite3_stmt *statement, int first, size_t n);
 void key_append_value(str *key, sqlite3_value *value);
 void key_bind(sqlite3_stmt *statement, char prefix, const void *key, size_t n_bytes);
@@ -92,7 +96,8 @@ int key_compare(const void *a, size_t n_a, const void *b, size_t n_b);
 
 /* sqlite_functions.c: vecmill_blank(text), vecmill_same(a, b), vecmill_key(ids...). */
 int sqlite_add_functions(sqlite3 *db);
-/* The text of a value: TEXT as it is, numbers as SQLite prints them, a BLOB's bytes as if it were text. */
+/* The text of a value: TEXT as it is, numbers as SQLite prints them, a BLOB's bytes as if it
+ * were text. */
 const char *sqlite_text_of(sqlite3_stmt *statement, int column, size_t *n_out);
 
 /* The operations, a part each. */
@@ -117,7 +122,8 @@ vecmill_status sqlite_store_scan(store *s, store_scan_function *each, void *cont
 vecmill_status sqlite_store_read_text(store *s, const void *key, size_t n_key_bytes, str *text_out,
                                       vecmill_error *err);
 
-/* Reads the rows of a statement whose columns are the ids, the text and, if has_vector, the vector. */
+/* Reads the rows of a statement whose columns are the ids, the text and, if has_vector, the
+ * vector. */
 vecmill_status sqlite_read_page(sqlite_store *s, sqlite3_stmt *statement, bool has_vector,
                                 size_t n_max, store_page *page_out, vecmill_error *err);
 

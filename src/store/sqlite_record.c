@@ -11,7 +11,8 @@
 static const char create_tables[] =
     "CREATE TABLE IF NOT EXISTS main.vecmill_columns("
     "table_name TEXT NOT NULL COLLATE NOCASE, vector_column TEXT NOT NULL COLLATE NOCASE, "
-    "model TEXT NOT NULL, revision TEXT NOT NULL, dimension INTEGER NOT NULL, pooling TEXT NOT NULL, "
+    "model TEXT NOT NULL, revision TEXT NOT NULL, dimension INTEGER NOT NULL, pooling TEXT NOT "
+    "NULL, "
     "prefix TEXT NOT NULL, precision TEXT NOT NULL, created TEXT NOT NULL, "
     "PRIMARY KEY(table_name, vector_column));"
     "CREATE TABLE IF NOT EXISTS main.vecmill_failures("
@@ -22,8 +23,9 @@ static const char create_tables[] =
 static vecmill_status own_tables_exist(sqlite_store *s, bool *both_out, vecmill_error *err) {
   str sql = {0};
   sqlite3_int64 n = 0;
-  str_append_text(&sql, "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN "
-                        "('vecmill_columns', 'vecmill_failures')");
+  str_append_text(&sql,
+                  "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN "
+                  "('vecmill_columns', 'vecmill_failures')");
   vecmill_status status = sqlite_integer(s, &sql, "cannot read the schema", 0, &n, err);
   *both_out = n == 2;
   str_fini(&sql);
@@ -40,7 +42,8 @@ static vecmill_status take_record(sqlite_store *s, sqlite3_stmt *statement, stor
   }
   sqlite3_int64 dimension = sqlite3_column_int64(statement, 5);
   if (dimension < 1 || dimension > 1 << 20)
-    return err_set(err, VECMILL_ERROR_FORMAT, "%s: vecmill_columns gives %s.%s %lld dimensions (repair or delete that row)",
+    return err_set(err, VECMILL_ERROR_FORMAT,
+                   "%s: vecmill_columns gives %s.%s %lld dimensions (repair or delete that row)",
                    s->path, s->table, s->vector_column, (long long)dimension);
   *maker_out = (store_maker){.model = s->maker_text[0],
                              .revision = s->maker_text[1],
@@ -60,8 +63,10 @@ vecmill_status sqlite_store_record(store *base, store_maker *maker_out, bool *fo
   if (status != VECMILL_OK || !exist) return status;
   sqlite3_stmt *statement = NULL;
   str sql = {0};
-  str_append_text(&sql, "SELECT model, revision, pooling, prefix, precision, dimension FROM main.vecmill_columns "
-                        "WHERE table_name = :table AND vector_column = :column");
+  str_append_text(
+      &sql,
+      "SELECT model, revision, pooling, prefix, precision, dimension FROM main.vecmill_columns "
+      "WHERE table_name = :table AND vector_column = :column");
   status = sqlite_compile(s, &sql, "cannot read vecmill_columns", &statement, err);
   str_fini(&sql);
   if (status != VECMILL_OK) return status;
@@ -99,8 +104,8 @@ vecmill_status sqlite_store_inspect(store *base, size_t dimension, bool *has_vec
   str_append_format(&what, "length(%s)", column.data ? column.data : "");
   /* length and typeof look at the record's header alone: no vector is read. */
   select_vectors(&sql, s, what.data ? what.data : "");
-  str_append_format(&sql, " AND (typeof(%s) <> 'blob' OR length(%s) <> %zu) LIMIT 1", column.data ? column.data : "",
-                    column.data ? column.data : "", 4 * dimension);
+  str_append_format(&sql, " AND (typeof(%s) <> 'blob' OR length(%s) <> %zu) LIMIT 1",
+                    column.data ? column.data : "", column.data ? column.data : "", 4 * dimension);
   if (column.failed || what.failed) sql.failed = true;
   if (status == VECMILL_OK && n_any)
     status = sqlite_integer(s, &sql, "cannot read the vector column", -1, &n_bytes_bad, err);
@@ -110,14 +115,15 @@ vecmill_status sqlite_store_inspect(store *base, size_t dimension, bool *has_vec
   if (status != VECMILL_OK) return status;
   *has_vectors_out = n_any != 0;
   if (n_bytes_bad < 0) return VECMILL_OK;
-  return err_set(err, VECMILL_ERROR_CONFLICT,
-                 "table %s: column %s holds other things than vectors of %zu numbers (%zu bytes each; one has "
-                 "%lld) (use the model that made it, or another --vector-column)",
-                 s->table, s->vector_column, dimension, 4 * dimension, (long long)n_bytes_bad);
+  return err_set(
+      err, VECMILL_ERROR_CONFLICT,
+      "table %s: column %s holds other things than vectors of %zu numbers (%zu bytes each; one has "
+      "%lld) (use the model that made it, or another --vector-column)",
+      s->table, s->vector_column, dimension, 4 * dimension, (long long)n_bytes_bad);
 }
 
-vecmill_status sqlite_store_sample(store *base, size_t dimension, size_t n_max, store_page *page_out,
-                                   vecmill_error *err) {
+vecmill_status sqlite_store_sample(store *base, size_t dimension, size_t n_max,
+                                   store_page *page_out, vecmill_error *err) {
   sqlite_store *s = of(base);
   *page_out = (store_page){0};
   if (!s->has_vector_column) return VECMILL_OK;
@@ -163,8 +169,10 @@ static vecmill_status write_record(sqlite_store *s, const store_maker *maker, ve
   sqlite3_stmt *statement = NULL;
   str sql = {0};
   str_append_text(&sql,
-                  "INSERT INTO main.vecmill_columns(table_name, vector_column, model, revision, dimension, pooling, "
-                  "prefix, precision, created) VALUES(:table, :column, :model, :revision, :dimension, :pooling, "
+                  "INSERT INTO main.vecmill_columns(table_name, vector_column, model, revision, "
+                  "dimension, pooling, "
+                  "prefix, precision, created) VALUES(:table, :column, :model, :revision, "
+                  ":dimension, :pooling, "
                   ":prefix, :precision, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))");
   vecmill_status status = sqlite_compile(s, &sql, "cannot write vecmill_columns", &statement, err);
   str_fini(&sql);
@@ -183,7 +191,8 @@ static vecmill_status write_record(sqlite_store *s, const store_maker *maker, ve
   return status;
 }
 
-/* Inside the transaction: somebody may have come between the caller's look at the record and this. */
+/* Inside the transaction: somebody may have come between the caller's look at the record and this.
+ */
 static vecmill_status settle_record(sqlite_store *s, const store_maker *maker, vecmill_error *err) {
   store_maker there;
   bool found = false;
@@ -193,7 +202,8 @@ static vecmill_status settle_record(sqlite_store *s, const store_maker *maker, v
   if (strcmp(there.revision, maker->revision) == 0 && there.dimension == maker->dimension &&
       strcmp(there.prefix, maker->prefix) == 0 && strcmp(there.precision, maker->precision) == 0)
     return VECMILL_OK;
-  return err_set(err, VECMILL_ERROR_CONFLICT, "table %s: column %s is made by %s (use that model, or another --vector-column)",
+  return err_set(err, VECMILL_ERROR_CONFLICT,
+                 "table %s: column %s is made by %s (use that model, or another --vector-column)",
                  s->table, s->vector_column, there.model);
 }
 

@@ -7,7 +7,8 @@ static void vector_of(sqlite3_stmt *statement, int column, store_scan_row *row_o
   row_out->n_vector_bytes = (size_t)sqlite3_column_bytes(statement, column);
 }
 
-vecmill_status sqlite_store_scan(store *base, store_scan_function *each, void *context, vecmill_error *err) {
+vecmill_status sqlite_store_scan(store *base, store_scan_function *each, void *context,
+                                 vecmill_error *err) {
   sqlite_store *s = of(base);
   str sql = {0}, key = {0};
   sqlite3_stmt *statement = NULL;
@@ -32,14 +33,15 @@ vecmill_status sqlite_store_scan(store *base, store_scan_function *each, void *c
     vector_of(statement, (int)s->n_ids, &row);
     status = key.failed ? err_set_memory(err, "key", key.n) : each(context, &row, err);
   }
-  if (status == VECMILL_OK && code != SQLITE_DONE) status = sqlite_error(s, code, "cannot read the vectors", err);
+  if (status == VECMILL_OK && code != SQLITE_DONE)
+    status = sqlite_error(s, code, "cannot read the vectors", err);
   sqlite3_finalize(statement);
   str_fini(&key);
   return status;
 }
 
-vecmill_status sqlite_store_read_text(store *base, const void *key, size_t n_key_bytes, str *text_out,
-                                      vecmill_error *err) {
+vecmill_status sqlite_store_read_text(store *base, const void *key, size_t n_key_bytes,
+                                      str *text_out, vecmill_error *err) {
   sqlite_store *s = of(base);
   str sql = {0};
   sqlite3_stmt *statement = NULL;
@@ -60,7 +62,8 @@ vecmill_status sqlite_store_read_text(store *base, const void *key, size_t n_key
     str_append(text_out, text, n);
     if (text_out->failed) status = err_set_memory(err, "text", n);
   } else if (code == SQLITE_DONE) {
-    status = err_set(err, VECMILL_ERROR_NOT_FOUND, "table %s: the row has been deleted meanwhile", s->table);
+    status = err_set(err, VECMILL_ERROR_NOT_FOUND, "table %s: the row has been deleted meanwhile",
+                     s->table);
   } else {
     status = sqlite_error(s, code, "cannot read a text", err);
   }

@@ -80,7 +80,8 @@ typedef struct store_row {
   const char *text; /* n_text_bytes, not NUL-terminated, in the page's memory */
   size_t n_text_bytes;
 
-  /* The outcome, filled before commit, borrowed during it. In a sample `vector` is what is stored. */
+  /* The outcome, filled before commit, borrowed during it. In a sample `vector` is what is
+   * stored. */
   store_outcome outcome;
   const float *vector;
   const char *reason;
@@ -94,7 +95,8 @@ typedef struct store_page {
 
 /* Counted by one aggregate, so that progress has a total. */
 typedef struct store_counts {
-  uint64_t n_rows;      /* considered: after where and limit; rows with a NULL in their key left out */
+  /* considered: after where and limit; rows with a NULL in their key left out */
+  uint64_t n_rows;
   uint64_t n_done;      /* have a vector already */
   uint64_t n_blank;     /* without a vector, and NULL, empty or white space only */
   uint64_t n_failed;    /* recorded as failed by an earlier run, not retried now */
@@ -113,7 +115,8 @@ typedef struct store_commit_counts {
 typedef struct store_scan_row {
   const void *key;
   size_t n_key_bytes;
-  const void *vector; /* n_vector_bytes of little-endian float32, unaligned; NULL: not a vector at all */
+  /* n_vector_bytes of little-endian float32, unaligned; NULL: not a vector at all */
+  const void *vector;
   size_t n_vector_bytes;
 } store_scan_row;
 
@@ -138,34 +141,38 @@ typedef struct store_operations {
    */
   vecmill_status (*inspect)(store *s, size_t dimension, bool *has_vectors_out, vecmill_error *err);
 
-  /* Up to n_max rows, picked at random, that have a text and a vector. After inspect. page_free frees it. */
+  /* Up to n_max rows, picked at random, that have a text and a vector. After inspect. page_free
+   * frees it. */
   vecmill_status (*sample)(store *s, size_t dimension, size_t n_max, store_page *page_out,
                            vecmill_error *err);
 
   /*
    * BUSY when another vecmill works on this column. Adds the column, the record and the store's own
-   * tables where they are missing, in one transaction; CONFLICT when a record of another maker has appeared
-   * meanwhile. Called once; writes nothing when nothing is missing.
+   * tables where they are missing, in one transaction; CONFLICT when a record of another maker has
+   * appeared meanwhile. Called once; writes nothing when nothing is missing.
    */
   vecmill_status (*begin)(store *s, const store_maker *maker, vecmill_error *err);
 
   /* After begin, before the first pass (it also fixes where `limit` ends). */
   vecmill_status (*count)(store *s, store_counts *counts_out, vecmill_error *err);
 
-  /* Starts again at the first key. *may_find_out false: nothing has changed since the last pass began but by us. */
+  /* Starts again at the first key. *may_find_out false: nothing has changed since the last pass
+   * began but by us. */
   vecmill_status (*pass_begin)(store *s, bool *may_find_out, vecmill_error *err);
 
   /* The next at most n_max rows to embed, in key order; none: the pass has ended. */
   vecmill_status (*claim)(store *s, size_t n_max, store_page *page_out, vecmill_error *err);
 
   /*
-   * Writes the page's outcomes in one transaction; all or nothing. A vector lands only if the row's text is
-   * still the text that was claimed and the row still has none. The page stays the caller's, to be freed.
+   * Writes the page's outcomes in one transaction; all or nothing. A vector lands only if the row's
+   * text is still the text that was claimed and the row still has none. The page stays the
+   * caller's, to be freed.
    */
   vecmill_status (*commit)(store *s, const store_page *page, store_commit_counts *counts_out,
                            vecmill_error *err);
 
-  /* Gives a claimed page back unwritten (a committed one is just freed). Any thread; {0} is allowed. */
+  /* Gives a claimed page back unwritten (a committed one is just freed). Any thread; {0} is
+   * allowed. */
   void (*page_free)(store *s, store_page *page);
 
   /* Every row that has something in its vector column and passes `where`, in any order. */
@@ -175,7 +182,8 @@ typedef struct store_operations {
   vecmill_status (*read_text)(store *s, const void *key, size_t n_key_bytes, str *text_out,
                               vecmill_error *err);
 
-  /* A key as JSON: an integer, a string, an array. Appends; thread-safe; memory failures stick in json_out. */
+  /* A key as JSON: an integer, a string, an array. Appends; thread-safe; memory failures stick
+   * in json_out. */
   void (*key_json)(const store *s, const void *key, size_t n_key_bytes, str *json_out);
 
   /* <0, 0, >0: key order (text by its bytes). Thread-safe. */

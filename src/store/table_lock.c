@@ -44,7 +44,8 @@ vecmill_status table_lock_take(table_lock *lock, const char *database_path, cons
   if (path.failed) return err_set_memory(err, "lock", path.n);
 
   off_t at = (off_t)(hash_name(hash_name(0xCBF29CE484222325u, table), column) >> 2);
-  /* Tried a few times: the file may vanish under us, and who leaves holds every byte for a moment. */
+  /* Tried a few times: the file may vanish under us, and who leaves holds every byte for a moment.
+   */
   for (int n_busy = 0; n_busy < 5;) {
     int fd = open(path.data, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     int failed = fd < 0 ? errno : lock_bytes(fd, F_WRLCK, at, 1) < 0 ? errno : 0;

@@ -6,7 +6,8 @@
  * its offset made from the names of the table and the column. The database file
  * itself is never opened for it: closing any descriptor of that file would drop
  * SQLite's own POSIX locks (sqlite.org/howtocorrupt.html, 2.2). Whoever is the
- * last to leave removes the file; after a kill it stays, empty and unlocked, until a later run leaves.
+ * last to leave removes the file; after a kill it stays, empty and unlocked, until a later run
+ * leaves.
  */
 #ifndef STORE_TABLE_LOCK_H
 #define STORE_TABLE_LOCK_H
@@ -18,7 +19,8 @@ typedef struct table_lock {
   char *path;
 } table_lock;
 
-/* {-1, NULL} before. BUSY when another process or another lock of this process has it. Does not block. */
+/* {-1, NULL} before. BUSY when another process or another lock of this process has it. Does not
+ * block. */
 vecmill_status table_lock_take(table_lock *lock, const char *database_path, const char *table,
                                const char *column, vecmill_error *err);
 void table_lock_drop(table_lock *lock); /* idempotent */

@@ -1,4 +1,5 @@
-/* The embedding processor over a provider whose vectors are known and that checks what it is given. */
+/* The embedding processor over a provider whose vectors are known and that checks what it is given.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,16 +18,19 @@ static int n_calls, n_bad_batches;
 static int n_wanted; /* a batch does not end before so many have begun (5 s at most) */
 
 /* Counts batches, and refuses a whole batch in which one text begins with "BAD". */
-static vecmill_status checking_run(provider *p, provider_worker *worker, const provider_item *items, size_t n,
-                                   float *const *vectors_out, vecmill_error *err) {
+static vecmill_status checking_run(provider *p, provider_worker *worker, const provider_item *items,
+                                   size_t n, float *const *vectors_out, vecmill_error *err) {
   size_t n_tokens = 0;
   for (size_t i = 0; i < n; i++) n_tokens += items[i].n_tokens;
   __atomic_add_fetch(&n_calls, 1, __ATOMIC_RELAXED);
-  for (int i = 0; i < 500 && __atomic_load_n(&n_calls, __ATOMIC_RELAXED) < n_wanted; i++) clock_sleep_ms(10);
-  if (n == 0 || n > p->max_batch_items || n_tokens > p->max_batch_tokens) __atomic_add_fetch(&n_bad_batches, 1, __ATOMIC_RELAXED);
+  for (int i = 0; i < 500 && __atomic_load_n(&n_calls, __ATOMIC_RELAXED) < n_wanted; i++)
+    clock_sleep_ms(10);
+  if (n == 0 || n > p->max_batch_items || n_tokens > p->max_batch_tokens)
+    __atomic_add_fetch(&n_bad_batches, 1, __ATOMIC_RELAXED);
   for (size_t i = 0; i < n; i++) {
     const fake_item *item = items[i].data;
-    if (item->n >= 3 && memcmp(item->text, "BAD", 3) == 0) return err_set(err, VECMILL_ERROR_FORMAT, "bad text in the batch");
+    if (item->n >= 3 && memcmp(item->text, "BAD", 3) == 0)
+      return err_set(err, VECMILL_ERROR_FORMAT, "bad text in the batch");
   }
   return fake_run(p, worker, items, n, vectors_out, err);
 }
@@ -63,10 +67,14 @@ static embed_job *make_job(int j) {
   memset(&jobs[j], 0, sizeof jobs[j]);
   size_t n = (size_t)(j * 7 % 31);
   for (size_t i = 0; i < n; i++) {
-    snprintf(jobs[j].words[i], sizeof jobs[j].words[i], "%.*s%d %zu", (int)(i % 20), "....................", j, i);
-    jobs[j].texts[i] = (embed_text){.text = jobs[j].words[i], .n_bytes = strlen(jobs[j].words[i]), .vector = jobs[j].vectors[i]};
+    snprintf(jobs[j].words[i], sizeof jobs[j].words[i], "%.*s%d %zu", (int)(i % 20),
+             "....................", j, i);
+    jobs[j].texts[i] = (embed_text){.text = jobs[j].words[i],
+                                    .n_bytes = strlen(jobs[j].words[i]),
+                                    .vector = jobs[j].vectors[i]};
   }
-  jobs[j].job = (embed_job){.texts = jobs[j].texts, .n_texts = n, .done = job_done, .user = &jobs[j].n_done};
+  jobs[j].job =
+      (embed_job){.texts = jobs[j].texts, .n_texts = n, .done = job_done, .user = &jobs[j].n_done};
   return &jobs[j].job;
 }
 
@@ -129,7 +137,8 @@ static void test_batches_are_full(void **state) {
   embed_drain(e);
   for (int j = 0; j < N_JOBS; j++)
     for (size_t i = 0; i < jobs[j].job.n_texts; i++) n_tokens += jobs[j].texts[i].n_tokens;
-  assert_true((size_t)n_calls <= n_tokens / 40 + 12); /* 64 a batch at best, at least 49 once held items count */
+  assert_true((size_t)n_calls <=
+              n_tokens / 40 + 12); /* 64 a batch at best, at least 49 once held items count */
   embed_close(&e);
 }
 
@@ -160,7 +169,8 @@ static void test_stop(void **state) {
   fake.delay_us = 200;
   embed *e = open_embed(2, 100000);
   size_t n_ok = 0, n_stopped = 0;
-  for (int j = 0; j < N_JOBS; j++) assert_int_equal(embed_submit(e, make_job(j), &error), VECMILL_OK);
+  for (int j = 0; j < N_JOBS; j++)
+    assert_int_equal(embed_submit(e, make_job(j), &error), VECMILL_OK);
   embed_stop(e);
   embed_drain(e);
   for (int j = 0; j < N_JOBS; j++) {
@@ -190,7 +200,8 @@ static void test_shared_out_at_the_end(void **state) {
   n_wanted = 2;
   static embed_text texts[400];
   static float vectors[400][FAKE_DIMENSION];
-  for (int i = 0; i < 400; i++) texts[i] = (embed_text){.text = "eight of", .n_bytes = 8, .vector = vectors[i]};
+  for (int i = 0; i < 400; i++)
+    texts[i] = (embed_text){.text = "eight of", .n_bytes = 8, .vector = vectors[i]};
   int n_done = 0;
   embed_job job = {.texts = texts, .n_texts = 400, .done = job_done, .user = &n_done};
   embed_submit(e, &job, &error);
@@ -219,9 +230,12 @@ static void test_memory_fails(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_setup(test_all_done_once, setup),      cmocka_unit_test_setup(test_batches_are_full, setup),
-      cmocka_unit_test_setup(test_one_bad_text, setup),       cmocka_unit_test_setup(test_stop, setup),
-      cmocka_unit_test_setup(test_shared_out_at_the_end, setup), cmocka_unit_test_setup(test_memory_fails, setup),
+      cmocka_unit_test_setup(test_all_done_once, setup),
+      cmocka_unit_test_setup(test_batches_are_full, setup),
+      cmocka_unit_test_setup(test_one_bad_text, setup),
+      cmocka_unit_test_setup(test_stop, setup),
+      cmocka_unit_test_setup(test_shared_out_at_the_end, setup),
+      cmocka_unit_test_setup(test_memory_fails, setup),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

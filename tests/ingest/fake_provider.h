@@ -17,7 +17,7 @@
 
 typedef struct fake_provider {
   provider base;
-  unsigned delay_us;                          /* what a text costs */
+  unsigned delay_us;                            /* what a text costs */
   void (*on_text)(void *context, size_t n_run); /* called by a worker for every text run */
   void *context;
   int n_run;
@@ -42,7 +42,8 @@ static void fake_vector(const char *text, size_t n, float *vector_out) {
   }
 }
 
-static vecmill_status fake_worker_open(provider *p, provider_worker **worker_out, vecmill_error *err) {
+static vecmill_status fake_worker_open(provider *p, provider_worker **worker_out,
+                                       vecmill_error *err) {
   (void)p;
   *worker_out = mem_calloc(1, sizeof **worker_out);
   return *worker_out ? VECMILL_OK : err_set_memory(err, "worker", sizeof **worker_out);
@@ -53,8 +54,8 @@ static void fake_worker_close(provider *p, provider_worker *worker) {
   mem_free(worker);
 }
 
-static vecmill_status fake_prepare(provider *p, provider_worker *worker, const char *text, size_t n_bytes,
-                                   provider_item *item_out, vecmill_error *err) {
+static vecmill_status fake_prepare(provider *p, provider_worker *worker, const char *text,
+                                   size_t n_bytes, provider_item *item_out, vecmill_error *err) {
   (void)p, (void)worker;
   if (n_bytes >= 4 && memcmp(text, "FAIL", 4) == 0)
     return err_set(err, VECMILL_ERROR_FORMAT, "text: told to fail (do not)");
@@ -62,12 +63,13 @@ static vecmill_status fake_prepare(provider *p, provider_worker *worker, const c
   if (!item) return err_set_memory(err, "item", n_bytes);
   item->n = n_bytes;
   memcpy(item->text, text, n_bytes);
-  *item_out = (provider_item){.data = item, .n_tokens = n_bytes < 16 ? n_bytes + 1 : 16, .n_tokens_whole = n_bytes + 1};
+  *item_out = (provider_item){
+      .data = item, .n_tokens = n_bytes < 16 ? n_bytes + 1 : 16, .n_tokens_whole = n_bytes + 1};
   return VECMILL_OK;
 }
 
-static vecmill_status fake_run(provider *p, provider_worker *worker, const provider_item *items, size_t n,
-                               float *const *vectors_out, vecmill_error *err) {
+static vecmill_status fake_run(provider *p, provider_worker *worker, const provider_item *items,
+                               size_t n, float *const *vectors_out, vecmill_error *err) {
   (void)worker, (void)err;
   fake_provider *fake = (fake_provider *)p;
   for (size_t i = 0; i < n; i++) {
@@ -88,8 +90,8 @@ static void fake_close(provider *p) {
   (void)p;
 }
 
-static const provider_operations fake_operations = {fake_close, fake_worker_open, fake_worker_close, fake_prepare,
-                                                    fake_run};
+static const provider_operations fake_operations = {fake_close, fake_worker_open, fake_worker_close,
+                                                    fake_prepare, fake_run};
 
 static inline void fake_init(fake_provider *fake) {
   *fake = (fake_provider){.base = {.operations = &fake_operations,

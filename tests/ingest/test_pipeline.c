@@ -54,8 +54,11 @@ static void make_table(int n) {
            "CREATE TABLE t(id INTEGER PRIMARY KEY, text TEXT, embedding BLOB);"
            "CREATE TABLE log(id INTEGER, n INTEGER);"
            "WITH RECURSIVE n(v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < %d)"
-           "INSERT INTO t SELECT v, 'text ' || v || substr('............................', v %% 20), NULL FROM n;"
-           "CREATE TRIGGER wrote AFTER UPDATE OF embedding ON t BEGIN INSERT INTO log VALUES(new.id, 1); END", n);
+           "INSERT INTO t SELECT v, 'text ' || v || substr('............................', v %% "
+           "20), NULL FROM n;"
+           "CREATE TRIGGER wrote AFTER UPDATE OF embedding ON t BEGIN INSERT INTO log "
+           "VALUES(new.id, 1); END",
+           n);
   sql(text);
 }
 
@@ -81,9 +84,7 @@ static int teardown(void **state) {
 }
 
 /* What the progress showed. */
-static struct {
-  uint64_t n_done, n_total, n_calls, max_in_flight;
-} seen;
+static struct { uint64_t n_done, n_total, n_calls, max_in_flight; } seen;
 
 static void on_progress(void *context, const ingest_progress *now) {
   (void)context;
@@ -109,7 +110,8 @@ static vecmill_status run_pipeline(const setting *how, ingest_outcome *outcome_o
   store *s = NULL;
   store_columns columns;
   store_counts counts;
-  store_target target = {.table = "t", .where = how->where, .limit = how->limit, .retry_failed = how->retry_failed};
+  store_target target = {
+      .table = "t", .where = how->where, .limit = how->limit, .retry_failed = how->retry_failed};
   memset(&seen, 0, sizeof seen);
   assert_int_equal(store_open_sqlite(path, how->stop, &s, &error), VECMILL_OK);
   assert_int_equal(s->operations->find(s, &target, &columns, &error), VECMILL_OK);
@@ -137,7 +139,10 @@ static void expect_right_vectors(long long n_expected) {
   sqlite3 *db = db_open();
   sqlite3_stmt *statement;
   long long n = 0;
-  assert_int_equal(sqlite3_prepare_v2(db, "SELECT text, embedding FROM t WHERE embedding IS NOT NULL", -1, &statement, NULL), SQLITE_OK);
+  assert_int_equal(
+      sqlite3_prepare_v2(db, "SELECT text, embedding FROM t WHERE embedding IS NOT NULL", -1,
+                         &statement, NULL),
+      SQLITE_OK);
   for (; sqlite3_step(statement) == SQLITE_ROW; n++) {
     float expected[FAKE_DIMENSION];
     const char *text = (const char *)sqlite3_column_text(statement, 0);
@@ -188,7 +193,8 @@ static void test_second_run_finds_nothing(void **state) {
 static void test_failures(void **state) {
   (void)state;
   make_table(30);
-  sql("UPDATE t SET text = 'FAIL ' || id WHERE id IN (3, 20); UPDATE t SET text = 'NAN' WHERE id = 9;"
+  sql("UPDATE t SET text = 'FAIL ' || id WHERE id IN (3, 20); UPDATE t SET text = 'NAN' WHERE id = "
+      "9;"
       "UPDATE t SET text = ' ' WHERE id = 10");
   ingest_outcome outcome;
   assert_int_equal(run_pipeline(&(setting){4, 2}, &outcome), VECMILL_OK);
@@ -198,8 +204,10 @@ static void test_failures(void **state) {
   assert_int_equal(seen.n_total, 29);
   assert_non_null(outcome.first_failure);
   outcome_fini(&outcome);
-  assert_int_equal(ask("SELECT count(*) FROM vecmill_failures WHERE reason LIKE '%told to fail%'"), 2);
-  assert_int_equal(ask("SELECT count(*) FROM vecmill_failures WHERE reason LIKE '%not finite%'"), 1);
+  assert_int_equal(ask("SELECT count(*) FROM vecmill_failures WHERE reason LIKE '%told to fail%'"),
+                   2);
+  assert_int_equal(ask("SELECT count(*) FROM vecmill_failures WHERE reason LIKE '%not finite%'"),
+                   1);
   expect_right_vectors(26);
   sql("UPDATE t SET text = 'well' WHERE id = 3");
   assert_int_equal(run_pipeline(&(setting){4, 2}, &outcome), VECMILL_OK);
@@ -216,7 +224,8 @@ static void test_failures(void **state) {
 
 static volatile int editing;
 
-/* Rewrites texts, deletes, inserts, until told to stop; never touches the vector column but for new texts' sake. */
+/* Rewrites texts, deletes, inserts, until told to stop; never touches the vector column but for new
+ * texts' sake. */
 static void *edit(void *context) {
   unsigned seed = *(unsigned *)context;
   sqlite3 *db = db_open();
@@ -224,8 +233,11 @@ static void *edit(void *context) {
     char text[200];
     int id = 1 + (int)(rand_r(&seed) % 600), what = (int)(rand_r(&seed) % 8);
     if (what == 0) snprintf(text, sizeof text, "DELETE FROM t WHERE id = %d", id);
-    else if (what == 1) snprintf(text, sizeof text, "INSERT OR IGNORE INTO t(id, text) VALUES(%d, 'new %d')", id, i);
-    else snprintf(text, sizeof text, "UPDATE t SET text = 'edit %d', embedding = NULL WHERE id = %d", i, id);
+    else if (what == 1)
+      snprintf(text, sizeof text, "INSERT OR IGNORE INTO t(id, text) VALUES(%d, 'new %d')", id, i);
+    else
+      snprintf(text, sizeof text, "UPDATE t SET text = 'edit %d', embedding = NULL WHERE id = %d",
+               i, id);
     if (sqlite3_exec(db, text, NULL, NULL, NULL) != SQLITE_OK) break;
     if (what == 7) usleep(500);
   }
@@ -266,10 +278,13 @@ static void test_edits_meanwhile(void **state) {
   expect_right_vectors(ask("SELECT count(*) FROM t"));
 }
 
-/* Rows that come while the run goes on are found by a later pass; progress still ends at its total. */
+/* Rows that come while the run goes on are found by a later pass; progress still ends at its total.
+ */
 static void insert_one(void *context, size_t n_run) {
   (void)context;
-  if (n_run == 20) sql("INSERT INTO t(id, text) VALUES(-1, 'before all'), (-2, 'and before that'); DELETE FROM t WHERE id = 60");
+  if (n_run == 20)
+    sql("INSERT INTO t(id, text) VALUES(-1, 'before all'), (-2, 'and before that'); DELETE FROM t "
+        "WHERE id = 60");
 }
 
 static void test_inserted_behind(void **state) {
@@ -358,15 +373,18 @@ static void test_nearest(void **state) {
   ingest_outcome outcome;
   assert_int_equal(run_pipeline(&(setting){50, 2}, &outcome), VECMILL_OK);
   outcome_fini(&outcome);
-  /* Twins tie and come in key order; scaled vectors keep their cosine; what is no vector is counted. */
+  /* Twins tie and come in key order; scaled vectors keep their cosine; what is no vector is
+   * counted. */
   sql("INSERT INTO t SELECT 1000 + id, text, embedding FROM t WHERE id = 77;"
       "INSERT INTO t SELECT 500, 'twin', embedding FROM t WHERE id = 77;"
-      "INSERT INTO t VALUES(-5, 'zero', zeroblob(32)), (-6, 'short', x'00'), (-7, 'nan', x'0000C07F' || zeroblob(28)), (-8, 'text', 'x');"
+      "INSERT INTO t VALUES(-5, 'zero', zeroblob(32)), (-6, 'short', x'00'), (-7, 'nan', "
+      "x'0000C07F' || zeroblob(28)), (-8, 'text', 'x');"
       "UPDATE t SET text = 'gone' WHERE id = 500");
   store *s = NULL;
   store_columns columns;
   assert_int_equal(store_open_sqlite(path, NULL, &s, &error), VECMILL_OK);
-  assert_int_equal(s->operations->find(s, &(store_target){.table = "t"}, &columns, &error), VECMILL_OK);
+  assert_int_equal(s->operations->find(s, &(store_target){.table = "t"}, &columns, &error),
+                   VECMILL_OK);
   float query[FAKE_DIMENSION];
   sqlite3 *db = db_open();
   sqlite3_stmt *statement;
@@ -376,7 +394,8 @@ static void test_nearest(void **state) {
   sqlite3_finalize(statement);
   for (size_t i = 0; i < FAKE_DIMENSION; i++) query[i] *= 3;
   vecmill_search_result result = {0};
-  if (nearest_scan(s, query, FAKE_DIMENSION, 5, &result, &error) != VECMILL_OK) fail_msg("%s", error.text);
+  if (nearest_scan(s, query, FAKE_DIMENSION, 5, &result, &error) != VECMILL_OK)
+    fail_msg("%s", error.text);
   assert_int_equal(result.n_hits, 5);
   assert_int_equal(result.n_scanned, 302);
   assert_int_equal(result.n_skipped, 4);
@@ -390,19 +409,24 @@ static void test_nearest(void **state) {
   /* The fourth is what a plain loop finds too. */
   double best = -2;
   long long best_id = 0;
-  sqlite3_prepare_v2(db, "SELECT id, embedding FROM t WHERE id BETWEEN 1 AND 300 AND id <> 77 ORDER BY id", -1, &statement, NULL);
+  sqlite3_prepare_v2(
+      db, "SELECT id, embedding FROM t WHERE id BETWEEN 1 AND 300 AND id <> 77 ORDER BY id", -1,
+      &statement, NULL);
   while (sqlite3_step(statement) == SQLITE_ROW) {
     float v[FAKE_DIMENSION];
     memcpy(v, sqlite3_column_blob(statement, 1), sizeof v);
     double ab = 0, aa = 0, bb = 0;
-    for (size_t i = 0; i < FAKE_DIMENSION; i++) ab += (double)v[i] * query[i], aa += (double)v[i] * v[i], bb += (double)query[i] * query[i];
-    if (ab / sqrt(aa * bb) > best) best = ab / sqrt(aa * bb), best_id = sqlite3_column_int64(statement, 0);
+    for (size_t i = 0; i < FAKE_DIMENSION; i++)
+      ab += (double)v[i] * query[i], aa += (double)v[i] * v[i], bb += (double)query[i] * query[i];
+    if (ab / sqrt(aa * bb) > best)
+      best = ab / sqrt(aa * bb), best_id = sqlite3_column_int64(statement, 0);
   }
   sqlite3_finalize(statement);
   sqlite3_close(db);
   assert_int_equal(atoll(result.hits[3].id_json), best_id);
   assert_float_equal(result.hits[3].score, best, 1e-5);
-  for (size_t i = 0; i < result.n_hits; i++) mem_free(result.hits[i].id_json), mem_free(result.hits[i].text);
+  for (size_t i = 0; i < result.n_hits; i++)
+    mem_free(result.hits[i].id_json), mem_free(result.hits[i].text);
   mem_free(result.hits);
   s->operations->close(s);
 }
@@ -410,9 +434,15 @@ static void test_nearest(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-      CASE(test_every_shape), CASE(test_second_run_finds_nothing), CASE(test_failures), CASE(test_edits_meanwhile),
-      CASE(test_inserted_behind), CASE(test_stop_and_go_on), CASE(test_in_flight_is_bounded),
-      CASE(test_table_dropped_meanwhile), CASE(test_nearest),
+      CASE(test_every_shape),
+      CASE(test_second_run_finds_nothing),
+      CASE(test_failures),
+      CASE(test_edits_meanwhile),
+      CASE(test_inserted_behind),
+      CASE(test_stop_and_go_on),
+      CASE(test_in_flight_is_bounded),
+      CASE(test_table_dropped_meanwhile),
+      CASE(test_nearest),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

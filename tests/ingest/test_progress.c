@@ -34,7 +34,8 @@ static void test_rate_follows(void **state) {
   progress_init(&p, 100000, now);
   for (int i = 0; i < 300; i++) progress_add(&p, 10, 0, now += SECOND / 10); /* 100 a second */
   assert_float_equal(progress_rate(&p, now), 100, 2);
-  for (int i = 0; i < 50; i++) progress_add(&p, 1, 0, now += SECOND / 10); /* 10 a second, for 5 s */
+  for (int i = 0; i < 50; i++)
+    progress_add(&p, 1, 0, now += SECOND / 10); /* 10 a second, for 5 s */
   assert_float_equal(progress_rate(&p, now), 55, 6);
   for (int i = 0; i < 60; i++) progress_add(&p, 1, 0, now += SECOND / 10);
   assert_float_equal(progress_rate(&p, now), 10, 0.5);

@@ -1,4 +1,5 @@
-/* The SQLite store on real files: keys of every kind, columns found, claims, commits, records, failures, locks. */
+/* The SQLite store on real files: keys of every kind, columns found, claims, commits, records,
+ * failures, locks. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -147,7 +148,8 @@ static uint64_t embed_all(store *s, size_t batch, str *keys) {
   }
 }
 
-static void expect_run(const store_target *target, size_t batch, uint64_t n_left, const char *keys) {
+static void expect_run(const store_target *target, size_t batch, uint64_t n_left,
+                       const char *keys) {
   store_counts counts;
   str claimed = {0};
   store *s = begin_counted(target, &counts);
@@ -166,7 +168,8 @@ static void test_integer_key(void **state) {
       "INSERT INTO t VALUES(7,'g'),(-3,'n'),(9223372036854775807,'max'),(1,'a'),(2,'bb')");
   store_target target = {.table = "T"};
   expect_run(&target, 2, 5, "-3 1 2 7 9223372036854775807");
-  assert_string_equal(ask("SELECT hex(embedding) FROM t WHERE id = 2"), "000000400000C442"); /* 2.0, 98.0 */
+  assert_string_equal(ask("SELECT hex(embedding) FROM t WHERE id = 2"),
+                      "000000400000C442"); /* 2.0, 98.0 */
   expect_run(&target, 2, 0, "");
 }
 
@@ -194,7 +197,8 @@ static void test_text_keys(void **state) {
 static void test_composite_keys(void **state) {
   (void)state;
   sql("CREATE TABLE t(n INTEGER, a TEXT, text TEXT, PRIMARY KEY(a, n));"
-      "INSERT INTO t VALUES(2,'a','x'),(1,'b','x'),(1,'a','x'),(NULL,'a','x'),(3,'b','x'),(2.5,'b','x');"
+      "INSERT INTO t "
+      "VALUES(2,'a','x'),(1,'b','x'),(1,'a','x'),(NULL,'a','x'),(3,'b','x'),(2.5,'b','x');"
       "CREATE TABLE w(a TEXT, n INTEGER, \"the text\" TEXT, PRIMARY KEY(a, n DESC)) WITHOUT ROWID;"
       "INSERT INTO w VALUES('a',1,'x'),('a',2,'x'),('b',1,'x')");
   store_target target = {.table = "t"};
@@ -211,19 +215,23 @@ static void test_named_keys(void **state) {
   sql("CREATE TABLE t(id INTEGER, code TEXT, text TEXT);"
       "INSERT INTO t VALUES(5,'x','one'),(4,'y','two')");
   refused(&(store_target){.table = "t"}, VECMILL_ERROR_ARGUMENT, "--id-column");
-  refused(&(store_target){.table = "t", .id_column = "id"}, VECMILL_ERROR_ARGUMENT, "CREATE UNIQUE INDEX");
-  refused(&(store_target){.table = "t", .id_column = "nope"}, VECMILL_ERROR_NOT_FOUND, "columns: id, code, text");
+  refused(&(store_target){.table = "t", .id_column = "id"}, VECMILL_ERROR_ARGUMENT,
+          "CREATE UNIQUE INDEX");
+  refused(&(store_target){.table = "t", .id_column = "nope"}, VECMILL_ERROR_NOT_FOUND,
+          "columns: id, code, text");
   expect_run(&(store_target){.table = "t", .id_column = "rowid"}, 1, 2, "1 2");
   sql("CREATE UNIQUE INDEX \"i \"\"x\" ON t(id); UPDATE t SET embedding = NULL");
   expect_run(&(store_target){.table = "t", .id_column = "ID"}, 1, 2, "4 5");
   sql("CREATE UNIQUE INDEX part ON t(code) WHERE id > 0; UPDATE t SET embedding = NULL");
-  refused(&(store_target){.table = "t", .id_column = "code"}, VECMILL_ERROR_ARGUMENT, "CREATE UNIQUE INDEX");
+  refused(&(store_target){.table = "t", .id_column = "code"}, VECMILL_ERROR_ARGUMENT,
+          "CREATE UNIQUE INDEX");
   sql("CREATE UNIQUE INDEX both ON t(code, id)");
   expect_run(&(store_target){.table = "t", .id_column = "code, id"}, 1, 2, "[\"x\",5] [\"y\",4]");
   sql("CREATE TABLE w(a TEXT PRIMARY KEY, text TEXT) WITHOUT ROWID");
   refused(&(store_target){.table = "w", .id_column = "rowid"}, VECMILL_ERROR_ARGUMENT, "rowid");
   sql("CREATE TABLE c(a INTEGER, b INTEGER, text TEXT, PRIMARY KEY(a, b))");
-  refused(&(store_target){.table = "c", .id_column = "a"}, VECMILL_ERROR_ARGUMENT, "nothing keeps a unique");
+  refused(&(store_target){.table = "c", .id_column = "a"}, VECMILL_ERROR_ARGUMENT,
+          "nothing keeps a unique");
 }
 
 /* --- columns --- */
@@ -240,7 +248,8 @@ static void test_detection(void **state) {
   store_columns columns;
   store *s = NULL;
   assert_int_equal(store_open_sqlite(path, NULL, &s, &error), VECMILL_OK);
-  assert_int_equal(s->operations->find(s, &(store_target){.table = "BYNAME"}, &columns, &error), VECMILL_OK);
+  assert_int_equal(s->operations->find(s, &(store_target){.table = "BYNAME"}, &columns, &error),
+                   VECMILL_OK);
   assert_string_equal(columns.table, "byname");
   assert_string_equal(columns.text_column, "Description");
   assert_string_equal(columns.id_columns, "id");
@@ -255,21 +264,26 @@ static void test_detection(void **state) {
   refused(&(store_target){.table = "v"}, VECMILL_ERROR_UNSUPPORTED, "view");
   refused(&(store_target){.table = "f"}, VECMILL_ERROR_UNSUPPORTED, "virtual");
   refused(&(store_target){.table = "two", .text_column = "tre"}, VECMILL_ERROR_NOT_FOUND, "tre");
-  refused(&(store_target){.table = "two", .text_column = "uno", .vector_column = "uno"}, VECMILL_ERROR_ARGUMENT,
-          "--vector-column");
-  refused(&(store_target){.table = "two", .text_column = "uno", .vector_column = "id"}, VECMILL_ERROR_ARGUMENT,
-          "--vector-column");
-  expect_run(&(store_target){.table = "odd \"name\"; --", .vector_column = "v\"; DROP TABLE two; --"}, 5, 1, "1");
+  refused(&(store_target){.table = "two", .text_column = "uno", .vector_column = "uno"},
+          VECMILL_ERROR_ARGUMENT, "--vector-column");
+  refused(&(store_target){.table = "two", .text_column = "uno", .vector_column = "id"},
+          VECMILL_ERROR_ARGUMENT, "--vector-column");
+  expect_run(
+      &(store_target){.table = "odd \"name\"; --", .vector_column = "v\"; DROP TABLE two; --"}, 5,
+      1, "1");
 }
 
 static void test_where_and_limit(void **state) {
   (void)state;
-  sql("CREATE TABLE t(id INTEGER PRIMARY KEY, section TEXT, text TEXT); CREATE INDEX s ON t(section);"
+  sql("CREATE TABLE t(id INTEGER PRIMARY KEY, section TEXT, text TEXT); CREATE INDEX s ON "
+      "t(section);"
       "WITH RECURSIVE n(v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < 20)"
       "INSERT INTO t SELECT v, iif(v % 2, 'odd', 'even'), 'text ' || v FROM n");
-  const char *bad[] = {"section = ", "nope = 1", "1; DROP TABLE t", "id = ?", "id = :k0", "count(*) > 1"};
+  const char *bad[] = {"section = ", "nope = 1", "1; DROP TABLE t",
+                       "id = ?",     "id = :k0", "count(*) > 1"};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-    refused(&(store_target){.table = "t", .text_column = "text", .where = bad[i]}, VECMILL_ERROR_ARGUMENT, "--where");
+    refused(&(store_target){.table = "t", .text_column = "text", .where = bad[i]},
+            VECMILL_ERROR_ARGUMENT, "--where");
   assert_string_equal(ask("SELECT count(*) FROM sqlite_schema WHERE name LIKE 'vecmill%'"), "0");
   store_target target = {.table = "t", .where = "section = 'odd' -- comment", .limit = 3};
   expect_run(&target, 2, 3, "1 3 5");
@@ -287,9 +301,12 @@ static void test_where_and_limit(void **state) {
 static void test_blank_characters(void **state) {
   (void)state;
   assert_true(store_is_blank("", 0));
-  assert_true(store_is_blank(" \t\n\v\f\r\xC2\x85\xC2\xA0\xE1\x9A\x80\xE2\x80\x80\xE2\x80\x8A\xE2\x80\xA8\xE2\x80\xA9"
-                             "\xE2\x80\xAF\xE2\x81\x9F\xE3\x80\x80", 34));
-  const char *const not_blank[] = {"a", " a", "\xE2\x80\x8B", "\xEF\xBB\xBF", "\xC2", "\xE2\x80", "\x01", "\x1C", "\xC2\x84"};
+  assert_true(store_is_blank(
+      " \t\n\v\f\r\xC2\x85\xC2\xA0\xE1\x9A\x80\xE2\x80\x80\xE2\x80\x8A\xE2\x80\xA8\xE2\x80\xA9"
+      "\xE2\x80\xAF\xE2\x81\x9F\xE3\x80\x80",
+      34));
+  const char *const not_blank[] = {"a",        " a",   "\xE2\x80\x8B", "\xEF\xBB\xBF", "\xC2",
+                                   "\xE2\x80", "\x01", "\x1C",         "\xC2\x84"};
   for (size_t i = 0; i < sizeof not_blank / sizeof *not_blank; i++)
     assert_false(store_is_blank(not_blank[i], strlen(not_blank[i])));
   assert_false(store_is_blank("\0", 1));
@@ -298,7 +315,8 @@ static void test_blank_characters(void **state) {
 static void test_texts(void **state) {
   (void)state;
   sql("CREATE TABLE t(id INTEGER PRIMARY KEY, text COLLATE NOCASE);"
-      "INSERT INTO t VALUES(1,NULL),(2,''),(3,char(32,9,160,0x3000)),(4,'word'),(5,x'6162'),(6,12),(7,1.5),"
+      "INSERT INTO t "
+      "VALUES(1,NULL),(2,''),(3,char(32,9,160,0x3000)),(4,'word'),(5,x'6162'),(6,12),(7,1.5),"
       "(8,CAST(x'61ff62' AS TEXT)),(9,'a'||char(0)||'b'),(10,x'20'),(11,x'')");
   store_target target = {.table = "t"};
   store_counts counts;
@@ -312,7 +330,13 @@ static void test_texts(void **state) {
   assert_int_equal(s->operations->pass_begin(s, &may_find, &error), VECMILL_OK);
   assert_int_equal(s->operations->claim(s, 16, &page, &error), VECMILL_OK);
   assert_int_equal(page.n_rows, 6);
-  const char *const texts[] = {"word", "ab", "12", "1.5", ("a\xff" "b"), "a\0b"};
+  const char *const texts[] = {"word",
+                               "ab",
+                               "12",
+                               "1.5",
+                               ("a\xff"
+                                "b"),
+                               "a\0b"};
   const size_t lengths[] = {4, 2, 2, 3, 3, 3};
   for (size_t i = 0; i < 6; i++) {
     assert_int_equal(page.rows[i].n_text_bytes, lengths[i]);
@@ -355,7 +379,8 @@ static void test_concurrent_edits(void **state) {
   assert_int_equal(s->operations->claim(s, 4, &page, &error), VECMILL_OK);
   assert_int_equal(page.n_rows, 4);
   sql("UPDATE t SET text = 'other' WHERE id = 1; DELETE FROM t WHERE id = 2;"
-      "UPDATE t SET embedding = x'0000000000000000' WHERE id = 3; INSERT INTO t VALUES(0,'new',NULL)");
+      "UPDATE t SET embedding = x'0000000000000000' WHERE id = 3; INSERT INTO t "
+      "VALUES(0,'new',NULL)");
   embed_page(&page, vectors);
   store_commit_counts committed;
   assert_int_equal(s->operations->commit(s, &page, &committed, &error), VECMILL_OK);
@@ -370,7 +395,8 @@ static void test_concurrent_edits(void **state) {
   sql("UPDATE t SET text = 'ee' WHERE id = 5");
   assert_int_equal(embed_all(s, 2, &keys), 3);
   assert_string_equal(keys.data, "0 1 5");
-  assert_string_equal(ask("SELECT hex(embedding) FROM t WHERE id = 1"), "0000A0400000DE42"); /* 5, 'o' */
+  assert_string_equal(ask("SELECT hex(embedding) FROM t WHERE id = 1"),
+                      "0000A0400000DE42"); /* 5, 'o' */
   str_fini(&keys);
   s->operations->close(s);
 }
@@ -379,7 +405,8 @@ static void test_failures(void **state) {
   (void)state;
   sql("CREATE TABLE t(id INTEGER PRIMARY KEY, key TEXT, text TEXT);"
       "INSERT INTO t VALUES(1,'','a'),(2,'','b'),(3,'','c');"
-      "CREATE TRIGGER no BEFORE UPDATE OF embedding ON t WHEN new.id = 3 BEGIN SELECT raise(ABORT, 'not three'); END");
+      "CREATE TRIGGER no BEFORE UPDATE OF embedding ON t WHEN new.id = 3 BEGIN SELECT raise(ABORT, "
+      "'not three'); END");
   /* The trigger names a column that does not exist yet: it is made here, as a user would. */
   sql("ALTER TABLE t ADD COLUMN embedding BLOB");
   store_target target = {.table = "t", .text_column = "text"};
@@ -457,14 +484,16 @@ static void test_sample(void **state) {
   store_page page;
   assert_int_equal(s->operations->sample(s, DIMENSION, 20, &page, &error), VECMILL_OK);
   assert_int_equal(page.n_rows, 6);
-  for (size_t i = 0; i < 6; i++) assert_true(page.rows[i].vector[0] == 1 && page.rows[i].vector[1] == 2);
+  for (size_t i = 0; i < 6; i++)
+    assert_true(page.rows[i].vector[0] == 1 && page.rows[i].vector[1] == 2);
   s->operations->page_free(s, &page);
   assert_int_equal(s->operations->sample(s, DIMENSION, 4, &page, &error), VECMILL_OK);
   assert_int_equal(page.n_rows, 4);
   s->operations->page_free(s, &page);
   sql("UPDATE t SET embedding = 'text of 8' WHERE id = 4");
   bool has_vectors;
-  assert_int_equal(s->operations->inspect(s, DIMENSION, &has_vectors, &error), VECMILL_ERROR_CONFLICT);
+  assert_int_equal(s->operations->inspect(s, DIMENSION, &has_vectors, &error),
+                   VECMILL_ERROR_CONFLICT);
   s->operations->close(s);
 }
 
@@ -472,7 +501,8 @@ static void test_sample(void **state) {
 
 static void test_second_run_refused(void **state) {
   (void)state;
-  sql("CREATE TABLE t(id INTEGER PRIMARY KEY, text TEXT); CREATE TABLE u(id INTEGER PRIMARY KEY, text TEXT)");
+  sql("CREATE TABLE t(id INTEGER PRIMARY KEY, text TEXT); CREATE TABLE u(id INTEGER PRIMARY KEY, "
+      "text TEXT)");
   store_counts counts;
   store_target target = {.table = "t"};
   store *first = begin_counted(&target, &counts);
@@ -608,17 +638,20 @@ static void test_damaged(void **state) {
   sql("CREATE TABLE t(id INTEGER PRIMARY KEY, text TEXT); INSERT INTO t VALUES(1,'a'),(2,'b')");
   expect_run(&(store_target){.table = "t"}, 2, 2, "1 2");
   FILE *file = fopen(path, "r+");
-  fseek(file, atol(ask("SELECT (rootpage - 1) * 4096 FROM sqlite_schema WHERE name = 't'")), SEEK_SET);
+  fseek(file, atol(ask("SELECT (rootpage - 1) * 4096 FROM sqlite_schema WHERE name = 't'")),
+        SEEK_SET);
   for (int i = 0; i < 4096; i++) fputc(0xEE, file);
   fclose(file);
   store *s = open_target(&(store_target){.table = "t"}, VECMILL_OK);
   bool has_vectors;
-  assert_int_equal(s->operations->inspect(s, DIMENSION, &has_vectors, &error), VECMILL_ERROR_DATABASE);
+  assert_int_equal(s->operations->inspect(s, DIMENSION, &has_vectors, &error),
+                   VECMILL_ERROR_DATABASE);
   assert_non_null(strstr(error.text, "damaged"));
   s->operations->close(s);
 }
 
-/* Every allocation of the store fails once: an error that says so, never a crash, and nothing half done. */
+/* Every allocation of the store fails once: an error that says so, never a crash, and nothing half
+ * done. */
 static vecmill_status whole_flow(void) {
   store *s = NULL;
   store_columns columns;
@@ -647,7 +680,8 @@ static vecmill_status whole_flow(void) {
     page.rows[0].reason = "x";
     status = s->operations->commit(s, &page, &committed, &error);
     if (status == VECMILL_OK)
-      status = s->operations->read_text(s, page.rows[0].key, page.rows[0].n_key_bytes, &text, &error);
+      status =
+          s->operations->read_text(s, page.rows[0].key, page.rows[0].n_key_bytes, &text, &error);
   }
   str_fini(&text);
   if (page.memory) s->operations->page_free(s, &page);
@@ -657,9 +691,11 @@ static vecmill_status whole_flow(void) {
 
 static void test_memory_fails(void **state) {
   (void)state;
-  const char *fresh = "DROP TABLE IF EXISTS t; DROP TABLE IF EXISTS vecmill_columns; DROP TABLE IF EXISTS vecmill_failures;"
-                      "CREATE TABLE t(id INTEGER PRIMARY KEY, text TEXT, embedding BLOB);"
-                      "INSERT INTO t VALUES(1,'a',NULL),(2,'b',NULL),(3,'c',x'0000803F00000040')";
+  const char *fresh =
+      "DROP TABLE IF EXISTS t; DROP TABLE IF EXISTS vecmill_columns; DROP TABLE IF EXISTS "
+      "vecmill_failures;"
+      "CREATE TABLE t(id INTEGER PRIMARY KEY, text TEXT, embedding BLOB);"
+      "INSERT INTO t VALUES(1,'a',NULL),(2,'b',NULL),(3,'c',x'0000803F00000040')";
   vecmill_status status = VECMILL_ERROR_MEMORY;
   long n = 0;
   for (; status != VECMILL_OK; n++) {
@@ -667,7 +703,8 @@ static void test_memory_fails(void **state) {
     mem_fail_after(n);
     status = whole_flow();
     mem_fail_after(-1);
-    if (status != VECMILL_OK && status != VECMILL_ERROR_MEMORY) fail_msg("allocation %ld: %d %s", n, status, error.text);
+    if (status != VECMILL_OK && status != VECMILL_ERROR_MEMORY)
+      fail_msg("allocation %ld: %d %s", n, status, error.text);
     assert_true(n < 1000);
   }
   assert_true(n > 10);
@@ -677,11 +714,26 @@ static void test_memory_fails(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-      CASE(test_integer_key), CASE(test_text_keys), CASE(test_composite_keys), CASE(test_named_keys),
-      CASE(test_detection), CASE(test_where_and_limit), CASE(test_texts), CASE(test_utf16),
-      CASE(test_concurrent_edits), CASE(test_failures), CASE(test_record), CASE(test_sample),
-      CASE(test_second_run_refused), CASE(test_lock_dies_with_its_process), CASE(test_busy), CASE(test_holds_nothing),
-      CASE(test_open_errors), CASE(test_damaged), CASE(test_memory_fails), cmocka_unit_test(test_blank_characters),
+      CASE(test_integer_key),
+      CASE(test_text_keys),
+      CASE(test_composite_keys),
+      CASE(test_named_keys),
+      CASE(test_detection),
+      CASE(test_where_and_limit),
+      CASE(test_texts),
+      CASE(test_utf16),
+      CASE(test_concurrent_edits),
+      CASE(test_failures),
+      CASE(test_record),
+      CASE(test_sample),
+      CASE(test_second_run_refused),
+      CASE(test_lock_dies_with_its_process),
+      CASE(test_busy),
+      CASE(test_holds_nothing),
+      CASE(test_open_errors),
+      CASE(test_damaged),
+      CASE(test_memory_fails),
+      cmocka_unit_test(test_blank_characters),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,10 +11,12 @@
 
 static const char usage[] =
     "Usage: vecmill ingest TABLE [BATCH] --db FILE [options]\n"
-    "Embeds every row of TABLE that has a text and no vector yet. BATCH rows (default 100) are committed together.\n"
+    "Embeds every row of TABLE that has a text and no vector yet. BATCH rows (default 100) are "
+    "committed together.\n"
     "\n"
     "  --db FILE            the SQLite database\n"
-    "  --model NAME|DIR     default: EMBED_MODEL, else what made the column, else the default model\n"
+    "  --model NAME|DIR     default: EMBED_MODEL, else what made the column, else the default "
+    "model\n"
     "  --workers N|auto     default auto: one a processor that this process may use\n"
     "  --id-column C        default: the primary key; A,B for a composite one\n"
     "  --text-column C      default: found by its name, else the only text column\n"
@@ -25,8 +27,20 @@ static const char usage[] =
     "  --progress MODE      auto, bar, lines, json or off\n"
     "  --retry-failed       also try rows again that failed in an earlier run\n";
 
-enum { OPTION_DB = 1, OPTION_MODEL, OPTION_WORKERS, OPTION_ID, OPTION_TEXT, OPTION_VECTOR, OPTION_WHERE, OPTION_LIMIT,
-       OPTION_PREFIX, OPTION_PROGRESS, OPTION_RETRY, OPTION_HELP };
+enum {
+  OPTION_DB = 1,
+  OPTION_MODEL,
+  OPTION_WORKERS,
+  OPTION_ID,
+  OPTION_TEXT,
+  OPTION_VECTOR,
+  OPTION_WHERE,
+  OPTION_LIMIT,
+  OPTION_PREFIX,
+  OPTION_PROGRESS,
+  OPTION_RETRY,
+  OPTION_HELP
+};
 
 static const struct option long_options[] = {
     {"db", required_argument, NULL, OPTION_DB},
@@ -47,7 +61,8 @@ static const struct option long_options[] = {
 static vecmill_ingest_control control;
 static volatile sig_atomic_t stopped_by;
 
-/* The first signal ends the run in good order; the second one, once more of the same kind, ends the process. */
+/* The first signal ends the run in good order; the second one, once more of the same kind, ends the
+ * process. */
 static void on_signal(int number) {
   stopped_by = number;
   vecmill_ingest_stop(&control);
@@ -79,15 +94,20 @@ static int take_option(int option, vecmill_ingest_options *options, progress_mod
     case OPTION_RETRY: options->retry_failed = 1; break;
     case OPTION_WORKERS:
       if (strcmp(optarg, "auto") == 0) break;
-      if (!command_number(optarg, 1, 4096, &number)) return command_usage_error("--workers %s: not a number of workers (1 to 4096, or auto)", optarg);
+      if (!command_number(optarg, 1, 4096, &number))
+        return command_usage_error("--workers %s: not a number of workers (1 to 4096, or auto)",
+                                   optarg);
       options->n_workers = (unsigned)number;
       break;
     case OPTION_LIMIT:
-      if (!command_number(optarg, 1, INT64_MAX, &number)) return command_usage_error("--limit %s: not a number of rows (1 or more)", optarg);
+      if (!command_number(optarg, 1, INT64_MAX, &number))
+        return command_usage_error("--limit %s: not a number of rows (1 or more)", optarg);
       options->limit = number;
       break;
     case OPTION_PROGRESS:
-      if (!progress_mode_named(optarg, mode)) return command_usage_error("--progress %s: unknown (auto, bar, lines, json or off)", optarg);
+      if (!progress_mode_named(optarg, mode))
+        return command_usage_error("--progress %s: unknown (auto, bar, lines, json or off)",
+                                   optarg);
       break;
     case OPTION_HELP: return command_help(usage);
     default: return command_usage_error(NULL, NULL);
@@ -95,7 +115,8 @@ static int take_option(int option, vecmill_ingest_options *options, progress_mod
   return COMMAND_GO_ON;
 }
 
-static int take_arguments(int argc, char **argv, vecmill_ingest_options *options, progress_mode *mode) {
+static int take_arguments(int argc, char **argv, vecmill_ingest_options *options,
+                          progress_mode *mode) {
   int option;
   uint64_t batch = 0;
   while ((option = command_next_option(argc, argv, "", long_options)) != -1) {
@@ -104,20 +125,26 @@ static int take_arguments(int argc, char **argv, vecmill_ingest_options *options
   }
   if (optind < argc) options->table = argv[optind++];
   if (optind < argc) {
-    if (!command_number(argv[optind], 1, 1000000, &batch)) return command_usage_error("BATCH %s: not a number of rows (1 to 1000000)", argv[optind]);
+    if (!command_number(argv[optind], 1, 1000000, &batch))
+      return command_usage_error("BATCH %s: not a number of rows (1 to 1000000)", argv[optind]);
     options->batch = batch;
     optind++;
   }
-  if (optind < argc) return command_usage_error("%s: one argument too many (vecmill ingest TABLE [BATCH] --db FILE)", argv[optind]);
-  if (!options->table) return command_usage_error("ingest: no table named (vecmill ingest TABLE --db FILE)", NULL);
-  if (!options->database) return command_usage_error("ingest: no database named (give --db FILE)", NULL);
+  if (optind < argc)
+    return command_usage_error("%s: one argument too many (vecmill ingest TABLE [BATCH] --db FILE)",
+                               argv[optind]);
+  if (!options->table)
+    return command_usage_error("ingest: no table named (vecmill ingest TABLE --db FILE)", NULL);
+  if (!options->database)
+    return command_usage_error("ingest: no database named (give --db FILE)", NULL);
   return COMMAND_GO_ON;
 }
 
 int command_ingest(int argc, char **argv) {
   progress_display display;
   progress_mode mode = PROGRESS_AUTO;
-  vecmill_ingest_options options = {.control = &control, .on_event = progress_event, .event_context = &display};
+  vecmill_ingest_options options = {
+      .control = &control, .on_event = progress_event, .event_context = &display};
   int exit_status = take_arguments(argc, argv, &options, &mode);
   if (exit_status != COMMAND_GO_ON) return exit_status;
 
@@ -132,6 +159,7 @@ int command_ingest(int argc, char **argv) {
   vecmill_ingest_report_fini(&report);
   if (status != VECMILL_OK) progress_message(error.text);
   /* A lock that was still held when the signal came is the signal's end too. */
-  if (stopped_by && (status == VECMILL_ERROR_STOPPED || status == VECMILL_ERROR_BUSY)) return 128 + stopped_by;
+  if (stopped_by && (status == VECMILL_ERROR_STOPPED || status == VECMILL_ERROR_BUSY))
+    return 128 + stopped_by;
   return command_exit_status(status);
 }

@@ -26,7 +26,8 @@ bool progress_mode_named(const char *word, progress_mode *mode_out) {
 
 void progress_display_init(progress_display *display, progress_mode mode) {
   const char *term = getenv("TERM");
-  bool can_move = isatty(STDERR_FILENO) && isatty(STDOUT_FILENO) && term && strcmp(term, "dumb") != 0;
+  bool can_move =
+      isatty(STDERR_FILENO) && isatty(STDOUT_FILENO) && term && strcmp(term, "dumb") != 0;
   setlocale(LC_CTYPE, "");
   display->utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
   display->mode = mode != PROGRESS_AUTO ? mode : can_move ? PROGRESS_BAR : PROGRESS_LINES;
@@ -56,29 +57,37 @@ static size_t append(char *line, size_t at, size_t n_room, const char *text) {
 }
 
 /* `width` columns of bar, eighths of a column where the terminal can show them. */
-static size_t append_meter(char *line, size_t at, size_t n_room, double share, unsigned width, bool utf8) {
+static size_t append_meter(char *line, size_t at, size_t n_room, double share, unsigned width,
+                           bool utf8) {
   static const char *const eighths[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
   unsigned n_eighths = (unsigned)(share * width * 8), full = n_eighths / 8, part = n_eighths % 8;
   if (!utf8) part = 0;
   for (unsigned i = 0; i < width; i++) {
-    const char *cell = i < full ? (utf8 ? "█" : "#") : i == full && part ? eighths[part] : utf8 ? " " : ".";
+    const char *cell = i < full            ? (utf8 ? "█" : "#")
+                       : i == full && part ? eighths[part]
+                       : utf8              ? " "
+                                           : ".";
     at = append(line, at, n_room, cell);
   }
   return at;
 }
 
-size_t progress_format_bar(const vecmill_ingest_event *event, unsigned width, bool utf8, char *line_out, size_t n_room) {
+size_t progress_format_bar(const vecmill_ingest_event *event, unsigned width, bool utf8,
+                           char *line_out, size_t n_room) {
   double share = event->n_total ? (double)event->n_done / (double)event->n_total : 1;
   char head[64], count[64], rates[64], tokens[64], eta[64], time[32];
   snprintf(head, sizeof head, "%3.0f%% ", floor(share * 100));
-  snprintf(count, sizeof count, " %llu/%llu", (unsigned long long)event->n_done, (unsigned long long)event->n_total);
+  snprintf(count, sizeof count, " %llu/%llu", (unsigned long long)event->n_done,
+           (unsigned long long)event->n_total);
   snprintf(rates, sizeof rates, "  %.0f rows/s", event->rows_per_s);
   snprintf(tokens, sizeof tokens, "  %.0f tokens/s", event->tokens_per_s);
   format_duration(event->eta_s, time, sizeof time);
-  if (event->n_done >= event->n_total) format_duration(event->seconds, time, sizeof time), snprintf(eta, sizeof eta, "  %s", time);
+  if (event->n_done >= event->n_total)
+    format_duration(event->seconds, time, sizeof time), snprintf(eta, sizeof eta, "  %s", time);
   else snprintf(eta, sizeof eta, "  ETA %s", event->eta_s < 0 ? "-:--" : time);
 
-  /* What does not fit goes, the least wanted first; the percentage stays. All of it is ASCII: a byte is a column. */
+  /* What does not fit goes, the least wanted first; the percentage stays. All of it is ASCII: a
+   * byte is a column. */
   const char *parts[] = {count, eta, rates, tokens};
   size_t used = strlen(head), n_parts = 0;
   while (n_parts < 4 && used + strlen(parts[n_parts]) <= width) used += strlen(parts[n_parts++]);
@@ -128,14 +137,15 @@ void progress_message(const char *text) {
 static void print_line(const vecmill_ingest_event *event) {
   switch (event->kind) {
     case VECMILL_INGEST_CONFIGURED:
-      printf("Configuration: workers=%u, batch_size=%zu, table=%s\n", event->n_workers, event->batch, event->table);
+      printf("Configuration: workers=%u, batch_size=%zu, table=%s\n", event->n_workers,
+             event->batch, event->table);
       break;
     case VECMILL_INGEST_MODEL:
       printf("Loading model '%s' on device '%s'...\n", event->model, event->device);
       break;
     case VECMILL_INGEST_TABLE:
-      printf("Using table=%s, id_col=%s, text_col=%s, batch_size=%zu\n", event->table, event->id_columns,
-             event->text_column, event->batch);
+      printf("Using table=%s, id_col=%s, text_col=%s, batch_size=%zu\n", event->table,
+             event->id_columns, event->text_column, event->batch);
       break;
     case VECMILL_INGEST_REMAINING:
       printf("Remaining to embed in %s: %llu\n", event->table, (unsigned long long)event->n_total);
@@ -168,51 +178,59 @@ static json_int_t count_of(uint64_t n) {
 
 static json_t *json_of_progress(const vecmill_ingest_event *event) {
   bool batch = event->kind == VECMILL_INGEST_BATCH;
-  return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f}", "event", batch ? "batch" : "progress",
-                   "batch", count_of(batch ? event->n_batch : 0), "done", count_of(event->n_done), "total",
-                   count_of(event->n_total), "failed", count_of(event->n_failed), "in_flight",
-                   count_of(event->n_in_flight), "tokens", count_of(event->n_tokens), "seconds", event->seconds,
-                   "rows_per_s", event->rows_per_s, "tokens_per_s", event->tokens_per_s, "eta_s", event->eta_s);
+  return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f}", "event",
+                   batch ? "batch" : "progress", "batch", count_of(batch ? event->n_batch : 0),
+                   "done", count_of(event->n_done), "total", count_of(event->n_total), "failed",
+                   count_of(event->n_failed), "in_flight", count_of(event->n_in_flight), "tokens",
+                   count_of(event->n_tokens), "seconds", event->seconds, "rows_per_s",
+                   event->rows_per_s, "tokens_per_s", event->tokens_per_s, "eta_s", event->eta_s);
 }
 
 static json_t *json_of_event(const vecmill_ingest_event *event) {
   switch (event->kind) {
     case VECMILL_INGEST_CONFIGURED:
-      return json_pack("{s:s, s:i, s:I, s:s}", "event", "configuration", "workers", (int)event->n_workers, "batch_size",
-                       count_of(event->batch), "table", event->table);
+      return json_pack("{s:s, s:i, s:I, s:s}", "event", "configuration", "workers",
+                       (int)event->n_workers, "batch_size", count_of(event->batch), "table",
+                       event->table);
     case VECMILL_INGEST_MODEL:
-      return json_pack("{s:s, s:s, s:s, s:s}", "event", "model", "model", event->model, "device", event->device,
-                       "reason", event->model_reason);
+      return json_pack("{s:s, s:s, s:s, s:s}", "event", "model", "model", event->model, "device",
+                       event->device, "reason", event->model_reason);
     case VECMILL_INGEST_TABLE:
-      return json_pack("{s:s, s:s, s:s, s:s, s:s}", "event", "table", "table", event->table, "id_column",
-                       event->id_columns, "text_column", event->text_column, "vector_column", event->vector_column);
+      return json_pack("{s:s, s:s, s:s, s:s, s:s}", "event", "table", "table", event->table,
+                       "id_column", event->id_columns, "text_column", event->text_column,
+                       "vector_column", event->vector_column);
     case VECMILL_INGEST_REMAINING:
-      return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "event", "remaining", "remaining", count_of(event->n_total),
-                       "rows", count_of(event->n_rows), "had_vector", count_of(event->n_had_vector), "blank",
-                       count_of(event->n_blank), "failed_before", count_of(event->n_failed_before), "null_keys",
+      return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "event", "remaining", "remaining",
+                       count_of(event->n_total), "rows", count_of(event->n_rows), "had_vector",
+                       count_of(event->n_had_vector), "blank", count_of(event->n_blank),
+                       "failed_before", count_of(event->n_failed_before), "null_keys",
                        count_of(event->n_null_keys));
-    case VECMILL_INGEST_STARTED: return json_pack("{s:s, s:i}", "event", "started", "workers", (int)event->n_workers);
+    case VECMILL_INGEST_STARTED:
+      return json_pack("{s:s, s:i}", "event", "started", "workers", (int)event->n_workers);
     default: return json_of_progress(event);
   }
 }
 
 static json_t *json_of_report(const vecmill_ingest_report *report, vecmill_status status) {
   json_t *busy = json_array();
-  for (unsigned i = 0; i < report->n_workers; i++) json_array_append_new(busy, json_real(report->worker_busy[i]));
-  json_t *object = json_pack("{s:s, s:s, s:s*, s:s*, s:s*, s:I, s:I, s:I, s:I, s:I, s:I}", "event", "summary", "status",
-                             vecmill_status_name(status), "model", report->model, "table", report->table,
-                             "vector_column", report->vector_column, "rows", count_of(report->n_rows), "had_vector",
-                             count_of(report->n_had_vector), "written", count_of(report->n_written), "failed",
-                             count_of(report->n_failed), "failed_before", count_of(report->n_failed_before), "blank",
-                             count_of(report->n_blank));
-  json_t *more = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:f, s:f, s:f, s:o, s:f, s:f, s:f, s:s}", "null_keys",
-                           count_of(report->n_null_keys), "truncated", count_of(report->n_truncated), "repaired",
-                           count_of(report->n_repaired), "changed", count_of(report->n_changed), "left",
-                           count_of(report->n_left), "tokens", count_of(report->n_tokens), "batches",
-                           count_of(report->n_batches), "passes", (int)report->n_passes, "seconds", report->seconds,
-                           "rows_per_s", report->rows_per_s, "tokens_per_s", report->tokens_per_s, "worker_busy", busy,
-                           "reader_busy", report->reader_busy, "embed_busy", report->embed_busy, "writer_busy",
-                           report->writer_busy, "limited_by", vecmill_ingest_stage_name(report->limited_by));
+  for (unsigned i = 0; i < report->n_workers; i++)
+    json_array_append_new(busy, json_real(report->worker_busy[i]));
+  json_t *object =
+      json_pack("{s:s, s:s, s:s*, s:s*, s:s*, s:I, s:I, s:I, s:I, s:I, s:I}", "event", "summary",
+                "status", vecmill_status_name(status), "model", report->model, "table",
+                report->table, "vector_column", report->vector_column, "rows",
+                count_of(report->n_rows), "had_vector", count_of(report->n_had_vector), "written",
+                count_of(report->n_written), "failed", count_of(report->n_failed), "failed_before",
+                count_of(report->n_failed_before), "blank", count_of(report->n_blank));
+  json_t *more = json_pack(
+      "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:f, s:f, s:f, s:o, s:f, s:f, s:f, s:s}",
+      "null_keys", count_of(report->n_null_keys), "truncated", count_of(report->n_truncated),
+      "repaired", count_of(report->n_repaired), "changed", count_of(report->n_changed), "left",
+      count_of(report->n_left), "tokens", count_of(report->n_tokens), "batches",
+      count_of(report->n_batches), "passes", (int)report->n_passes, "seconds", report->seconds,
+      "rows_per_s", report->rows_per_s, "tokens_per_s", report->tokens_per_s, "worker_busy", busy,
+      "reader_busy", report->reader_busy, "embed_busy", report->embed_busy, "writer_busy",
+      report->writer_busy, "limited_by", vecmill_ingest_stage_name(report->limited_by));
   if (object && more) json_object_update(object, more);
   json_decref(more);
   return object;
@@ -233,10 +251,14 @@ static void print_counts(const vecmill_ingest_report *report) {
     uint64_t n;
     const char *what;
   } counts[] = {
-      {report->n_failed, "failed"},         {report->n_failed_before, "failed in an earlier run, not retried"},
-      {report->n_blank, "blank"},           {report->n_null_keys, "with a NULL in the key, passed over"},
-      {report->n_truncated, "truncated"},   {report->n_repaired, "with ill-formed UTF-8, repaired"},
-      {report->n_changed, "changed while being embedded"}, {report->n_left, "left"},
+      {report->n_failed, "failed"},
+      {report->n_failed_before, "failed in an earlier run, not retried"},
+      {report->n_blank, "blank"},
+      {report->n_null_keys, "with a NULL in the key, passed over"},
+      {report->n_truncated, "truncated"},
+      {report->n_repaired, "with ill-formed UTF-8, repaired"},
+      {report->n_changed, "changed while being embedded"},
+      {report->n_left, "left"},
   };
   bool first = true;
   for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
@@ -250,27 +272,33 @@ static void print_counts(const vecmill_ingest_report *report) {
 static void print_workers(const vecmill_ingest_report *report) {
   printf("Workers busy:");
   for (unsigned i = 0; i < report->n_workers; i++) printf(" %.0f%%", 100 * report->worker_busy[i]);
-  printf("; limited by: %s (reader %.0f%%, embed %.0f%%, writer %.0f%% busy)\n", vecmill_ingest_stage_name(report->limited_by),
-         100 * report->reader_busy, 100 * report->embed_busy, 100 * report->writer_busy);
+  printf("; limited by: %s (reader %.0f%%, embed %.0f%%, writer %.0f%% busy)\n",
+         vecmill_ingest_stage_name(report->limited_by), 100 * report->reader_busy,
+         100 * report->embed_busy, 100 * report->writer_busy);
 }
 
 static void print_summary(const vecmill_ingest_report *report, vecmill_status status) {
   if (!report->table) return;
   unsigned long long n_written = report->n_written;
   if (report->n_batches == 0 && status == VECMILL_OK) {
-    printf("Nothing to embed: %llu of %llu rows of %s have a vector already\n", (unsigned long long)report->n_had_vector,
-           (unsigned long long)report->n_rows, report->table);
+    printf("Nothing to embed: %llu of %llu rows of %s have a vector already\n",
+           (unsigned long long)report->n_had_vector, (unsigned long long)report->n_rows,
+           report->table);
     print_counts(report);
     return;
   }
-  printf("Embedded %llu rows of %s into %s with %s: %llu tokens in %.1f s, %.0f rows/s, %.0f tokens/s\n", n_written,
-         report->table, report->vector_column, report->model ? report->model : "?", (unsigned long long)report->n_tokens,
-         report->seconds, report->rows_per_s, report->tokens_per_s);
+  printf(
+      "Embedded %llu rows of %s into %s with %s: %llu tokens in %.1f s, %.0f rows/s, %.0f "
+      "tokens/s\n",
+      n_written, report->table, report->vector_column, report->model ? report->model : "?",
+      (unsigned long long)report->n_tokens, report->seconds, report->rows_per_s,
+      report->tokens_per_s);
   print_counts(report);
   if (report->n_workers > 0) print_workers(report);
 }
 
-void progress_summary(progress_display *display, const vecmill_ingest_report *report, vecmill_status status) {
+void progress_summary(progress_display *display, const vecmill_ingest_report *report,
+                      vecmill_status status) {
   end_bar();
   if (display->mode == PROGRESS_JSON) print_json(json_of_report(report, status));
   else if (display->mode != PROGRESS_OFF) print_summary(report, status);

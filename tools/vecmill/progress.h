@@ -12,7 +12,13 @@
 
 #include <vecmill/ingest.h>
 
-typedef enum progress_mode { PROGRESS_AUTO, PROGRESS_BAR, PROGRESS_LINES, PROGRESS_JSON, PROGRESS_OFF } progress_mode;
+typedef enum progress_mode {
+  PROGRESS_AUTO,
+  PROGRESS_BAR,
+  PROGRESS_LINES,
+  PROGRESS_JSON,
+  PROGRESS_OFF
+} progress_mode;
 
 /* False for a word that is no mode. */
 bool progress_mode_named(const char *word, progress_mode *mode_out);
@@ -29,12 +35,15 @@ void progress_display_init(progress_display *display, progress_mode mode);
 void progress_event(void *display, const vecmill_ingest_event *event);
 
 /* The end of the run, whatever it was: the summary, on stdout. */
-void progress_summary(progress_display *display, const vecmill_ingest_report *report, vecmill_status status);
+void progress_summary(progress_display *display, const vecmill_ingest_report *report,
+                      vecmill_status status);
 
 /* One line on stderr ("vecmill: ..."), above the bar if there is one. Any thread. */
 void progress_message(const char *text);
 
-/* The bar as it would be drawn in `width` columns, at least 1; for tests and for drawing. Returns its bytes. */
-size_t progress_format_bar(const vecmill_ingest_event *event, unsigned width, bool utf8, char *line_out, size_t n_room);
+/* The bar as it would be drawn in `width` columns, at least 1; for tests and for drawing.
+ * Returns its bytes. */
+size_t progress_format_bar(const vecmill_ingest_event *event, unsigned width, bool utf8,
+                           char *line_out, size_t n_room);
 
 #endif

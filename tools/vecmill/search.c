@@ -20,7 +20,15 @@ static const char usage[] =
     "  --json               one object a line with \"id\", \"score\" and \"text\"\n"
     "  --id-column C, --text-column C, --vector-column C, --where SQL    as for vecmill ingest\n";
 
-enum { OPTION_DB = 1, OPTION_JSON, OPTION_ID, OPTION_TEXT, OPTION_VECTOR, OPTION_WHERE, OPTION_HELP };
+enum {
+  OPTION_DB = 1,
+  OPTION_JSON,
+  OPTION_ID,
+  OPTION_TEXT,
+  OPTION_VECTOR,
+  OPTION_WHERE,
+  OPTION_HELP
+};
 
 static const struct option long_options[] = {
     {"db", required_argument, NULL, OPTION_DB},
@@ -43,7 +51,8 @@ static int take_option(int option, vecmill_search_options *options, bool *json) 
     case OPTION_VECTOR: options->vector_column = optarg; break;
     case OPTION_WHERE: options->where = optarg; break;
     case 'k':
-      if (!command_number(optarg, 1, VECMILL_SEARCH_MAX_K, &k)) return command_usage_error("-k %s: not a number of rows (1 to 1000000)", optarg);
+      if (!command_number(optarg, 1, VECMILL_SEARCH_MAX_K, &k))
+        return command_usage_error("-k %s: not a number of rows (1 to 1000000)", optarg);
       options->k = k;
       break;
     case OPTION_HELP: return command_help(usage);
@@ -60,9 +69,13 @@ static int take_arguments(int argc, char **argv, vecmill_search_options *options
   }
   if (optind < argc) options->table = argv[optind++];
   if (optind < argc) options->query = argv[optind++];
-  if (optind < argc) return command_usage_error("%s: one argument too many (put the query in quotes)", argv[optind]);
-  if (!options->table || !options->query) return command_usage_error("search: no table or no query (vecmill search TABLE QUERY --db FILE)", NULL);
-  if (!options->database) return command_usage_error("search: no database named (give --db FILE)", NULL);
+  if (optind < argc)
+    return command_usage_error("%s: one argument too many (put the query in quotes)", argv[optind]);
+  if (!options->table || !options->query)
+    return command_usage_error(
+        "search: no table or no query (vecmill search TABLE QUERY --db FILE)", NULL);
+  if (!options->database)
+    return command_usage_error("search: no database named (give --db FILE)", NULL);
   return COMMAND_GO_ON;
 }
 
@@ -78,7 +91,8 @@ static void print_json(const vecmill_search_hit *hit) {
   json_decref(object);
 }
 
-/* The beginning of the text on one line: white space runs become a space, control characters vanish. */
+/* The beginning of the text on one line: white space runs become a space, control characters
+ * vanish. */
 static void print_snippet(const vecmill_search_hit *hit) {
   size_t n_characters = 0;
   bool space = false;
@@ -119,10 +133,13 @@ int command_search(int argc, char **argv) {
     else print_hit(i + 1, &result.hits[i]);
   }
   if (status == VECMILL_OK && result.n_skipped > 0)
-    fprintf(stderr, "vecmill: %llu rows hold no usable vector and were not compared (another size, all zeros, or not finite)\n",
+    fprintf(stderr,
+            "vecmill: %llu rows hold no usable vector and were not compared (another size, all "
+            "zeros, or not finite)\n",
             (unsigned long long)result.n_skipped);
   if (status == VECMILL_OK && result.n_scanned == 0)
-    fprintf(stderr, "vecmill: table %s: no row has a vector yet (vecmill ingest %s --db %s)\n", options.table, options.table, options.database);
+    fprintf(stderr, "vecmill: table %s: no row has a vector yet (vecmill ingest %s --db %s)\n",
+            options.table, options.table, options.database);
   vecmill_search_result_fini(&result);
   if (status != VECMILL_OK) fprintf(stderr, "vecmill: %s\n", error.text);
   return command_exit_status(status);
