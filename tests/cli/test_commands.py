@@ -1,0 +1,106 @@
+#!/usr/bin/python3
+"""vecmill embed and tokenize through the real command and the real model: exact output, errors and statuses.
+
+  test_commands.py --vecmill PATH
+"""
+import argparse
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+
+COMMAND = ""
+
+
+def run(*words, stdin=b"", **env):
+    return subprocess.run([COMMAND, *words], input=stdin, capture_output=True, timeout=120, env={**os.environ, **env})
+
+
+def expect(done, status, stdout=None, stderr=None):
+    assert done.returncode == status, f"exit {done.returncode}, not {status}: {done.stderr!r}"
+    assert stdout is None or done.stdout == stdout, f"stdout {done.stdout!r}"
+    assert stderr is None or done.stderr == stderr, f"stderr {done.stderr!r}"
+
+
+def test_tokenize():
+    expect(run("tokenize", stdin="hello world\n\nAloha kākou\r\n[SEP]".encode()), 0,
+           b"[101, 7592, 2088, 102]\n[101, 102]\n[101, 2632, 11631, 2050, 10556, 24861, 102]\n[101, 102, 102]\n", b"")
+    expect(run("tokenize", "--input=jsonl", "-", stdin=b'{"text":"a\\u0000b"}\n\n{"n":1,"text":""}\n'), 0,
+           b"[101, 11113, 102]\n[101, 102]\n", b"")
+    expect(run("tokenize", stdin=b""), 0, b"", b"")
+
+
+def test_refusals():
+    expect(run("embed", "--input", "jsonl", stdin=b'{"text":"a"}\n{"text":5}\n'), 1, None,
+           b'vecmill: standard input line 2: not an object with a string "text"\n')
+    expect(run("embed", "/nonexistent"), 1, b"", b"vecmill: cannot open /nonexistent: No such file or directory\n")
+    expect(run("embed", "--format", "xml"), 2, b"", b"vecmill: --format xml: unknown (jsonl or npy)\n")
+    expect(run("embed", "--wrong"), 2, b"", b"vecmill: --wrong: unknown option (see vecmill embed --help)\n")
+    expect(run("fly"), 2, b"", b"vecmill: fly: no such command (see vecmill --help)\n")
+    with tempfile.TemporaryDirectory() as folder:
+        done = run("embed", VECMILL_HOME=folder, HF_HUB_CACHE=folder, EMBED_MODEL="")
+        expect(done, 1, b"")
+        assert done.stderr.startswith(b"vecmill: model intfloat/multilingual-e5-small: not on this machine"), done.stderr
+
+
+def test_fields_stay():
+    lines = ['{"id": 12345678901234567890123, "text":"hi", "x": {"a":[1.10]} }', '{"text": ""}', '{"embedding": 3, "text": "z"}']
+    done = run("embed", "--input", "jsonl", stdin="\n".join(lines).encode())
+    expect(done, 0, None, b"")
+    out = done.stdout.decode().splitlines()
+    assert out[0].startswith('{"id": 12345678901234567890123, "text":"hi", "x": {"a":[1.10]} , "embedding": ['), out[0][:90]
+    assert [len(json.loads(line)["embedding"]) for line in out] == [384] * 3
+    assert json.loads(out[2])["text"] == "z"
+
+
+def test_order_and_bytes():
+    """npy to a pipe and to a file, one worker and three: the same bytes, in order, equal to what JSON says."""
+    text = "".join(f"text number {i} " + "word " * (i * 7 % 90) + "\n" for i in range(400)).encode()
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "v.npy")
+        expect(run("embed", "--format", "npy", "-o", path, "--workers", "1", stdin=text), 0, b"", b"")
+        piped = run("embed", "--format", "npy", "--workers", "3", stdin=text)
+        with open(path, "rb") as file:
+            data = file.read()
+        expect(piped, 0, data, b"")
+        assert os.listdir(folder) == ["v.npy"], os.listdir(folder)
+        assert data[:8] == b"\x93NUMPY\x01\x00" and b"'shape': (400, 384)" in data[:128]
+        assert len(data) == 128 + 400 * 384 * 4
+    first = json.loads(run("embed", stdin=text.splitlines()[7]).stdout)["embedding"]
+    row = struct.unpack("<384f", data[128 + 7 * 1536:128 + 8 * 1536])
+    assert [struct.unpack("<f", struct.pack("<f", v))[0] for v in first] == list(row)
+
+
+def test_nothing_half_written():
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "v.jsonl")
+        expect(run("embed", "--input", "jsonl", "-o", path, stdin=b'{"text":"a"}\nbroken\n'), 1)
+        assert os.listdir(folder) == [], os.listdir(folder)
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([COMMAND, "tokenize"], input=b"a\n", stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert done.returncode == 1 and b"No space left" in done.stderr, done
+
+
+def main():
+    global COMMAND
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--vecmill", required=True)
+    COMMAND = parser.parse_args().vecmill
+    os.environ["EMBED_MODEL"] = "sentence-transformers/all-MiniLM-L6-v2"
+    tests = [(name, test) for name, test in globals().items() if name.startswith("test_")]
+    n_failed = 0
+    for name, test in tests:
+        try:
+            test()
+            print(f"  ok    {name}")
+        except (AssertionError, subprocess.TimeoutExpired) as problem:
+            n_failed += 1
+            print(f"  FAIL  {name}: {problem}")
+    print(f"{len(tests) - n_failed} passed, {n_failed} failed")
+    return 1 if n_failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
