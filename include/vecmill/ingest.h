@@ -144,6 +144,12 @@ VECMILL_API vecmill_status vecmill_ingest_run(const vecmill_ingest_options *opti
                                               vecmill_ingest_report *report_out,
                                               vecmill_error *err);
 
+/*
+ * Opens a database as a run would and closes it again; writes nothing. `database`: as in the options.
+ * Errors: NOT_FOUND, DATABASE, IO, MEMORY.
+ */
+VECMILL_API vecmill_status vecmill_database_check(const char *database, vecmill_error *err);
+
 #ifdef __cplusplus
 }
 #endif

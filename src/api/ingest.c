@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "ingest/run.h"
+#include "store/sqlite.h"
 
 void vecmill_ingest_stop(vecmill_ingest_control *control) {
   __atomic_store_n(&control->stop, 1, __ATOMIC_RELAXED);
@@ -24,4 +25,11 @@ void vecmill_ingest_report_fini(vecmill_ingest_report *report) {
   mem_free(report->worker_busy);
   mem_free(report->first_failure);
   *report = (vecmill_ingest_report){0};
+}
+
+vecmill_status vecmill_database_check(const char *database, vecmill_error *err) {
+  store *s = NULL;
+  vecmill_status status = store_open_sqlite(database, NULL, &s, err);
+  if (status == VECMILL_OK) s->operations->close(s);
+  return status;
 }

@@ -1,0 +1,82 @@
+/* vecmill doctor: what is here, and what is missing for the main job. */
+#include <getopt.h>
+#include <stdio.h>
+
+#include <vecmill/ingest.h>
+#include <vecmill/model.h>
+#include <vecmill/system.h>
+
+#include "command.h"
+
+static const char usage[] =
+    "Usage: vecmill doctor [--db FILE] [--model NAME|DIR]\n"
+    "Tells the processor features in use, the kernels, the model and the database. Exit status 0: the main job can run.\n";
+
+enum { OPTION_DB = 1, OPTION_MODEL, OPTION_HELP };
+
+static const struct option long_options[] = {
+    {"db", required_argument, NULL, OPTION_DB},
+    {"model", required_argument, NULL, OPTION_MODEL},
+    {"help", no_argument, NULL, OPTION_HELP},
+    {0},
+};
+
+static const char *or_none(const char *text) {
+  return text && *text ? text : "none";
+}
+
+static void tell_system(void) {
+  vecmill_system system;
+  vecmill_system_get(&system);
+  printf("vecmill    %s\n", vecmill_version());
+  printf("processor  %s, %u usable\n", system.processor, system.n_cpus);
+  printf("features   %s (the processor has: %s)\n", or_none(system.features), or_none(system.features_native));
+  if (system.unknown_mask) printf("           VECMILL_CPU names no feature: %s\n", system.unknown_mask);
+  printf("kernels    %s; compiled:", system.kernels);
+  int runs;
+  for (size_t i = 0; vecmill_system_variant(i, &runs); i++)
+    printf(" %s%s", vecmill_system_variant(i, &runs), runs ? "" : " (cannot run here)");
+  putchar('\n');
+}
+
+/* Opened whole, since that is what the main job needs. */
+static vecmill_status tell_model(const char *name, vecmill_error *error) {
+  vecmill_model *model;
+  vecmill_status status = vecmill_model_open(name, &model, error);
+  if (status != VECMILL_OK) {
+    printf("model      %s\n", error->text);
+    return status;
+  }
+  const vecmill_model_info *info = vecmill_model_get_info(model);
+  printf("model      %s: %s, %zu layers, %zu dimensions, %zu tokens, pooling %s, %s, %.1f M parameters\n", info->name,
+         info->architecture, info->n_layers, info->dimension, info->max_tokens, info->pooling, info->precision,
+         info->n_parameters / 1e6);
+  printf("           %s\n", info->directory);
+  vecmill_model_close(&model);
+  return VECMILL_OK;
+}
+
+static vecmill_status tell_database(const char *database, vecmill_error *error) {
+  if (!database) return printf("database   none named (--db FILE)\n"), VECMILL_OK;
+  vecmill_status status = vecmill_database_check(database, error);
+  printf("database   %s\n", status == VECMILL_OK ? database : error->text);
+  return status;
+}
+
+int command_doctor(int argc, char **argv) {
+  const char *database = NULL, *model = NULL;
+  for (int option; (option = command_next_option(argc, argv, "", long_options)) != -1;) {
+    if (option == OPTION_HELP) return command_help(usage);
+    if (option == OPTION_DB) database = optarg;
+    else if (option == OPTION_MODEL) model = optarg;
+    else return COMMAND_EXIT_USAGE;
+  }
+  if (optind < argc) return command_usage_error("%s: one argument too many", argv[optind]);
+  vecmill_error error = {0};
+  tell_system();
+  bool has_model = tell_model(model, &error) == VECMILL_OK;
+  bool has_database = tell_database(database, &error) == VECMILL_OK;
+  bool can_run = has_model && has_database;
+  printf("main job   %s\n", can_run ? "can run" : !has_model ? "cannot run: no model" : "cannot run: no database");
+  return can_run ? 0 : 1;
+}
