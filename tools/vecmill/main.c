@@ -15,6 +15,7 @@ static const struct {
     {"search", command_search, "rows of a table, found by meaning"},
     {"embed", command_embed, "a vector for every record of a file"},
     {"tokenize", command_tokenize, "the token ids that a model sees"},
+    {"bench", command_bench, "how fast this machine embeds, beside what its registers can do"},
     {"doctor", command_doctor, "what this machine has, and whether the main job can run"},
 };
 #define N_COMMANDS (sizeof commands / sizeof *commands)
