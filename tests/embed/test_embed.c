@@ -16,6 +16,7 @@
 static vecmill_error error;
 static int n_calls, n_bad_batches;
 static int n_wanted; /* a batch does not end before so many have begun (5 s at most) */
+static int is_held;  /* no batch ends while this is set (5 s at most) */
 
 /* Counts batches, and refuses a whole batch in which one text begins with "BAD". */
 static vecmill_status checking_run(provider *p, provider_worker *worker, const provider_item *items,
@@ -25,6 +26,7 @@ static vecmill_status checking_run(provider *p, provider_worker *worker, const p
   __atomic_add_fetch(&n_calls, 1, __ATOMIC_RELAXED);
   for (int i = 0; i < 500 && __atomic_load_n(&n_calls, __ATOMIC_RELAXED) < n_wanted; i++)
     clock_sleep_ms(10);
+  for (int i = 0; i < 500 && __atomic_load_n(&is_held, __ATOMIC_RELAXED); i++) clock_sleep_ms(10);
   if (n == 0 || n > p->max_batch_items || n_tokens > p->max_batch_tokens)
     __atomic_add_fetch(&n_bad_batches, 1, __ATOMIC_RELAXED);
   for (size_t i = 0; i < n; i++) {
@@ -44,7 +46,7 @@ static int setup(void **state) {
   checking = fake_operations;
   checking.run = checking_run;
   fake.base.operations = &checking;
-  n_calls = n_bad_batches = n_wanted = 0;
+  n_calls = n_bad_batches = n_wanted = is_held = 0;
   memset(&error, 0, sizeof error);
   return 0;
 }
@@ -128,12 +130,10 @@ static void test_batches_are_full(void **state) {
   (void)state;
   embed *e = open_embed(1, 100000);
   size_t n_tokens = 0;
-  for (int j = 0; j < N_JOBS; j++) {
-    make_job(j);
-    fake.delay_us = 2000; /* the first batch takes long enough for all jobs to be there */
-    assert_int_equal(embed_submit(e, &jobs[j].job, &error), VECMILL_OK);
-  }
-  fake.delay_us = 0;
+  __atomic_store_n(&is_held, 1, __ATOMIC_RELAXED); /* the first batch, until all jobs are there */
+  for (int j = 0; j < N_JOBS; j++)
+    assert_int_equal(embed_submit(e, make_job(j), &error), VECMILL_OK);
+  __atomic_store_n(&is_held, 0, __ATOMIC_RELAXED);
   embed_drain(e);
   for (int j = 0; j < N_JOBS; j++)
     for (size_t i = 0; i < jobs[j].job.n_texts; i++) n_tokens += jobs[j].texts[i].n_tokens;
