@@ -55,6 +55,33 @@ def test_fields_stay():
     assert json.loads(out[2])["text"] == "z"
 
 
+def test_embedding_that_came_in():
+    """It goes, wherever it stands and however its name is written; the other fields stay as they are, to the byte."""
+    cases = {r'{"embedding": {"a": ["}", ","]}, "text":"t", "n": 123456789012345678901234567890}':
+             r'{ "text":"t", "n": 123456789012345678901234567890, "embedding": [',
+             r'{"n": 1.10 ,"embeddin\u0067":null,"text":"a\"}"}': r'{"n": 1.10 ,"text":"a\"}", "embedding": [',
+             r'{"x":{"embedding":1},"text":"t","embedding":[1,2] }': r'{"x":{"embedding":1},"text":"t", "embedding": ['}
+    done = run("embed", "--input", "jsonl", stdin="\n".join(cases).encode())
+    expect(done, 0, None, b"")
+    for line, start in zip(done.stdout.decode().splitlines(), cases.values()):
+        assert line.startswith(start), line[:100]
+        assert len(json.loads(line)["embedding"]) == 384
+
+
+def test_ill_formed_utf8():
+    told = b"vecmill: 1 records of standard input held ill-formed UTF-8: each bad sequence became U+FFFD\n"
+    good, bad = "a \ufffd b\nfine\n".encode(), b"a \xff b\nfine\n"
+    expect(run("tokenize", stdin=bad), 0, run("tokenize", stdin=good).stdout, told)
+    expect(run("embed", stdin=bad), 0, run("embed", stdin=good).stdout, told)
+    expect(run("embed", "--input", "jsonl", stdin=b'{"text": "a \xe2\x82"}\n'), 0,
+           run("embed", "--input", "jsonl", stdin='{"text": "a \ufffd"}\n'.encode()).stdout, told)
+
+
+def test_truncation_is_told():
+    expect(run("embed", stdin=b"word " * 300 + b"\nshort\n"), 0, None,
+           b"vecmill: 1 of 2 texts truncated: longer than the model's 256 tokens\n")
+
+
 def test_order_and_bytes():
     """npy to a pipe and to a file, one worker and three: the same bytes, in order, equal to what JSON says."""
     text = "".join(f"text number {i} " + "word " * (i * 7 % 90) + "\n" for i in range(400)).encode()
@@ -78,6 +105,21 @@ def test_nothing_half_written():
         path = os.path.join(folder, "v.jsonl")
         expect(run("embed", "--input", "jsonl", "-o", path, stdin=b'{"text":"a"}\nbroken\n'), 1)
         assert os.listdir(folder) == [], os.listdir(folder)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("before")
+        os.chmod(path, 0o640)
+        link = os.path.join(folder, "link")
+        os.symlink("v.jsonl", link)
+        expect(run("embed", "--input", "jsonl", "-o", link, stdin=b"broken\n"), 1)
+        with open(path, encoding="utf-8") as file:
+            assert file.read() == "before"
+        expect(run("embed", "-o", link, stdin=b"a\n"), 0, b"", b"")
+        assert os.path.islink(link) and os.stat(path).st_mode & 0o777 == 0o640
+        assert sorted(os.listdir(folder)) == ["link", "v.jsonl"], os.listdir(folder)
+        expect(run("embed", "-o", folder, stdin=b"a\n"), 1, b"", f"vecmill: cannot write {folder}: Is a directory\n".encode())
+    piped = run("embed", "--format", "npy", "-o", "/dev/stdout", stdin=b"a\n")
+    expect(piped, 0, run("embed", "--format", "npy", stdin=b"a\n").stdout, b"")
+    expect(run("embed", "-o", "/dev/full", stdin=b"a\n"), 1, b"", b"vecmill: cannot write /dev/full: No space left on device\n")
     with open("/dev/full", "wb") as full:
         done = subprocess.run([COMMAND, "tokenize"], input=b"a\n", stdout=full, stderr=subprocess.PIPE, timeout=60)
     assert done.returncode == 1 and b"No space left" in done.stderr, done

@@ -155,6 +155,16 @@ static void close_blocks(run *r) {
   free(r->blocks);
 }
 
+/* What happened to texts on their way, told once and on stderr. */
+static void tell_counts(const run *r, size_t max_tokens) {
+  vecmill_embedder_stats stats;
+  vecmill_embedder_get_stats(r->embedder, &stats);
+  if (stats.n_truncated > 0)
+    fprintf(stderr, "vecmill: %llu of %llu texts truncated: longer than the model's %zu tokens\n",
+            (unsigned long long)stats.n_truncated, (unsigned long long)stats.n_texts, max_tokens);
+  records_tell_repaired(&r->input);
+}
+
 static int run_embed(const arguments *a) {
   run r = {.mutex = PTHREAD_MUTEX_INITIALIZER, .ended = PTHREAD_COND_INITIALIZER};
   vecmill_model *model = NULL;
@@ -172,6 +182,7 @@ static int run_embed(const arguments *a) {
     status = embed_all(&r, &error);
     status = output_close(&r.out, status, &error);
   }
+  if (status == VECMILL_OK) tell_counts(&r, vecmill_model_get_info(model)->max_tokens);
   vecmill_embedder_close(&r.embedder);
   vecmill_model_close(&model);
   close_blocks(&r);

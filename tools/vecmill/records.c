@@ -5,7 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static vecmill_status fail_line(vecmill_error *error, vecmill_status status, const records *r, const char *why) {
+#include <vecmill/text.h>
+
+static vecmill_status fail_line(vecmill_error *error, vecmill_status status, const records *r,
+                                const char *why) {
   error->status = status;
   snprintf(error->text, sizeof error->text, "%s line %zu: %s", r->name, r->n_lines, why);
   return status;
@@ -18,7 +21,9 @@ bool records_form_named(const char *word, bool *is_jsonl_out) {
 
 vecmill_status records_open(records *r, const char *path, bool is_jsonl, vecmill_error *error) {
   bool is_input = !path || strcmp(path, "-") == 0;
-  *r = (records){.file = is_input ? stdin : fopen(path, "re"), .name = is_input ? "standard input" : path, .is_jsonl = is_jsonl};
+  *r = (records){.file = is_input ? stdin : fopen(path, "re"),
+                 .name = is_input ? "standard input" : path,
+                 .is_jsonl = is_jsonl};
   if (r->file) return VECMILL_OK;
   error->status = VECMILL_ERROR_IO;
   snprintf(error->text, sizeof error->text, "cannot open %s: %s", path, strerror(errno));
@@ -36,6 +41,12 @@ void record_fini(record *one) {
   *one = (record){0};
 }
 
+void records_tell_repaired(const records *r) {
+  if (r->n_repaired > 0)
+    fprintf(stderr, "vecmill: %zu records of %s held ill-formed UTF-8: each bad sequence became U+FFFD\n", r->n_repaired,
+            r->name);
+}
+
 /* One line without its end; false at the end of the file. */
 static bool read_line(records *r, record *one) {
   ssize_t n = getline(&one->line, &one->n_line_room, r->file);
@@ -45,6 +56,20 @@ static bool read_line(records *r, record *one) {
   if (n > 0 && one->line[n - 1] == '\r') n--;
   one->n_line_bytes = (size_t)n;
   return true;
+}
+
+/* The line with ill-formed sequences replaced, and counted. */
+static vecmill_status repair(records *r, record *one, vecmill_error *error) {
+  if (vecmill_text_valid_prefix(one->line, one->n_line_bytes) == one->n_line_bytes) return VECMILL_OK;
+  size_t n_room = 3 * one->n_line_bytes + 1;
+  char *repaired = malloc(n_room);
+  if (!repaired) return fail_line(error, VECMILL_ERROR_MEMORY, r, "out of memory");
+  one->n_line_bytes = vecmill_text_repair(one->line, one->n_line_bytes, repaired, NULL);
+  free(one->line);
+  one->line = repaired;
+  one->n_line_room = n_room;
+  r->n_repaired++;
+  return VECMILL_OK;
 }
 
 static vecmill_status decode(const records *r, record *one, vecmill_error *error) {
@@ -58,7 +83,6 @@ static vecmill_status decode(const records *r, record *one, vecmill_error *error
     status = fail_line(error, VECMILL_ERROR_FORMAT, r, "not an object with a string \"text\"");
   } else {
     one->n_text_bytes = json_string_length(text);
-    one->has_embedding = json_object_get(root, "embedding") != NULL;
     one->decoded = malloc(one->n_text_bytes + 1);
     if (one->decoded) memcpy(one->decoded, json_string_value(text), one->n_text_bytes + 1);
     else status = fail_line(error, VECMILL_ERROR_MEMORY, r, "out of memory");
@@ -85,6 +109,8 @@ vecmill_status records_next(records *r, record *one, bool *is_end_out, vecmill_e
     }
   } while (r->is_jsonl && is_blank(one));
   *is_end_out = false;
+  vecmill_status status = repair(r, one, error);
+  if (status != VECMILL_OK) return status;
   one->text = one->line;
   one->n_text_bytes = one->n_line_bytes;
   return r->is_jsonl ? decode(r, one, error) : VECMILL_OK;

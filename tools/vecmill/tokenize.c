@@ -63,6 +63,7 @@ int command_tokenize(int argc, char **argv) {
   vecmill_status status = records_open(&input, path, is_jsonl, &error);
   if (status == VECMILL_OK) status = vecmill_tokenizer_open(model, &tokenizer, &error);
   if (status == VECMILL_OK) status = print_all(tokenizer, &input, &error);
+  if (status == VECMILL_OK) records_tell_repaired(&input);
   vecmill_tokenizer_close(&tokenizer);
   records_close(&input);
   if (status != VECMILL_OK) fprintf(stderr, "vecmill: %s\n", error.text);
