@@ -7,7 +7,7 @@ usage: parity_ids.py --tool build/tests/text/tokenize_tool --model MODEL_DIR [--
 On the model's own tokenizer.json and on variants of it (cased, each BertNormalizer option, normaliser
 sequences, added tokens with every flag, old file formats): every code point alone and in company, pairs of
 combining marks, strings about added tokens, random strings of mixed scripts, ill-formed UTF-8. FILE holds more
-texts, one a line. Exit status 0 if and only if every id is equal. Needs the PyPI package `tokenizers`.
+texts, one a line ({"text": ...} if its name ends in .jsonl). Exit status 0 if and only if every id is equal. Needs the PyPI package `tokenizers`.
 """
 import argparse
 import json
@@ -221,7 +221,7 @@ def main():
     lines = []
     for path in args.texts:
         with open(path, encoding="utf-8", errors="replace", newline="\n") as f:
-            lines += [line.rstrip("\n") for line in f]
+            lines += [json.loads(line)["text"] if path.endswith(".jsonl") else line.rstrip("\n") for line in f]
     n_different = n_texts = 0
     with tempfile.TemporaryDirectory() as folder:
         for name, content in variants(base).items():
