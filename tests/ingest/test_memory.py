@@ -1,9 +1,10 @@
 #!/usr/bin/python3
 """Memory does not grow with the table: the peak at 60,000 rows is at most 60 MB above that at 1,000.
 
-  test_memory.py --vecmill PATH [--model DIR]
+  test_memory.py --vecmill PATH [--model DIR] [--json]
 """
 import argparse
+import json
 import os
 import sys
 
@@ -28,12 +29,15 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--vecmill", required=True)
     parser.add_argument("--model", help="a directory; a tiny random BERT if none is named")
+    parser.add_argument("--json", action="store_true", help="the peaks as an object, by rows")
     arguments = parser.parse_args()
     vecmill = Vecmill(arguments.vecmill, arguments.model)
     try:
         small, large = peak_mb(vecmill, 1000), peak_mb(vecmill, 60000)
     finally:
         vecmill.close()
+    if arguments.json:
+        print(json.dumps({"1000": round(small, 1), "60000": round(large, 1)}))
     print(f"peak resident size: {small:.1f} MB at 1,000 rows, {large:.1f} MB at 60,000")
     expect(large - small <= LIMIT_MB, f"{large - small:.1f} MB more at 60,000 rows than at 1,000 (at most {LIMIT_MB})")
     print("1 passed, 0 failed")

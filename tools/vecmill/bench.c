@@ -145,11 +145,13 @@ static vecmill_status measure_around(turns *t, unsigned n_workers, double before
 static void print_summary(const char *name, unsigned n_workers, const summary *s, const char *more_json, const char *more_text,
                           bool is_json) {
   if (is_json) {
-    printf("{\"name\": \"%s\", \"workers\": %u, \"value\": %.4g, \"unit\": \"op/s\", \"peak\": %.4g, \"share\": %.4f, "
+    vecmill_system system;
+    vecmill_system_get(&system);
+    printf("{\"name\": \"%s\", \"workers\": %u, \"kernels\": \"%s\", \"value\": %.4g, \"unit\": \"op/s\", \"peak\": %.4g, \"share\": %.4f, "
            "\"share_low\": %.4f, \"share_high\": %.4f, \"share_of_microkernel\": %.4f, \"quiet_peak\": %.4g, \"pairs\": %zu, "
            "\"discarded\": %zu%s}\n",
-           name, n_workers, s->rate, s->peak, s->share, s->share_low, s->share_high, s->of_microkernel, s->quiet_peak, s->n_kept,
-           s->n_discarded, more_json);
+           name, n_workers, system.kernels, s->rate, s->peak, s->share, s->share_low, s->share_high, s->of_microkernel, s->quiet_peak,
+           s->n_kept, s->n_discarded, more_json);
   } else {
     printf("%-28s %u workers  %6.1f of %6.1f Gop/s: %4.1f %% of the register peak (%.1f to %.1f, %zu pairs, %zu discarded), "
            "%4.1f %% of the microkernel%s\n",
