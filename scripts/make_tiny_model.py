@@ -2,8 +2,10 @@
 """Makes a tiny random BERT as a sentence-transformers directory, for tests that need a model but not its meaning.
 
   make_tiny_model.py FOLDER [--seed N] [--layers N] [--hidden N] [--heads N] [--intermediate N] [--positions N] [--dense N]
+                     [--pooling MODE,...] [...]
 
-The same arguments give the same bytes. Standard library alone. Its vocabulary holds every printable ASCII
+The same arguments give the same bytes. Standard library alone. The other options (--help) make the forms in which
+models are published: number formats, names of tensors and modules, shards, prompts, module chains. Its vocabulary holds every printable ASCII
 character, as the beginning of a word and inside one, and some hundred pieces, so that common text makes few [UNK].
 """
 import argparse
@@ -11,6 +13,12 @@ import json
 import random
 import struct
 from pathlib import Path
+
+DTYPES = {"F32": 4, "F16": 2, "BF16": 2}
+OLD_POOLING = {"cls": "cls_token", "max": "max_tokens", "mean": "mean_tokens", "mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+               "weightedmean": "weightedmean_tokens", "lasttoken": "lasttoken"}
+NEW_MODULES = {"Transformer": "base.modules.transformer", "Pooling": "sentence_transformer.modules.pooling",
+               "Dense": "base.modules.dense", "Normalize": "base.modules.normalize"}
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 PIECES = """the of and to in a is for with library file data tool small water engine read star planet disk
@@ -82,62 +90,131 @@ def tensors(rng: random.Random, n_vocab: int, a: argparse.Namespace) -> dict:
     return made
 
 
-def write_safetensors(path: Path, made: dict) -> None:
+def packed(values: list, dtype: str) -> bytes:
+    if dtype == "F16":
+        return struct.pack(f"<{len(values)}e", *values)
+    wide = struct.pack(f"<{len(values)}f", *values)
+    if dtype == "F32":
+        return wide
+    return b"".join(wide[i + 2:i + 4] for i in range(0, len(wide), 4))  # bfloat16, cut: any value serves
+
+
+def write_safetensors(path: Path, made: dict, dtype: str = "F32") -> None:
     header, offset = {"__metadata__": {"format": "pt"}}, 0
     for name, (shape, values) in made.items():
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [offset, offset + 4 * len(values)]}
-        offset += 4 * len(values)
+        n_bytes = DTYPES[dtype] * len(values)
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + n_bytes]}
+        offset += n_bytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for _, values in made.values():
-            file.write(struct.pack(f"<{len(values)}f", *values))
+            file.write(packed(values, dtype))
+
+
+def published_name(name: str, a: argparse.Namespace) -> str:
+    if a.old_norm_names and ".LayerNorm." in name:
+        name = name.replace(".weight", ".gamma").replace(".bias", ".beta")
+    return a.tensor_prefix + name
+
+
+def write_weights(folder: Path, made: dict, a: argparse.Namespace) -> None:
+    made = {published_name(name, a): tensor for name, tensor in made.items()}
+    if a.shards == 1:
+        write_safetensors(folder / "model.safetensors", made, a.dtype)
+        return
+    names, where = list(made), {}
+    for shard in range(a.shards):
+        file = f"model-{shard + 1:05}-of-{a.shards:05}.safetensors"
+        part = names[shard::a.shards]
+        write_safetensors(folder / file, {name: made[name] for name in part}, a.dtype)
+        where.update({name: file for name in part})
+    total = sum(DTYPES[a.dtype] * len(values) for _, values in made.values())
+    write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": where})
 
 
 def write_json(path: Path, value) -> None:
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def pooling(a: argparse.Namespace) -> dict:
+    modes = a.pooling.split(",")
+    if a.module_names == "new":
+        return {"embedding_dimension": a.hidden, "pooling_mode": modes[0] if len(modes) == 1 else modes, "include_prompt": True}
+    flags = {f"pooling_mode_{flag}": mode in modes for mode, flag in OLD_POOLING.items()}
+    return {"word_embedding_dimension": a.hidden, **flags}
+
+
+def write_dense(folder: Path, rng: random.Random, a: argparse.Namespace) -> None:
+    n_in = a.hidden * len(a.pooling.split(","))
+    write_json(folder / "config.json", {"in_features": n_in, "out_features": a.dense, "bias": not a.no_dense_bias,
+                                        "activation_function": a.dense_activation})
+    made = {"linear.weight": ([a.dense, n_in], [rng.gauss(0, 0.2) for _ in range(a.dense * n_in)])}
+    if not a.no_dense_bias:
+        made["linear.bias"] = ([a.dense], [rng.gauss(0, 0.1) for _ in range(a.dense)])
+    write_safetensors(folder / "model.safetensors", made, a.dtype)
+
+
 def write_modules(folder: Path, rng: random.Random, a: argparse.Namespace) -> None:
-    kinds = ["Transformer", "Pooling"] + (["Dense"] if a.dense else []) + ["Normalize"]
+    kinds = ["Transformer", "Pooling"] + ["Dense"] * (a.dense > 0) + ["Normalize"] * (not a.no_normalize)
     modules = []
     for i, kind in enumerate(kinds):
         path = "" if i == 0 else f"{i}_{kind}"
-        modules.append({"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"})
+        home = NEW_MODULES[kind] if a.module_names == "new" else "models"
+        modules.append({"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.{home}.{kind}"})
         if path:
             (folder / path).mkdir(exist_ok=True)
     write_json(folder / "modules.json", modules)
-    write_json(folder / "1_Pooling/config.json",
-               {"word_embedding_dimension": a.hidden, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True,
-                "pooling_mode_max_tokens": False, "pooling_mode_mean_sqrt_len_tokens": False})
+    write_json(folder / "1_Pooling/config.json", pooling(a))
     if a.dense:
-        write_json(folder / "2_Dense/config.json", {"in_features": a.hidden, "out_features": a.dense, "bias": True,
-                                                    "activation_function": "torch.nn.modules.activation.Tanh"})
-        values = [rng.gauss(0, 0.2) for _ in range(a.dense * a.hidden)]
-        write_safetensors(folder / "2_Dense/model.safetensors",
-                          {"linear.weight": ([a.dense, a.hidden], values), "linear.bias": ([a.dense], [0.01] * a.dense)})
+        write_dense(folder / "2_Dense", rng, a)
+
+
+def write_settings(folder: Path, a: argparse.Namespace) -> None:
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": a.max_seq_length or a.positions, "do_lower_case": False})
+    settings = {"prompts": {"query": "query: ", "document": "passage: "} if a.default_prompt else {},
+                "default_prompt_name": a.default_prompt or None}
+    if a.truncate_dim:
+        settings["truncate_dim"] = a.truncate_dim
+    write_json(folder / "config_sentence_transformers.json", settings)
+
+
+def arguments(words: list | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    for name, value in (("seed", 1), ("layers", 2), ("hidden", 32), ("heads", 2), ("intermediate", 64), ("positions", 128),
+                        ("dense", 0), ("shards", 1), ("truncate-dim", 0), ("max-seq-length", 0)):
+        parser.add_argument("--" + name, type=int, default=value)
+    parser.add_argument("--pooling", default="mean", help="several are concatenated in the reference's order")
+    parser.add_argument("--module-names", choices=("old", "new"), default="old", help="of modules.json, and the form of the pooling settings")
+    parser.add_argument("--dense-activation", default="torch.nn.modules.activation.Tanh")
+    parser.add_argument("--no-dense-bias", action="store_true")
+    parser.add_argument("--no-normalize", action="store_true")
+    parser.add_argument("--dtype", choices=DTYPES, default="F32")
+    parser.add_argument("--tensor-prefix", default="", help="bert. as in a model with a head")
+    parser.add_argument("--old-norm-names", action="store_true", help="gamma and beta")
+    parser.add_argument("--hidden-act", default="gelu")
+    parser.add_argument("--default-prompt", choices=("query", "document"), help="also writes the two prompts")
+    parser.add_argument("--plain", action="store_true", help="no modules.json and nothing of sentence-transformers")
+    return parser.parse_args(words)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    for name, value in (("seed", 1), ("layers", 2), ("hidden", 32), ("heads", 2), ("intermediate", 64), ("positions", 128), ("dense", 0)):
-        parser.add_argument("--" + name, type=int, default=value)
-    a = parser.parse_args()
+    a = arguments()
     rng, words = random.Random(a.seed), vocabulary()
     a.folder.mkdir(parents=True, exist_ok=True)
     write_json(a.folder / "config.json", {
-        "architectures": ["BertModel"], "model_type": "bert", "hidden_act": "gelu", "hidden_size": a.hidden,
+        "architectures": ["BertModel"], "model_type": "bert", "hidden_act": a.hidden_act, "hidden_size": a.hidden,
         "intermediate_size": a.intermediate, "num_attention_heads": a.heads, "num_hidden_layers": a.layers,
         "max_position_embeddings": a.positions, "type_vocab_size": 2, "vocab_size": len(words), "layer_norm_eps": 1e-12,
         "position_embedding_type": "absolute", "pad_token_id": 0})
     write_json(a.folder / "tokenizer.json", tokenizer(words, a.positions))
     write_json(a.folder / "tokenizer_config.json", {"model_max_length": a.positions, "tokenizer_class": "BertTokenizer", "do_lower_case": True})
-    write_json(a.folder / "sentence_bert_config.json", {"max_seq_length": a.positions, "do_lower_case": False})
-    write_json(a.folder / "config_sentence_transformers.json", {"prompts": {}, "default_prompt_name": None})
-    write_safetensors(a.folder / "model.safetensors", tensors(rng, len(words), a))
-    write_modules(a.folder, rng, a)
+    write_weights(a.folder, tensors(rng, len(words), a), a)
+    if not a.plain:
+        write_settings(a.folder, a)
+        write_modules(a.folder, rng, a)
 
 
 if __name__ == "__main__":

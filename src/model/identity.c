@@ -3,6 +3,8 @@
  * else a SHA-256 over the files that decide the vectors. Hashing 90 MB takes
  * longer than a small run, so the answer is remembered by path, size and time.
  */
+#include <dirent.h>
+#include <errno.h>
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +18,6 @@
 #include "model/model_config.h"
 
 #define REVISION_LENGTH 40
-
 
 /* The files that decide the vectors, as far as they are there. */
 static const char *const decisive[] = {
@@ -45,6 +46,34 @@ static vecmill_status add_file(str *list, const char *folder, const char *name, 
   return list->failed ? err_set_memory(err, folder, list->n) : VECMILL_OK;
 }
 
+static int is_safetensors(const struct dirent *entry) {
+  size_t n = strlen(entry->d_name), n_ending = strlen(".safetensors");
+  return n > n_ending && strcmp(entry->d_name + n - n_ending, ".safetensors") == 0;
+}
+
+/* Not alphasort, which follows the locale. */
+static int in_byte_order(const struct dirent **a, const struct dirent **b) {
+  return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+/* Shards, where they are what is read: all that lie there, in order of their names. */
+static vecmill_status add_shards(str *list, const char *folder, vecmill_error *err) {
+  char *whole = file_join(folder, "model.safetensors");
+  if (!whole) return err_set_memory(err, folder, 0);
+  bool is_single = file_exists(whole);
+  mem_free(whole);
+  struct dirent **entries;
+  int n = is_single ? 0 : scandir(folder, &entries, is_safetensors, in_byte_order);
+  if (n < 0) return err_set_errno(err, errno, "cannot read", folder);
+  vecmill_status status = VECMILL_OK;
+  for (int i = 0; i < n; i++) {
+    if (status == VECMILL_OK) status = add_file(list, folder, entries[i]->d_name, err);
+    free(entries[i]);
+  }
+  if (n > 0 || !is_single) free(entries);
+  return status;
+}
+
 /* One line a file: path, size, time. The modules' own folders included. */
 static vecmill_status list_files(const char *directory, str *list, vecmill_error *err) {
   model_config config;
@@ -55,6 +84,7 @@ static vecmill_status list_files(const char *directory, str *list, vecmill_error
     status = add_file(list, directory, decisive[i], err);
     if (status == VECMILL_OK && nested) status = add_file(list, config.transformer_folder, decisive[i], err);
   }
+  if (status == VECMILL_OK) status = add_shards(list, config.transformer_folder, err);
   for (size_t i = 0; status == VECMILL_OK && i < config.n_modules; i++) {
     if (!config.modules[i].folder) continue;
     status = add_file(list, config.modules[i].folder, "config.json", err);

@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "cpu/cpu.h"
@@ -48,6 +49,8 @@ vecmill_status model_open_with(const char *directory, unsigned features, model *
   m->vec = vec_select(features);
   m->path = mem_strdup(directory);
   vecmill_status status = m->path ? model_config_read(directory, &m->config, err) : err_set_memory(err, directory, 0);
+  if (status == VECMILL_OK && m->config.is_plain)
+    log_warning("%s: no modules.json: mean pooling and no normalisation are assumed", directory);
   if (status == VECMILL_OK) status = open_tokenizer(m, err);
   if (status == VECMILL_OK) status = model_weights_load(&m->config, m->kernels, &m->weights, err);
   if (status == VECMILL_OK) status = fill_info(m, err);

@@ -5,7 +5,6 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "base/log.h"
 #include "base/mem.h"
 
 /* Bounds on what a file may ask for: far above any published encoder, far below what overflows. */
@@ -70,6 +69,11 @@ static vecmill_status refuse_what_is_not_bert(const json_t *root, const char *pa
   if (status == VECMILL_OK && flag) return unsupported(err, path, "is_decoder", "true");
   if (status == VECMILL_OK) status = json_get_bool(root, path, "add_cross_attention", false, &flag, err);
   if (status == VECMILL_OK && flag) return unsupported(err, path, "add_cross_attention", "true");
+  const json_t *quantized = json_object_get(root, "quantization_config");
+  if (status == VECMILL_OK && quantized && !json_is_null(quantized)) {
+    const char *method = json_string_value(json_object_get(quantized, "quant_method"));
+    return unsupported(err, path, "quantization_config", method ? method : "(no method)");
+  }
   int64_t chunk = 0;
   /* chunk_size_feed_forward changes memory, not numbers; it is let through. */
   return status == VECMILL_OK ? json_get_int(root, path, "chunk_size_feed_forward", 0, NO_LIMIT, 0, &chunk, err) : status;
@@ -265,7 +269,7 @@ static vecmill_status assume_mean_pooling(const char *directory, model_config *c
   if (!c->transformer_folder) return err_set_memory(err, directory, 0);
   c->modules[0] = (model_module){.kind = MODULE_POOLING, .pooling = {POOL_MEAN}, .n_pooling = 1};
   c->n_modules = 1;
-  log_warning("%s: no modules.json: mean pooling and no normalisation are assumed", directory);
+  c->is_plain = true;
   return VECMILL_OK;
 }
 

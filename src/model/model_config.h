@@ -38,6 +38,7 @@ typedef struct model_config {
   size_t max_tokens;
   model_module modules[MODEL_MAX_MODULES]; /* in order, Pooling first */
   size_t n_modules;
+  bool is_plain; /* no modules.json: the chain above is assumed */
   size_t dimension; /* of the finished vector */
   json_t *prompts;  /* object or NULL */
   char *default_prompt; /* the text; "" when there is none */

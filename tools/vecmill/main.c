@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <vecmill/log.h>
 #include <vecmill/system.h>
 
 #include "command.h"
@@ -26,8 +27,14 @@ static int print_usage(FILE *to, int exit_status) {
   return exit_status;
 }
 
+static void tell_warning(void *context, vecmill_log_level level, const char *text) {
+  (void)context;
+  if (level == VECMILL_LOG_WARNING) fprintf(stderr, "vecmill: warning: %s\n", text);
+}
+
 int main(int argc, char **argv) {
   const char *word = argc > 1 ? argv[1] : "";
+  vecmill_log_set_handler(tell_warning, NULL);
   for (size_t i = 0; i < N_COMMANDS; i++)
     if (strcmp(word, commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
   if (strcmp(word, "--version") == 0) {

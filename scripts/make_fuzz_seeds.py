@@ -1,0 +1,40 @@
+#!/usr/bin/python3
+"""Writes the seeds of fuzz/corpus that are not text of our own: small safetensors files and model directories.
+
+usage: make_fuzz_seeds.py
+
+A seed of model_config is the files of a directory one after the other, in the order of fuzz_model_config.c, each
+ended by a NUL.
+"""
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from make_tiny_model import write_safetensors
+
+HERE = Path(__file__).resolve().parent
+CORPUS = HERE.parent / "fuzz" / "corpus"
+FILES = ["config.json", "modules.json", "1_Pooling/config.json", "sentence_bert_config.json", "tokenizer_config.json",
+         "config_sentence_transformers.json", "2_Dense/config.json"]
+MODELS = {"tiny": [], "dense": ["--dense", "24"], "plain": ["--plain"],
+          "new": ["--module-names", "new", "--pooling", "mean,cls", "--default-prompt", "query", "--truncate-dim", "9"]}
+
+
+def main() -> None:
+    tensors = CORPUS / "safetensors"
+    tensors.mkdir(parents=True, exist_ok=True)
+    for dtype in ("F32", "F16", "BF16"):
+        write_safetensors(tensors / dtype.lower(), {"w": ([2, 3], [0.5, 1, -2, 0, 3, 4]), "a": ([1], [7])}, dtype)
+    write_safetensors(tensors / "empty", {})
+    configs = CORPUS / "model_config"
+    configs.mkdir(exist_ok=True)
+    for name, options in MODELS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            subprocess.run([sys.executable, HERE / "make_tiny_model.py", folder, *options], check=True)
+            pieces = [(Path(folder) / file) for file in FILES]
+            (configs / name).write_bytes(b"\0".join(p.read_bytes() if p.exists() else b"" for p in pieces) + b"\0")
+
+
+if __name__ == "__main__":
+    main()
