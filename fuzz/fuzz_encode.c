@@ -29,7 +29,7 @@ static const char *const with_normalizer[] = {
     "{" MODEL SPLIT
     ",\"normalizer\":{\"type\":\"BertNormalizer\",\"lowercase\":true,\"strip_accents\":false}}",
     "{" MODEL SPLIT ",\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFD\"},{"
-                    "\"type\":\"Lowercase\"}]}}",
+    "\"type\":\"Lowercase\"}]}}",
 };
 static const char with_added[] =
     "{" MODEL SPLIT

@@ -1,4 +1,5 @@
-/* A file in memory for code under test that wants a path: made once, filled again for each input. */
+/* A file in memory for code under test that wants a path: made once, filled again for each input.
+ */
 #ifndef FUZZ_FILE_H
 #define FUZZ_FILE_H
 

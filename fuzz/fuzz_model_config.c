@@ -1,6 +1,7 @@
 /*
- * model/model_config.h: a model directory whose files hold any bytes is a clear error, or a configuration
- * that the encoder can follow. The input is the files one after the other, each ended by a NUL.
+ * model/model_config.h: a model directory whose files hold any bytes is a clear error, or a
+ * configuration that the encoder can follow. The input is the files one after the other, each ended
+ * by a NUL.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,7 @@
 #define N_FILES (sizeof files / sizeof *files)
 
 static const char *const files[] = {
-    "config.json",          "modules.json",
+    "config.json",           "modules.json",
     "1_Pooling/config.json", "sentence_bert_config.json",
     "tokenizer_config.json", "config_sentence_transformers.json",
     "2_Dense/config.json",
@@ -27,7 +28,8 @@ static const char *folder(void) {
   strcpy(path, "model_config-XXXXXX");
   char sub[128];
   if (!mkdtemp(path)) abort();
-  for (const char *const *name = (const char *const[]){"1_Pooling", "2_Dense", NULL}; *name; name++) {
+  for (const char *const *name = (const char *const[]){"1_Pooling", "2_Dense", NULL}; *name;
+       name++) {
     snprintf(sub, sizeof sub, "%s/%s", path, *name);
     if (mkdir(sub, 0700) != 0) abort();
   }
@@ -59,8 +61,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes) {
     if (err.status == VECMILL_OK || !err.text[0] || strchr(err.text, '\n')) abort();
     return 0;
   }
-  if (c.hidden == 0 || c.n_heads == 0 || c.hidden % c.n_heads != 0 || c.dimension == 0 || c.n_modules == 0 ||
-      c.max_tokens > c.max_positions || c.modules[0].n_pooling == 0 || c.modules[0].n_pooling > POOL_N)
+  if (c.hidden == 0 || c.n_heads == 0 || c.hidden % c.n_heads != 0 || c.dimension == 0 ||
+      c.n_modules == 0 || c.max_tokens > c.max_positions || c.modules[0].n_pooling == 0 ||
+      c.modules[0].n_pooling > POOL_N)
     abort();
   model_config_fini(&c);
   return 0;

@@ -26,8 +26,8 @@ extern "C" {
 typedef struct vecmill_embedder vecmill_embedder;
 
 typedef struct vecmill_embedder_options {
-  unsigned n_workers;       /* 0: one a processor that this process may use */
-  const char *prefix;       /* put before every text; NULL: the model's default prompt; "": nothing */
+  unsigned n_workers; /* 0: one a processor that this process may use */
+  const char *prefix; /* put before every text; NULL: the model's default prompt; "": nothing */
   size_t max_texts_waiting; /* submit blocks above this; 0: chosen from the workers */
 } vecmill_embedder_options;
 
@@ -35,7 +35,7 @@ typedef struct vecmill_embedder_options {
 typedef struct vecmill_embed_text {
   const char *text; /* n_bytes of UTF-8, NUL allowed; an ill-formed sequence is taken as U+FFFD */
   size_t n_bytes;
-  float *vector;    /* room for `dimension` floats; written when status is VECMILL_OK */
+  float *vector; /* room for `dimension` floats; written when status is VECMILL_OK */
 
   vecmill_status status;
   char *reason;            /* NULL, or why it failed; freed by vecmill_embed_text_clear */
@@ -50,10 +50,11 @@ VECMILL_API void vecmill_embed_text_clear(vecmill_embed_text *text);
 typedef struct vecmill_embed_job {
   vecmill_embed_text *texts; /* borrowed until done() */
   size_t n_texts;
-  /* Called once, by a worker (by submit if n_texts is 0). Must not block for long nor call the embedder. */
+  /* Called once, by a worker (by submit if n_texts is 0). Must not block for long nor call the
+   * embedder. */
   void (*done)(struct vecmill_embed_job *job);
-  void *user;                /* the caller's own */
-  void *inner;               /* the library's own */
+  void *user;  /* the caller's own */
+  void *inner; /* the library's own */
 } vecmill_embed_job;
 
 typedef struct vecmill_embedder_stats {
@@ -61,12 +62,15 @@ typedef struct vecmill_embedder_stats {
   double n_operations; /* floating-point, for the texts embedded so far */
 } vecmill_embedder_stats;
 
-/* The model is borrowed and must outlive the embedder. options NULL: all defaults. Errors: MEMORY. */
+/* The model is borrowed and must outlive the embedder. options NULL: all defaults. Errors: MEMORY.
+ */
 VECMILL_API vecmill_status vecmill_embedder_open(const vecmill_model *model,
                                                  const vecmill_embedder_options *options,
-                                                 vecmill_embedder **embedder_out, vecmill_error *err);
+                                                 vecmill_embedder **embedder_out,
+                                                 vecmill_error *err);
 
-/* Stops (waiting texts end as STOPPED), waits for the workers, frees; NULL inside is allowed; clears it. */
+/* Stops (waiting texts end as STOPPED), waits for the workers, frees; NULL inside is allowed;
+ * clears it. */
 VECMILL_API void vecmill_embedder_close(vecmill_embedder **embedder);
 
 /* Waits until all have their outcome. PARTIAL when some failed: each has its status and reason. */
@@ -74,12 +78,14 @@ VECMILL_API vecmill_status vecmill_embedder_embed(vecmill_embedder *embedder,
                                                   vecmill_embed_text *texts, size_t n_texts,
                                                   vecmill_error *err);
 
-/* Takes the job until done(). Blocks while too many texts wait. Errors: STOPPED, MEMORY; then done() is not called. */
+/* Takes the job until done(). Blocks while too many texts wait. Errors: STOPPED, MEMORY; then
+ * done() is not called. */
 VECMILL_API vecmill_status vecmill_embedder_submit(vecmill_embedder *embedder,
                                                    vecmill_embed_job *job, vecmill_error *err);
 
-VECMILL_API void vecmill_embedder_drain(vecmill_embedder *embedder); /* until every submitted job is done */
-VECMILL_API void vecmill_embedder_stop(vecmill_embedder *embedder);  /* does not block */
+VECMILL_API void vecmill_embedder_drain(
+    vecmill_embedder *embedder); /* until every submitted job is done */
+VECMILL_API void vecmill_embedder_stop(vecmill_embedder *embedder); /* does not block */
 
 VECMILL_API unsigned vecmill_embedder_n_workers(const vecmill_embedder *embedder);
 VECMILL_API void vecmill_embedder_get_stats(const vecmill_embedder *embedder,

@@ -43,7 +43,7 @@ typedef enum vecmill_ingest_event_kind {
   VECMILL_INGEST_STARTED = 4,    /* the workers run; not sent when nothing is to be embedded */
   /* a page was committed: n_batch, n_done; n_done rises strictly, up to n_total */
   VECMILL_INGEST_BATCH = 5,
-  VECMILL_INGEST_TICK = 6        /* about ten a second: for a display that moves */
+  VECMILL_INGEST_TICK = 6 /* about ten a second: for a display that moves */
 } vecmill_ingest_event_kind;
 
 /* Strings are valid during the call. Fields hold what is known so far; the rest is 0 or NULL. */
@@ -58,22 +58,22 @@ typedef struct vecmill_ingest_event {
 
   /* as counted at the start */
   uint64_t n_rows, n_had_vector, n_blank, n_failed_before, n_null_keys;
-  uint64_t n_total;    /* rows to embed; grows when rows are added meanwhile */
-  uint64_t n_done;     /* of them, written or failed */
-  uint64_t n_batch;    /* rows of this batch, written or failed */
-  uint64_t n_failed;   /* in this run so far */
-  uint64_t n_in_flight; /* rows claimed and not committed at this moment */
-  uint64_t n_tokens;   /* so far */
-  double seconds;      /* since the workers started */
+  uint64_t n_total;                /* rows to embed; grows when rows are added meanwhile */
+  uint64_t n_done;                 /* of them, written or failed */
+  uint64_t n_batch;                /* rows of this batch, written or failed */
+  uint64_t n_failed;               /* in this run so far */
+  uint64_t n_in_flight;            /* rows claimed and not committed at this moment */
+  uint64_t n_tokens;               /* so far */
+  double seconds;                  /* since the workers started */
   double rows_per_s, tokens_per_s; /* lately */
-  double eta_s;        /* below 0: not known yet */
+  double eta_s;                    /* below 0: not known yet */
 } vecmill_ingest_event;
 
 typedef void vecmill_ingest_handler(void *context, const vecmill_ingest_event *event);
 
 /* Initialise with {0}; then set what you need. Strings are borrowed for the run. */
 typedef struct vecmill_ingest_options {
-  const char *database;      /* an SQLite file */
+  const char *database; /* an SQLite file */
   const char *table;
   /* a name or a directory; NULL: EMBED_MODEL, what made the column, the default */
   const char *model;
@@ -84,10 +84,10 @@ typedef struct vecmill_ingest_options {
   const char *prefix;        /* put before every text; NULL: the model's own */
   /* rows claimed and committed together; 0: VECMILL_INGEST_DEFAULT_BATCH */
   size_t batch;
-  uint64_t limit;            /* only the first rows in key order, embedded or not; 0: all */
-  unsigned n_workers;        /* 0: one a processor that this process may use */
-  int retry_failed;          /* not 0: rows that failed in an earlier run too */
-  vecmill_ingest_control *control; /* may be NULL */
+  uint64_t limit;                   /* only the first rows in key order, embedded or not; 0: all */
+  unsigned n_workers;               /* 0: one a processor that this process may use */
+  int retry_failed;                 /* not 0: rows that failed in an earlier run too */
+  vecmill_ingest_control *control;  /* may be NULL */
   vecmill_ingest_handler *on_event; /* may be NULL */
   void *event_context;
 } vecmill_ingest_options;
@@ -101,31 +101,31 @@ typedef enum vecmill_ingest_stage {
 
 /* What a run did. Released by vecmill_ingest_report_fini. */
 typedef struct vecmill_ingest_report {
-  char *model;             /* its name, or the path as given */
+  char *model; /* its name, or the path as given */
   char *table, *vector_column;
-  uint64_t n_rows;         /* considered */
-  uint64_t n_had_vector;   /* had one before */
-  uint64_t n_written;      /* vectors written by this run */
-  uint64_t n_failed;       /* recorded in vecmill_failures by this run */
-  uint64_t n_failed_before;/* recorded by earlier runs and not retried */
-  uint64_t n_blank;        /* nothing to embed */
-  uint64_t n_null_keys;    /* a NULL in the key: cannot be addressed */
-  uint64_t n_truncated;    /* longer than the model reads */
-  uint64_t n_repaired;     /* texts with ill-formed UTF-8; each bad sequence became U+FFFD */
+  uint64_t n_rows;          /* considered */
+  uint64_t n_had_vector;    /* had one before */
+  uint64_t n_written;       /* vectors written by this run */
+  uint64_t n_failed;        /* recorded in vecmill_failures by this run */
+  uint64_t n_failed_before; /* recorded by earlier runs and not retried */
+  uint64_t n_blank;         /* nothing to embed */
+  uint64_t n_null_keys;     /* a NULL in the key: cannot be addressed */
+  uint64_t n_truncated;     /* longer than the model reads */
+  uint64_t n_repaired;      /* texts with ill-formed UTF-8; each bad sequence became U+FFFD */
   /* times a text or row changed under way; its new text is embedded by a later pass */
   uint64_t n_changed;
   /* claimed but not embedded, because the run was stopped or rows kept changing */
   uint64_t n_left;
   uint64_t n_tokens;
-  uint64_t n_batches;      /* pages committed */
+  uint64_t n_batches; /* pages committed */
   unsigned n_passes;
-  double seconds;          /* embedding, from the first claim to the last commit */
+  double seconds; /* embedding, from the first claim to the last commit */
   double rows_per_s, tokens_per_s;
   unsigned n_workers;
-  double *worker_busy;     /* n_workers shares of `seconds`, 0 to 1 */
+  double *worker_busy;                         /* n_workers shares of `seconds`, 0 to 1 */
   double reader_busy, embed_busy, writer_busy; /* 1 - the share each stage was blocked */
   vecmill_ingest_stage limited_by;             /* the stage that was blocked least */
-  char *first_failure;     /* the reason of the first row that failed; NULL if none did */
+  char *first_failure; /* the reason of the first row that failed; NULL if none did */
 } vecmill_ingest_report;
 
 VECMILL_API void vecmill_ingest_report_fini(vecmill_ingest_report *report);
@@ -145,8 +145,8 @@ VECMILL_API vecmill_status vecmill_ingest_run(const vecmill_ingest_options *opti
                                               vecmill_error *err);
 
 /*
- * Opens a database as a run would and closes it again; writes nothing. `database`: as in the options.
- * Errors: NOT_FOUND, DATABASE, IO, MEMORY.
+ * Opens a database as a run would and closes it again; writes nothing. `database`: as in the
+ * options. Errors: NOT_FOUND, DATABASE, IO, MEMORY.
  */
 VECMILL_API vecmill_status vecmill_database_check(const char *database, vecmill_error *err);
 

@@ -21,7 +21,7 @@ typedef struct vecmill_model vecmill_model;
 
 /* Strings live as long as the model. */
 typedef struct vecmill_model_info {
-  const char *name;         /* "sentence-transformers/all-MiniLM-L6-v2", or the directory */
+  const char *name; /* "sentence-transformers/all-MiniLM-L6-v2", or the directory */
   const char *directory;
   const char *architecture; /* "BertModel" */
   const char *pooling;      /* "mean"; several are joined by "+" */
@@ -34,9 +34,9 @@ typedef struct vecmill_model_info {
 } vecmill_model_info;
 
 /*
- * name_or_directory: looked up in $VECMILL_HOME/models, then in the Hugging Face cache; a directory is
- * taken as it is. NULL: EMBED_MODEL, else intfloat/multilingual-e5-small, else the only model here.
- * Errors: NOT_FOUND (the text lists what is here), FORMAT, UNSUPPORTED, ARGUMENT, IO, MEMORY.
+ * name_or_directory: looked up in $VECMILL_HOME/models, then in the Hugging Face cache; a directory
+ * is taken as it is. NULL: EMBED_MODEL, else intfloat/multilingual-e5-small, else the only model
+ * here. Errors: NOT_FOUND (the text lists what is here), FORMAT, UNSUPPORTED, ARGUMENT, IO, MEMORY.
  */
 VECMILL_API vecmill_status vecmill_model_open(const char *name_or_directory,
                                               vecmill_model **model_out, vecmill_error *err);
@@ -48,8 +48,8 @@ VECMILL_API double vecmill_model_n_operations(const vecmill_model *model, size_t
 
 /* Where a name leads, without opening it. Texts that do not fit are cut. */
 VECMILL_API vecmill_status vecmill_model_find(const char *name_or_directory, char *name_out,
-                                              size_t n_name, char *directory_out, size_t n_directory,
-                                              vecmill_error *err);
+                                              size_t n_name, char *directory_out,
+                                              size_t n_directory, vecmill_error *err);
 
 typedef struct vecmill_tokenizer vecmill_tokenizer; /* used by one thread at a time */
 

@@ -21,7 +21,7 @@ extern "C" {
 
 /* Initialise with {0}; strings are borrowed for the call. */
 typedef struct vecmill_search_options {
-  const char *database;      /* an SQLite file */
+  const char *database; /* an SQLite file */
   const char *table;
   const char *query;         /* NUL-terminated UTF-8 */
   const char *id_column;     /* NULL: the primary key */
@@ -43,7 +43,7 @@ typedef struct vecmill_search_result {
   char *model;
   vecmill_search_hit *hits; /* best first; equal scores in key order */
   size_t n_hits;
-  uint64_t n_scanned;       /* vectors compared */
+  uint64_t n_scanned; /* vectors compared */
   /* not compared: another size than the model's, a zero vector, NaN or infinity */
   uint64_t n_skipped;
   double embed_seconds, scan_seconds;

@@ -21,18 +21,18 @@ extern "C" {
 /* The numbers are stable: they are part of the ABI. */
 typedef enum vecmill_status {
   VECMILL_OK = 0,
-  VECMILL_ERROR_ARGUMENT = 1,     /* the caller asked for something impossible */
-  VECMILL_ERROR_NOT_FOUND = 2,    /* file, table, column, model or row that is not there */
-  VECMILL_ERROR_FORMAT = 3,       /* a file or a reply does not hold what it claims */
-  VECMILL_ERROR_UNSUPPORTED = 4,  /* well-formed, but vecmill cannot honour it (yet) */
-  VECMILL_ERROR_IO = 5,           /* the system refused a read, a write or a map */
-  VECMILL_ERROR_MEMORY = 6,       /* an allocation failed */
-  VECMILL_ERROR_BUSY = 7,         /* somebody else holds what is needed */
-  VECMILL_ERROR_CONFLICT = 8,     /* what is stored was made by something else */
-  VECMILL_ERROR_STOPPED = 9,      /* the caller asked to stop; what was done is kept */
-  VECMILL_ERROR_PARTIAL = 10,     /* finished, but some rows or texts failed; each has its reason */
-  VECMILL_ERROR_DATABASE = 11,    /* the database refused; its words are in the text */
-  VECMILL_ERROR_INTERNAL = 12     /* a defect in vecmill */
+  VECMILL_ERROR_ARGUMENT = 1,    /* the caller asked for something impossible */
+  VECMILL_ERROR_NOT_FOUND = 2,   /* file, table, column, model or row that is not there */
+  VECMILL_ERROR_FORMAT = 3,      /* a file or a reply does not hold what it claims */
+  VECMILL_ERROR_UNSUPPORTED = 4, /* well-formed, but vecmill cannot honour it (yet) */
+  VECMILL_ERROR_IO = 5,          /* the system refused a read, a write or a map */
+  VECMILL_ERROR_MEMORY = 6,      /* an allocation failed */
+  VECMILL_ERROR_BUSY = 7,        /* somebody else holds what is needed */
+  VECMILL_ERROR_CONFLICT = 8,    /* what is stored was made by something else */
+  VECMILL_ERROR_STOPPED = 9,     /* the caller asked to stop; what was done is kept */
+  VECMILL_ERROR_PARTIAL = 10,    /* finished, but some rows or texts failed; each has its reason */
+  VECMILL_ERROR_DATABASE = 11,   /* the database refused; its words are in the text */
+  VECMILL_ERROR_INTERNAL = 12    /* a defect in vecmill */
 } vecmill_status;
 
 #define VECMILL_ERROR_TEXT_SIZE 1024

@@ -6,8 +6,8 @@
 #include <string.h>
 
 static const char *const status_names[] = {
-    "ok",     "argument", "not-found", "format",  "unsupported", "io",       "memory",
-    "busy",   "conflict", "stopped",   "partial", "database",    "internal",
+    "ok",   "argument", "not-found", "format",  "unsupported", "io",       "memory",
+    "busy", "conflict", "stopped",   "partial", "database",    "internal",
 };
 
 const char *vecmill_status_name(vecmill_status status) {

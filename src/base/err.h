@@ -5,7 +5,8 @@
 #include <vecmill/status.h>
 
 #if defined(__GNUC__)
-#define BASE_PRINTF(format_index, first_index) __attribute__((format(printf, format_index, first_index)))
+#define BASE_PRINTF(format_index, first_index)                                                     \
+  __attribute__((format(printf, format_index, first_index)))
 #else
 #define BASE_PRINTF(format_index, first_index)
 #endif

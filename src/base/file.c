@@ -63,8 +63,9 @@ vecmill_status file_read(const char *path, size_t max_bytes, char **data_out, si
   if (status != VECMILL_OK) return status;
   char *data = NULL;
   if (n_bytes > max_bytes) {
-    status = err_set(err, VECMILL_ERROR_FORMAT, "cannot read %s: %zu bytes, more than the %zu allowed",
-                     path, n_bytes, max_bytes);
+    status =
+        err_set(err, VECMILL_ERROR_FORMAT, "cannot read %s: %zu bytes, more than the %zu allowed",
+                path, n_bytes, max_bytes);
     goto done;
   }
   data = mem_realloc(NULL, n_bytes + 1, 1);
@@ -105,7 +106,8 @@ static vecmill_status write_all(int fd, const char *data, size_t n_bytes) {
 
 static vecmill_status sync_parent(const char *path) {
   const char *slash = strrchr(path, '/');
-  char *folder = slash ? mem_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : mem_strdup(".");
+  char *folder =
+      slash ? mem_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : mem_strdup(".");
   if (!folder) return VECMILL_ERROR_MEMORY;
   int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   mem_free(folder);

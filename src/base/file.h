@@ -14,11 +14,13 @@ typedef struct file_map {
   size_t n_bytes;
 } file_map;
 
-/* A file that shrinks while it is mapped would raise SIGBUS: models are written once and renamed into place. */
+/* A file that shrinks while it is mapped would raise SIGBUS: models are written once and renamed
+ * into place. */
 vecmill_status file_map_open(const char *path, file_map *map_out, vecmill_error *err);
 void file_map_close(file_map *map); /* idempotent; clears *map */
 
-/* Gives the pages that lie wholly inside [offset, offset + n_bytes) back to the system; they can be read again. */
+/* Gives the pages that lie wholly inside [offset, offset + n_bytes) back to the system; they can be
+ * read again. */
 void file_map_release(const file_map *map, size_t offset, size_t n_bytes);
 
 /*
@@ -31,7 +33,7 @@ vecmill_status file_read(const char *path, size_t max_bytes, char **data_out, si
 /* Written to a temporary file beside `path`, fsynced, renamed over it, folder fsynced. */
 vecmill_status file_replace(const char *path, const void *data, size_t n_bytes, vecmill_error *err);
 
-bool file_exists(const char *path);   /* anything */
+bool file_exists(const char *path); /* anything */
 bool file_is_folder(const char *path);
 
 /* mkdir -p. */

@@ -47,10 +47,11 @@ vecmill_status json_get_int(const json_t *object, const char *where, const char 
     return VECMILL_OK;
   }
   double real = json_number_value(value);
-  if (!json_is_number(value) || real != floor(real)) return wrong_type(where, name, "a whole number", err);
+  if (!json_is_number(value) || real != floor(real))
+    return wrong_type(where, name, "a whole number", err);
   if (real < (double)min || real > (double)max)
-    return err_set(err, VECMILL_ERROR_FORMAT, "%s: \"%s\" is %.0f, outside %lld to %lld", where, name,
-                   real, (long long)min, (long long)max);
+    return err_set(err, VECMILL_ERROR_FORMAT, "%s: \"%s\" is %.0f, outside %lld to %lld", where,
+                   name, real, (long long)min, (long long)max);
   *value_out = json_is_integer(value) ? json_integer_value(value) : (int64_t)real;
   return VECMILL_OK;
 }

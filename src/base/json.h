@@ -1,4 +1,5 @@
-/* Reading JSON files with limits and with errors that name the file and the member. jansson underneath. */
+/* Reading JSON files with limits and with errors that name the file and the member. jansson
+ * underneath. */
 #ifndef BASE_JSON_H
 #define BASE_JSON_H
 
@@ -8,7 +9,8 @@
 
 #include "base/err.h"
 
-/* Parses a whole file (U+0000 allowed; of duplicate keys the last wins). Released by json_decref. */
+/* Parses a whole file (U+0000 allowed; of duplicate keys the last wins). Released by json_decref.
+ */
 vecmill_status json_read_file(const char *path, size_t max_bytes, json_t **root_out,
                               vecmill_error *err);
 

@@ -39,8 +39,7 @@ void *mem_realloc(void *block, size_t n, size_t size) {
 
 void *mem_alloc_aligned(size_t n, size_t size) {
   size_t n_bytes;
-  if (must_fail() || !mem_mul(n, size, &n_bytes) ||
-      !mem_add(n_bytes, MEM_CACHE_LINE - 1, &n_bytes))
+  if (must_fail() || !mem_mul(n, size, &n_bytes) || !mem_add(n_bytes, MEM_CACHE_LINE - 1, &n_bytes))
     return NULL;
   n_bytes &= ~(size_t)(MEM_CACHE_LINE - 1);
   return aligned_alloc(MEM_CACHE_LINE, n_bytes ? n_bytes : MEM_CACHE_LINE);

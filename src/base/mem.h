@@ -10,7 +10,8 @@
 
 #define MEM_CACHE_LINE 64
 
-/* Zeroed memory for n objects of `size` bytes; NULL on overflow or exhaustion. n = 0 gives a valid pointer. */
+/* Zeroed memory for n objects of `size` bytes; NULL on overflow or exhaustion. n = 0 gives a valid
+ * pointer. */
 void *mem_calloc(size_t n, size_t size);
 
 /* Grows or shrinks to n objects of `size` bytes; the old block stays valid when NULL comes back. */

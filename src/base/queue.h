@@ -25,8 +25,8 @@ typedef struct queue {
 vecmill_status queue_init(queue *q, size_t capacity, vecmill_error *err);
 void queue_fini(queue *q);
 
-bool queue_push(queue *q, void *item);     /* blocks while full; false once closed */
-bool queue_pop(queue *q, void **item_out); /* blocks while empty; false once closed and empty */
+bool queue_push(queue *q, void *item);         /* blocks while full; false once closed */
+bool queue_pop(queue *q, void **item_out);     /* blocks while empty; false once closed and empty */
 bool queue_try_pop(queue *q, void **item_out); /* never blocks; false when there is nothing now */
 void queue_close(queue *q);
 

@@ -12,7 +12,8 @@
  */
 unsigned thread_n_cpus(void);
 
-/* pthread_create with all signals blocked in the new thread: signals belong to the caller's thread. */
+/* pthread_create with all signals blocked in the new thread: signals belong to the caller's thread.
+ */
 vecmill_status thread_start(pthread_t *thread_out, void *(*run)(void *), void *context,
                             vecmill_error *err);
 

@@ -16,10 +16,8 @@ static const struct feature {
   const char *name;
   unsigned bit, needs;
 } features[] = {
-    {"avx2", CPU_AVX2, 0},
-    {"avx512", CPU_AVX512, CPU_AVX2},
-    {"vnni", CPU_VNNI, CPU_AVX512},
-    {"bf16", CPU_BF16, CPU_AVX512},
+    {"avx2", CPU_AVX2, 0},          {"avx512", CPU_AVX512, CPU_AVX2},
+    {"vnni", CPU_VNNI, CPU_AVX512}, {"bf16", CPU_BF16, CPU_AVX512},
     {"neon", CPU_NEON, 0},
 };
 
@@ -93,11 +91,18 @@ static void ask_brand(void) {
   }
 }
 #elif defined(__aarch64__)
-static unsigned ask_features(void) { return CPU_NEON; } /* part of the base architecture */
-static void ask_brand(void) { strcpy(brand, "arm64"); }
+static unsigned ask_features(void) {
+  return CPU_NEON;
+} /* part of the base architecture */
+static void ask_brand(void) {
+  strcpy(brand, "arm64");
+}
 #else
-static unsigned ask_features(void) { return 0; }
-static void ask_brand(void) {}
+static unsigned ask_features(void) {
+  return 0;
+}
+static void ask_brand(void) {
+}
 #endif
 
 static void ask(void) {

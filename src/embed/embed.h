@@ -25,11 +25,12 @@ typedef struct embed embed;
 typedef struct embed_text {
   const char *text; /* n_bytes of UTF-8 (repaired if ill-formed); borrowed until done() */
   size_t n_bytes;
-  float *vector;    /* room for `dimension` floats */
-  void *user;       /* the caller's own */
+  float *vector; /* room for `dimension` floats */
+  void *user;    /* the caller's own */
 
-  vecmill_status status;   /* VECMILL_OK: the vector is there */
-  char *reason;            /* otherwise why, freed by the caller with mem_free; may be NULL when memory was out */
+  vecmill_status status; /* VECMILL_OK: the vector is there */
+  char *reason; /* otherwise why, freed by the caller with mem_free; may be NULL when memory was out
+                 */
   uint32_t n_tokens;       /* as embedded */
   uint32_t n_tokens_whole; /* before truncation: more than n_tokens means truncated */
   uint32_t n_replaced;     /* ill-formed sequences that became U+FFFD */
@@ -38,12 +39,12 @@ typedef struct embed_text {
 typedef struct embed_job embed_job;
 struct embed_job {
   embed_text *texts;
-  size_t n_texts;                 /* 0 is allowed: done() is called by submit */
-  void (*done)(embed_job *job);   /* from a worker thread; must not block long nor call embed_* */
+  size_t n_texts;               /* 0 is allowed: done() is called by submit */
+  void (*done)(embed_job *job); /* from a worker thread; must not block long nor call embed_* */
   void *user;
-  size_t n_left;                  /* embed's own */
-  embed_job *next;                /* embed's own */
-  size_t n_taken;                 /* embed's own */
+  size_t n_left;   /* embed's own */
+  embed_job *next; /* embed's own */
+  size_t n_taken;  /* embed's own */
 };
 
 typedef struct embed_options {
@@ -53,8 +54,8 @@ typedef struct embed_options {
 
 /* What a worker did. Read at any time; exact after embed_drain. */
 typedef struct embed_worker_stats {
-  uint64_t busy_ns;  /* preparing or running */
-  uint64_t wait_ns;  /* nothing to do */
+  uint64_t busy_ns; /* preparing or running */
+  uint64_t wait_ns; /* nothing to do */
   uint64_t n_batches, n_texts, n_tokens;
 } embed_worker_stats;
 
@@ -67,11 +68,13 @@ typedef struct embed_stats {
 vecmill_status embed_open(provider *p, const embed_options *options, embed **embed_out,
                           vecmill_error *err);
 
-/* Takes the job until done(). Blocks while max_texts_waiting is exceeded. Errors: STOPPED after embed_stop. */
+/* Takes the job until done(). Blocks while max_texts_waiting is exceeded. Errors: STOPPED after
+ * embed_stop. */
 vecmill_status embed_submit(embed *e, embed_job *job, vecmill_error *err);
 
 void embed_drain(embed *e); /* waits until every job submitted so far is done */
-void embed_stop(embed *e);  /* does not block: waiting texts end as STOPPED, batches in flight finish */
+void embed_stop(
+    embed *e); /* does not block: waiting texts end as STOPPED, batches in flight finish */
 void embed_close(embed **e); /* stops, waits for the workers, frees */
 
 unsigned embed_n_workers(const embed *e);

@@ -69,7 +69,8 @@ static bool has_name(const found *list, const char *name) {
 }
 
 /* Takes a copy of both; what stands earlier in the order of look-up wins. */
-static vecmill_status add(found *list, const char *name, const char *directory, vecmill_error *err) {
+static vecmill_status add(found *list, const char *name, const char *directory,
+                          vecmill_error *err) {
   if (has_name(list, name) || list->n == MAX_MODELS) return VECMILL_OK;
   model_location *items = mem_realloc(list->items, list->n + 1, sizeof *items);
   if (!items) return err_set_memory(err, "list of models", (list->n + 1) * sizeof *items);
@@ -84,9 +85,11 @@ static vecmill_status add(found *list, const char *name, const char *directory, 
 }
 
 /* Calls back for every visible entry of a folder; a folder that cannot be read is empty. */
-typedef vecmill_status visit(void *context, const char *folder, const char *name, vecmill_error *err);
+typedef vecmill_status visit(void *context, const char *folder, const char *name,
+                             vecmill_error *err);
 
-static vecmill_status each_entry(const char *folder, visit *callback, void *context, vecmill_error *err) {
+static vecmill_status each_entry(const char *folder, visit *callback, void *context,
+                                 vecmill_error *err) {
   DIR *dir = opendir(folder);
   if (!dir) return VECMILL_OK;
   vecmill_status status = VECMILL_OK;
@@ -102,14 +105,16 @@ typedef struct home_visit {
   const char *organisation; /* NULL at the first level */
 } home_visit;
 
-static vecmill_status visit_home(void *context, const char *folder, const char *name, vecmill_error *err) {
+static vecmill_status visit_home(void *context, const char *folder, const char *name,
+                                 vecmill_error *err) {
   home_visit *v = context;
   char *directory = file_join(folder, name);
   char *full = v->organisation ? file_join(v->organisation, name) : mem_strdup(name);
   vecmill_status status = directory && full ? VECMILL_OK : err_set_memory(err, folder, 0);
   home_visit inner = {.list = v->list, .organisation = name};
   if (status == VECMILL_OK && is_model(directory)) status = add(v->list, full, directory, err);
-  else if (status == VECMILL_OK && !v->organisation) status = each_entry(directory, visit_home, &inner, err);
+  else if (status == VECMILL_OK && !v->organisation)
+    status = each_entry(directory, visit_home, &inner, err);
   mem_free(directory);
   mem_free(full);
   return status;
@@ -123,7 +128,9 @@ static char *main_snapshot(const char *repository) {
     revision[strcspn(revision, " \r\n\t")] = '\0';
     str path = {0};
     str_append_format(&path, "%s/snapshots/%s", repository, revision);
-    if (*revision && !strchr(revision, '/') && revision[0] != '.' && !path.failed && is_model(path.data)) directory = path.data;
+    if (*revision && !strchr(revision, '/') && revision[0] != '.' && !path.failed &&
+        is_model(path.data))
+      directory = path.data;
     else str_fini(&path);
   }
   mem_free(ref);
@@ -132,7 +139,8 @@ static char *main_snapshot(const char *repository) {
 }
 
 /* models--ORG--NAME of the hub cache. */
-static vecmill_status visit_hub(void *context, const char *folder, const char *entry, vecmill_error *err) {
+static vecmill_status visit_hub(void *context, const char *folder, const char *entry,
+                                vecmill_error *err) {
   static const char lead[] = "models--";
   if (strncmp(entry, lead, sizeof lead - 1) != 0) return VECMILL_OK;
   char *repository = file_join(folder, entry), *name = mem_strdup(entry + sizeof lead - 1);
@@ -159,7 +167,8 @@ vecmill_status model_list(model_location **locations_out, size_t *n_out, vecmill
   found list = {0};
   char *home = model_home(), *models = home ? file_join(home, "models") : NULL, *hub = hub_cache();
   home_visit visit_context = {.list = &list};
-  vecmill_status status = models ? each_entry(models, visit_home, &visit_context, err) : err_set_memory(err, "models", 0);
+  vecmill_status status = models ? each_entry(models, visit_home, &visit_context, err)
+                                 : err_set_memory(err, "models", 0);
   if (status == VECMILL_OK && hub) status = each_entry(hub, visit_hub, &list, err);
   mem_free(home);
   mem_free(models);
@@ -174,7 +183,8 @@ vecmill_status model_list(model_location **locations_out, size_t *n_out, vecmill
   return VECMILL_OK;
 }
 
-static vecmill_status copy_location(const model_location *from, model_location *to, vecmill_error *err) {
+static vecmill_status copy_location(const model_location *from, model_location *to,
+                                    vecmill_error *err) {
   *to = (model_location){.name = mem_strdup(from->name), .directory = mem_strdup(from->directory)};
   if (to->name && to->directory) return VECMILL_OK;
   model_location_fini(to);
@@ -187,26 +197,30 @@ static bool answers_to(const model_location *location, const char *name) {
   return strcmp(location->name, name) == 0 || (slash && strcmp(slash + 1, name) == 0);
 }
 
-static vecmill_status not_here(const char *name, const model_location *list, size_t n, vecmill_error *err) {
+static vecmill_status not_here(const char *name, const model_location *list, size_t n,
+                               vecmill_error *err) {
   str here = {0};
   for (size_t i = 0; i < n; i++) str_append_format(&here, "%s%s", i ? ", " : "", list[i].name);
   char *home = model_home();
   err_set(err, VECMILL_ERROR_NOT_FOUND,
-          "model %s: not on this machine (%s%s; put others into %s/models/ORG/NAME, or name a directory)", name,
-          n ? "--model takes: " : "no model is", n ? (here.data ? here.data : "") : " here", home ? home : "$VECMILL_HOME");
+          "model %s: not on this machine (%s%s; put others into %s/models/ORG/NAME, or name a "
+          "directory)",
+          name, n ? "--model takes: " : "no model is", n ? (here.data ? here.data : "") : " here",
+          home ? home : "$VECMILL_HOME");
   mem_free(home);
   str_fini(&here);
   return VECMILL_ERROR_NOT_FOUND;
 }
 
-static vecmill_status find_in(const char *name, const model_location *list, size_t n, model_location *location_out,
-                              vecmill_error *err) {
+static vecmill_status find_in(const char *name, const model_location *list, size_t n,
+                              model_location *location_out, vecmill_error *err) {
   const model_location *match = NULL;
   for (size_t i = 0; i < n; i++) {
     if (strcmp(list[i].name, name) == 0) return copy_location(&list[i], location_out, err);
     if (!answers_to(&list[i], name)) continue;
     if (match)
-      return err_set(err, VECMILL_ERROR_ARGUMENT, "model %s: more than one has that name (say %s or %s)", name, match->name,
+      return err_set(err, VECMILL_ERROR_ARGUMENT,
+                     "model %s: more than one has that name (say %s or %s)", name, match->name,
                      list[i].name);
     match = &list[i];
   }
@@ -214,10 +228,13 @@ static vecmill_status find_in(const char *name, const model_location *list, size
 }
 
 /* Nothing was named: the default if it is here, else the only one that is. */
-static vecmill_status find_default(const model_location *list, size_t n, model_location *location_out, vecmill_error *err) {
+static vecmill_status find_default(const model_location *list, size_t n,
+                                   model_location *location_out, vecmill_error *err) {
   for (size_t i = 0; i < n; i++)
-    if (strcmp(list[i].name, MODEL_DEFAULT_NAME) == 0) return copy_location(&list[i], location_out, err);
-  return n == 1 ? copy_location(&list[0], location_out, err) : not_here(MODEL_DEFAULT_NAME, list, n, err);
+    if (strcmp(list[i].name, MODEL_DEFAULT_NAME) == 0)
+      return copy_location(&list[i], location_out, err);
+  return n == 1 ? copy_location(&list[0], location_out, err)
+                : not_here(MODEL_DEFAULT_NAME, list, n, err);
 }
 
 vecmill_status model_find(const char *name, model_location *location_out, vecmill_error *err) {
@@ -225,7 +242,8 @@ vecmill_status model_find(const char *name, model_location *location_out, vecmil
   if (name && file_is_folder(name) && is_model(name)) {
     /* A directory is its own name, whole, so that a record of it holds from any working folder. */
     char *whole = realpath(name, NULL);
-    if (!whole) return err_set(err, VECMILL_ERROR_IO, "model %s: its path cannot be resolved", name);
+    if (!whole)
+      return err_set(err, VECMILL_ERROR_IO, "model %s: its path cannot be resolved", name);
     model_location here = {.name = whole, .directory = whole};
     vecmill_status copied = copy_location(&here, location_out, err);
     free(whole);
@@ -234,7 +252,9 @@ vecmill_status model_find(const char *name, model_location *location_out, vecmil
   model_location *list = NULL;
   size_t n = 0;
   vecmill_status status = model_list(&list, &n, err);
-  if (status == VECMILL_OK) status = name ? find_in(name, list, n, location_out, err) : find_default(list, n, location_out, err);
+  if (status == VECMILL_OK)
+    status =
+        name ? find_in(name, list, n, location_out, err) : find_default(list, n, location_out, err);
   model_list_free(list, n);
   return status;
 }

@@ -14,10 +14,11 @@ static vecmill_status open_tokenizer(model *m, vecmill_error *err) {
   mem_free(path);
   if (status != VECMILL_OK) return status;
   if (tok_n_vocab(m->tokens) > m->config.n_vocab)
-    return err_set(err, VECMILL_ERROR_FORMAT, "%s: its tokenizer knows %zu tokens, its weights %zu", m->path,
-                   tok_n_vocab(m->tokens), m->config.n_vocab);
+    return err_set(err, VECMILL_ERROR_FORMAT, "%s: its tokenizer knows %zu tokens, its weights %zu",
+                   m->path, tok_n_vocab(m->tokens), m->config.n_vocab);
   if (tok_n_special(m->tokens) > m->config.max_tokens || m->config.max_tokens == 0)
-    return err_set(err, VECMILL_ERROR_FORMAT, "%s: %zu tokens a text leave no room for the special ones", m->path,
+    return err_set(err, VECMILL_ERROR_FORMAT,
+                   "%s: %zu tokens a text leave no room for the special ones", m->path,
                    m->config.max_tokens);
   return VECMILL_OK;
 }
@@ -32,14 +33,23 @@ static vecmill_status fill_info(model *m, vecmill_error *err) {
     return err_set_memory(err, m->path, 0);
   }
   m->pooling = pooling.data;
-  m->info = (model_info){.path = m->path, .architecture = "BertModel", .pooling = m->pooling, .precision = "f32",
-                         .dimension = c->dimension, .max_tokens = c->max_tokens, .n_layers = c->n_layers,
-                         .hidden = c->hidden, .intermediate = c->intermediate, .n_heads = c->n_heads,
-                         .n_vocab = c->n_vocab, .n_parameters = m->weights.n_parameters};
+  m->info = (model_info){.path = m->path,
+                         .architecture = "BertModel",
+                         .pooling = m->pooling,
+                         .precision = "f32",
+                         .dimension = c->dimension,
+                         .max_tokens = c->max_tokens,
+                         .n_layers = c->n_layers,
+                         .hidden = c->hidden,
+                         .intermediate = c->intermediate,
+                         .n_heads = c->n_heads,
+                         .n_vocab = c->n_vocab,
+                         .n_parameters = m->weights.n_parameters};
   return VECMILL_OK;
 }
 
-vecmill_status model_open_with(const char *directory, unsigned features, model **model_out, vecmill_error *err) {
+vecmill_status model_open_with(const char *directory, unsigned features, model **model_out,
+                               vecmill_error *err) {
   *model_out = NULL;
   if (!file_is_folder(directory))
     return err_set(err, VECMILL_ERROR_NOT_FOUND, "model %s: no such directory", directory);
@@ -48,7 +58,8 @@ vecmill_status model_open_with(const char *directory, unsigned features, model *
   m->kernels = nn_select(features);
   m->vec = vec_select(features);
   m->path = mem_strdup(directory);
-  vecmill_status status = m->path ? model_config_read(directory, &m->config, err) : err_set_memory(err, directory, 0);
+  vecmill_status status =
+      m->path ? model_config_read(directory, &m->config, err) : err_set_memory(err, directory, 0);
   if (status == VECMILL_OK && m->config.is_plain)
     log_warning("%s: no modules.json: mean pooling and no normalisation are assumed", directory);
   if (status == VECMILL_OK) status = open_tokenizer(m, err);

@@ -15,19 +15,21 @@
 #define MAX_POSITIONS (1 << 22)
 #define NO_LIMIT ((int64_t)1 << 53)
 
-static const char *const pooling_names[POOL_N] = {"cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"};
+static const char *const pooling_names[POOL_N] = {
+    "cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"};
 
 const char *model_pooling_name(enum model_pooling pooling) {
   return pooling_names[pooling];
 }
 
-static vecmill_status unsupported(vecmill_error *err, const char *path, const char *what, const char *value) {
+static vecmill_status unsupported(vecmill_error *err, const char *path, const char *what,
+                                  const char *value) {
   return err_set(err, VECMILL_ERROR_UNSUPPORTED, "%s: %s %s: not supported yet", path, what, value);
 }
 
 /* folder/name parsed; a missing file gives *root_out = NULL when it is optional. */
-static vecmill_status read_json(const char *folder, const char *name, bool optional, char **path_out, json_t **root_out,
-                                vecmill_error *err) {
+static vecmill_status read_json(const char *folder, const char *name, bool optional,
+                                char **path_out, json_t **root_out, vecmill_error *err) {
   *root_out = NULL;
   *path_out = file_join(folder, name);
   if (!*path_out) return err_set_memory(err, folder, strlen(folder));
@@ -37,37 +39,54 @@ static vecmill_status read_json(const char *folder, const char *name, bool optio
 
 /* --- config.json --- */
 
-static vecmill_status read_sizes(const json_t *root, const char *path, model_config *c, vecmill_error *err) {
-  const struct { const char *name; int64_t max; size_t *out; } sizes[] = {
-      {"num_hidden_layers", MAX_LAYERS, &c->n_layers},  {"hidden_size", MAX_HIDDEN, &c->hidden},
-      {"intermediate_size", MAX_HIDDEN * 8, &c->intermediate}, {"num_attention_heads", MAX_HIDDEN, &c->n_heads},
-      {"vocab_size", MAX_VOCAB, &c->n_vocab},           {"max_position_embeddings", MAX_POSITIONS, &c->max_positions},
+static vecmill_status read_sizes(const json_t *root, const char *path, model_config *c,
+                                 vecmill_error *err) {
+  const struct {
+    const char *name;
+    int64_t max;
+    size_t *out;
+  } sizes[] = {
+      {"num_hidden_layers", MAX_LAYERS, &c->n_layers},
+      {"hidden_size", MAX_HIDDEN, &c->hidden},
+      {"intermediate_size", MAX_HIDDEN * 8, &c->intermediate},
+      {"num_attention_heads", MAX_HIDDEN, &c->n_heads},
+      {"vocab_size", MAX_VOCAB, &c->n_vocab},
+      {"max_position_embeddings", MAX_POSITIONS, &c->max_positions},
       {"type_vocab_size", MAX_HIDDEN, &c->n_token_types},
   };
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
     int64_t value;
-    vecmill_status status = json_get_int(root, path, sizes[i].name, 1, sizes[i].max, -1, &value, err);
+    vecmill_status status =
+        json_get_int(root, path, sizes[i].name, 1, sizes[i].max, -1, &value, err);
     if (status != VECMILL_OK) return status;
-    if (value < 0) return err_set(err, VECMILL_ERROR_FORMAT, "%s: \"%s\" is missing", path, sizes[i].name);
+    if (value < 0)
+      return err_set(err, VECMILL_ERROR_FORMAT, "%s: \"%s\" is missing", path, sizes[i].name);
     *sizes[i].out = (size_t)value;
   }
   if (c->hidden % c->n_heads != 0)
-    return err_set(err, VECMILL_ERROR_FORMAT, "%s: hidden_size %zu is not a multiple of num_attention_heads %zu", path,
+    return err_set(err, VECMILL_ERROR_FORMAT,
+                   "%s: hidden_size %zu is not a multiple of num_attention_heads %zu", path,
                    c->hidden, c->n_heads);
   return VECMILL_OK;
 }
 
-/* Everything in config.json that would change the numbers and that this encoder does not compute. */
-static vecmill_status refuse_what_is_not_bert(const json_t *root, const char *path, vecmill_error *err) {
+/* Everything in config.json that would change the numbers and that this encoder does not compute.
+ */
+static vecmill_status refuse_what_is_not_bert(const json_t *root, const char *path,
+                                              vecmill_error *err) {
   const char *text;
   bool flag;
   vecmill_status status = json_get_string(root, path, "model_type", "", &text, err);
-  if (status == VECMILL_OK && strcmp(text, "bert") != 0) return unsupported(err, path, "model_type", *text ? text : "(none)");
-  if (status == VECMILL_OK) status = json_get_string(root, path, "position_embedding_type", "absolute", &text, err);
-  if (status == VECMILL_OK && strcmp(text, "absolute") != 0) return unsupported(err, path, "position_embedding_type", text);
+  if (status == VECMILL_OK && strcmp(text, "bert") != 0)
+    return unsupported(err, path, "model_type", *text ? text : "(none)");
+  if (status == VECMILL_OK)
+    status = json_get_string(root, path, "position_embedding_type", "absolute", &text, err);
+  if (status == VECMILL_OK && strcmp(text, "absolute") != 0)
+    return unsupported(err, path, "position_embedding_type", text);
   if (status == VECMILL_OK) status = json_get_bool(root, path, "is_decoder", false, &flag, err);
   if (status == VECMILL_OK && flag) return unsupported(err, path, "is_decoder", "true");
-  if (status == VECMILL_OK) status = json_get_bool(root, path, "add_cross_attention", false, &flag, err);
+  if (status == VECMILL_OK)
+    status = json_get_bool(root, path, "add_cross_attention", false, &flag, err);
   if (status == VECMILL_OK && flag) return unsupported(err, path, "add_cross_attention", "true");
   const json_t *quantized = json_object_get(root, "quantization_config");
   if (status == VECMILL_OK && quantized && !json_is_null(quantized)) {
@@ -76,10 +95,13 @@ static vecmill_status refuse_what_is_not_bert(const json_t *root, const char *pa
   }
   int64_t chunk = 0;
   /* chunk_size_feed_forward changes memory, not numbers; it is let through. */
-  return status == VECMILL_OK ? json_get_int(root, path, "chunk_size_feed_forward", 0, NO_LIMIT, 0, &chunk, err) : status;
+  return status == VECMILL_OK
+             ? json_get_int(root, path, "chunk_size_feed_forward", 0, NO_LIMIT, 0, &chunk, err)
+             : status;
 }
 
-static vecmill_status read_bert(const json_t *root, const char *path, model_config *c, vecmill_error *err) {
+static vecmill_status read_bert(const json_t *root, const char *path, model_config *c,
+                                vecmill_error *err) {
   const char *act;
   double eps;
   vecmill_status status = refuse_what_is_not_bert(root, path, err);
@@ -87,8 +109,10 @@ static vecmill_status read_bert(const json_t *root, const char *path, model_conf
   if (status == VECMILL_OK) status = json_get_string(root, path, "hidden_act", "gelu", &act, err);
   if (status == VECMILL_OK) status = json_get_real(root, path, "layer_norm_eps", 1e-12, &eps, err);
   if (status != VECMILL_OK) return status;
-  if (strcmp(act, "gelu") != 0 && strcmp(act, "relu") != 0) return unsupported(err, path, "hidden_act", act);
-  if (!(eps >= 0 && eps < 1)) return err_set(err, VECMILL_ERROR_FORMAT, "%s: \"layer_norm_eps\" is %g", path, eps);
+  if (strcmp(act, "gelu") != 0 && strcmp(act, "relu") != 0)
+    return unsupported(err, path, "hidden_act", act);
+  if (!(eps >= 0 && eps < 1))
+    return err_set(err, VECMILL_ERROR_FORMAT, "%s: \"layer_norm_eps\" is %g", path, eps);
   c->activation = strcmp(act, "gelu") == 0 ? NN_GELU : NN_RELU;
   c->layer_norm_eps = (float)eps;
   return VECMILL_OK;
@@ -96,7 +120,8 @@ static vecmill_status read_bert(const json_t *root, const char *path, model_conf
 
 /* --- how long a text may be --- */
 
-/* sentence_bert_config.json's max_seq_length, else the tokenizer's model_max_length, capped by the position table. */
+/* sentence_bert_config.json's max_seq_length, else the tokenizer's model_max_length, capped by the
+ * position table. */
 static vecmill_status read_max_tokens(const char *folder, model_config *c, vecmill_error *err) {
   char *st_path = NULL, *tok_path = NULL;
   json_t *st = NULL, *tok = NULL;
@@ -106,10 +131,12 @@ static vecmill_status read_max_tokens(const char *folder, model_config *c, vecmi
   vecmill_status status = read_json(folder, "sentence_bert_config.json", true, &st_path, &st, err);
   if (status == VECMILL_OK && st) {
     status = json_get_int(st, st_path, "max_seq_length", 1, NO_LIMIT, NO_LIMIT, &from_st, err);
-    if (status == VECMILL_OK) status = json_get_bool(st, st_path, "do_lower_case", false, &lower, err);
+    if (status == VECMILL_OK)
+      status = json_get_bool(st, st_path, "do_lower_case", false, &lower, err);
     if (status == VECMILL_OK && lower) status = unsupported(err, st_path, "do_lower_case", "true");
   }
-  if (status == VECMILL_OK) status = read_json(folder, "tokenizer_config.json", true, &tok_path, &tok, err);
+  if (status == VECMILL_OK)
+    status = read_json(folder, "tokenizer_config.json", true, &tok_path, &tok, err);
   if (status == VECMILL_OK && tok) {
     /* Models without a limit carry 1e30 here. */
     status = json_get_real(tok, tok_path, "model_max_length", 0, &huge, err);
@@ -126,12 +153,16 @@ static vecmill_status read_max_tokens(const char *folder, model_config *c, vecmi
 
 /* --- modules --- */
 
-static vecmill_status add_named_pooling(const char *path, const json_t *name, model_module *m, vecmill_error *err) {
+static vecmill_status add_named_pooling(const char *path, const json_t *name, model_module *m,
+                                        vecmill_error *err) {
   const char *text = json_string_value(name);
-  if (!text) return err_set(err, VECMILL_ERROR_FORMAT, "%s: \"pooling_mode\" is not a name or a list of names", path);
+  if (!text)
+    return err_set(err, VECMILL_ERROR_FORMAT,
+                   "%s: \"pooling_mode\" is not a name or a list of names", path);
   for (size_t p = 0; p < POOL_N; p++)
     if (strcmp(text, pooling_names[p]) == 0) {
-      if (m->n_pooling == POOL_N) return err_set(err, VECMILL_ERROR_FORMAT, "%s: too many pooling modes", path);
+      if (m->n_pooling == POOL_N)
+        return err_set(err, VECMILL_ERROR_FORMAT, "%s: too many pooling modes", path);
       m->pooling[m->n_pooling++] = (enum model_pooling)p;
       return VECMILL_OK;
     }
@@ -139,8 +170,12 @@ static vecmill_status add_named_pooling(const char *path, const json_t *name, mo
 }
 
 /* The old form: one boolean a mode; several are concatenated in this order. */
-static vecmill_status read_old_pooling(const json_t *root, const char *path, model_module *m, vecmill_error *err) {
-  static const struct { const char *name; enum model_pooling mode; } flags[] = {
+static vecmill_status read_old_pooling(const json_t *root, const char *path, model_module *m,
+                                       vecmill_error *err) {
+  static const struct {
+    const char *name;
+    enum model_pooling mode;
+  } flags[] = {
       {"pooling_mode_cls_token", POOL_CLS},
       {"pooling_mode_max_tokens", POOL_MAX},
       {"pooling_mode_mean_tokens", POOL_MEAN},
@@ -163,8 +198,10 @@ static vecmill_status read_pooling(model_module *m, vecmill_error *err) {
   json_t *root;
   bool include_prompt = true;
   vecmill_status status = read_json(m->folder, "config.json", false, &path, &root, err);
-  if (status == VECMILL_OK) status = json_get_bool(root, path, "include_prompt", true, &include_prompt, err);
-  if (status == VECMILL_OK && !include_prompt) status = unsupported(err, path, "include_prompt", "false");
+  if (status == VECMILL_OK)
+    status = json_get_bool(root, path, "include_prompt", true, &include_prompt, err);
+  if (status == VECMILL_OK && !include_prompt)
+    status = unsupported(err, path, "include_prompt", "false");
   const json_t *mode = status == VECMILL_OK ? json_object_get(root, "pooling_mode") : NULL;
   if (json_is_array(mode)) {
     for (size_t i = 0; status == VECMILL_OK && i < json_array_size(mode); i++)
@@ -182,21 +219,30 @@ static vecmill_status read_pooling(model_module *m, vecmill_error *err) {
 }
 
 static vecmill_status read_dense(model_module *m, vecmill_error *err) {
-  static const struct { const char *name; enum nn_activation act; } activations[] = {
-      {"torch.nn.modules.activation.Tanh", NN_TANH},     {"torch.nn.modules.linear.Identity", NN_LINEAR},
-      {"torch.nn.modules.activation.ReLU", NN_RELU},     {"torch.nn.modules.activation.GELU", NN_GELU},
+  static const struct {
+    const char *name;
+    enum nn_activation act;
+  } activations[] = {
+      {"torch.nn.modules.activation.Tanh", NN_TANH},
+      {"torch.nn.modules.linear.Identity", NN_LINEAR},
+      {"torch.nn.modules.activation.ReLU", NN_RELU},
+      {"torch.nn.modules.activation.GELU", NN_GELU},
   };
   char *path;
   json_t *root;
   const char *act = NULL;
   int64_t n_in = 0, n_out = 0;
   vecmill_status status = read_json(m->folder, "config.json", false, &path, &root, err);
-  if (status == VECMILL_OK) status = json_get_int(root, path, "in_features", 1, MAX_HIDDEN, 0, &n_in, err);
-  if (status == VECMILL_OK) status = json_get_int(root, path, "out_features", 1, MAX_HIDDEN, 0, &n_out, err);
+  if (status == VECMILL_OK)
+    status = json_get_int(root, path, "in_features", 1, MAX_HIDDEN, 0, &n_in, err);
+  if (status == VECMILL_OK)
+    status = json_get_int(root, path, "out_features", 1, MAX_HIDDEN, 0, &n_out, err);
   if (status == VECMILL_OK) status = json_get_bool(root, path, "bias", true, &m->has_bias, err);
-  if (status == VECMILL_OK) status = json_get_string(root, path, "activation_function", activations[0].name, &act, err);
+  if (status == VECMILL_OK)
+    status = json_get_string(root, path, "activation_function", activations[0].name, &act, err);
   if (status == VECMILL_OK && (n_in == 0 || n_out == 0))
-    status = err_set(err, VECMILL_ERROR_FORMAT, "%s: \"in_features\" or \"out_features\" is missing", path);
+    status = err_set(err, VECMILL_ERROR_FORMAT,
+                     "%s: \"in_features\" or \"out_features\" is missing", path);
   size_t i = 0, n = sizeof activations / sizeof *activations;
   if (status == VECMILL_OK) {
     while (i < n && strcmp(activations[i].name, act) != 0) i++;
@@ -210,23 +256,27 @@ static vecmill_status read_dense(model_module *m, vecmill_error *err) {
   return status;
 }
 
-/* "sentence_transformers.models.Pooling" and "sentence_transformers.sentence_transformer.modules.pooling.Pooling" alike. */
+/* "sentence_transformers.models.Pooling" and
+ * "sentence_transformers.sentence_transformer.modules.pooling.Pooling" alike. */
 static const char *class_of(const char *type) {
   const char *dot = strrchr(type, '.');
   return dot ? dot + 1 : type;
 }
 
-static vecmill_status add_module(const char *directory, const char *path, const char *type, const char *sub,
-                                 model_config *c, vecmill_error *err) {
+static vecmill_status add_module(const char *directory, const char *path, const char *type,
+                                 const char *sub, model_config *c, vecmill_error *err) {
   const char *class = class_of(type);
   bool ours = strncmp(type, "sentence_transformers.", 22) == 0;
-  if (c->n_modules == MODEL_MAX_MODULES) return err_set(err, VECMILL_ERROR_UNSUPPORTED, "%s: more than %d modules", path, MODEL_MAX_MODULES);
+  if (c->n_modules == MODEL_MAX_MODULES)
+    return err_set(err, VECMILL_ERROR_UNSUPPORTED, "%s: more than %d modules", path,
+                   MODEL_MAX_MODULES);
   model_module *m = &c->modules[c->n_modules];
   if (ours && strcmp(class, "Pooling") == 0) m->kind = MODULE_POOLING;
   else if (ours && strcmp(class, "Dense") == 0) m->kind = MODULE_DENSE;
   else if (ours && strcmp(class, "Normalize") == 0) m->kind = MODULE_NORMALIZE;
   else return unsupported(err, path, "module", type);
-  if ((m->kind == MODULE_POOLING) != (c->n_modules == 0)) return unsupported(err, path, "module order:", type);
+  if ((m->kind == MODULE_POOLING) != (c->n_modules == 0))
+    return unsupported(err, path, "module order:", type);
   m->folder = file_join(directory, sub);
   if (!m->folder) return err_set_memory(err, path, 0);
   c->n_modules++;
@@ -239,23 +289,27 @@ static bool is_plain_folder(const char *name) {
   return name[0] != '/' && strstr(name, "..") == NULL;
 }
 
-static vecmill_status read_modules(const char *directory, const char *path, const json_t *root, model_config *c,
-                                   vecmill_error *err) {
+static vecmill_status read_modules(const char *directory, const char *path, const json_t *root,
+                                   model_config *c, vecmill_error *err) {
   if (!json_is_array(root) || json_array_size(root) < 2)
-    return err_set(err, VECMILL_ERROR_FORMAT, "%s: not a list of a Transformer, a Pooling and what follows", path);
+    return err_set(err, VECMILL_ERROR_FORMAT,
+                   "%s: not a list of a Transformer, a Pooling and what follows", path);
   for (size_t i = 0; i < json_array_size(root); i++) {
     const json_t *entry = json_array_get(root, i);
     const char *type, *sub;
     vecmill_status status = json_get_string(entry, path, "type", "", &type, err);
     if (status == VECMILL_OK) status = json_get_string(entry, path, "path", "", &sub, err);
     if (status != VECMILL_OK) return status;
-    if (!is_plain_folder(sub)) return err_set(err, VECMILL_ERROR_FORMAT, "%s: path \"%s\" leads out of the model", path, sub);
+    if (!is_plain_folder(sub))
+      return err_set(err, VECMILL_ERROR_FORMAT, "%s: path \"%s\" leads out of the model", path,
+                     sub);
     if (i > 0) {
       status = add_module(directory, path, type, sub, c, err);
       if (status != VECMILL_OK) return status;
       continue;
     }
-    if (strncmp(type, "sentence_transformers.", 22) != 0 || strcmp(class_of(type), "Transformer") != 0)
+    if (strncmp(type, "sentence_transformers.", 22) != 0 ||
+        strcmp(class_of(type), "Transformer") != 0)
       return unsupported(err, path, "module", type);
     c->transformer_folder = *sub ? file_join(directory, sub) : mem_strdup(directory);
     if (!c->transformer_folder) return err_set_memory(err, path, 0);
@@ -264,7 +318,8 @@ static vecmill_status read_modules(const char *directory, const char *path, cons
 }
 
 /* A plain BERT directory: mean pooling, as sentence-transformers makes of it. */
-static vecmill_status assume_mean_pooling(const char *directory, model_config *c, vecmill_error *err) {
+static vecmill_status assume_mean_pooling(const char *directory, model_config *c,
+                                          vecmill_error *err) {
   c->transformer_folder = mem_strdup(directory);
   if (!c->transformer_folder) return err_set_memory(err, directory, 0);
   c->modules[0] = (model_module){.kind = MODULE_POOLING, .pooling = {POOL_MEAN}, .n_pooling = 1};
@@ -275,19 +330,22 @@ static vecmill_status assume_mean_pooling(const char *directory, model_config *c
 
 /* --- prompts and the finished vector --- */
 
-static vecmill_status read_prompts(const json_t *root, const char *path, model_config *c, vecmill_error *err) {
+static vecmill_status read_prompts(const json_t *root, const char *path, model_config *c,
+                                   vecmill_error *err) {
   const char *name, *text = "";
   json_t *prompts = json_object_get(root, "prompts"), *value;
   if (prompts && !json_is_null(prompts) && !json_is_object(prompts))
     return err_set(err, VECMILL_ERROR_FORMAT, "%s: \"prompts\" is not an object", path);
   const char *key;
   json_object_foreach(prompts, key, value) {
-    if (!json_is_string(value)) return err_set(err, VECMILL_ERROR_FORMAT, "%s: prompt \"%s\" is not a string", path, key);
+    if (!json_is_string(value))
+      return err_set(err, VECMILL_ERROR_FORMAT, "%s: prompt \"%s\" is not a string", path, key);
   }
   vecmill_status status = json_get_string(root, path, "default_prompt_name", NULL, &name, err);
   if (status != VECMILL_OK) return status;
   if (name && !(text = json_string_value(json_object_get(prompts, name))))
-    return err_set(err, VECMILL_ERROR_FORMAT, "%s: default_prompt_name \"%s\" is not among the prompts", path, name);
+    return err_set(err, VECMILL_ERROR_FORMAT,
+                   "%s: default_prompt_name \"%s\" is not among the prompts", path, name);
   if (json_is_object(prompts)) c->prompts = json_incref(prompts);
   c->default_prompt = mem_strdup(text);
   return c->default_prompt ? VECMILL_OK : err_set_memory(err, path, 0);
@@ -300,7 +358,8 @@ static vecmill_status check_dimensions(model_config *c, int64_t truncate, vecmil
     const model_module *m = &c->modules[i];
     if (m->kind != MODULE_DENSE) continue;
     if (m->n_in != dimension)
-      return err_set(err, VECMILL_ERROR_FORMAT, "%s: in_features is %zu, but %zu come in", m->folder, m->n_in, dimension);
+      return err_set(err, VECMILL_ERROR_FORMAT, "%s: in_features is %zu, but %zu come in",
+                     m->folder, m->n_in, dimension);
     dimension = m->n_out;
   }
   c->dimension = truncate > 0 && (size_t)truncate < dimension ? (size_t)truncate : dimension;
@@ -311,12 +370,15 @@ static vecmill_status read_rest(const char *directory, model_config *c, vecmill_
   char *bert_path = NULL, *st_path = NULL;
   json_t *bert = NULL, *st = NULL;
   int64_t truncate = 0;
-  vecmill_status status = read_json(c->transformer_folder, "config.json", false, &bert_path, &bert, err);
+  vecmill_status status =
+      read_json(c->transformer_folder, "config.json", false, &bert_path, &bert, err);
   if (status == VECMILL_OK) status = read_bert(bert, bert_path, c, err);
   if (status == VECMILL_OK) status = read_max_tokens(c->transformer_folder, c, err);
-  if (status == VECMILL_OK) status = read_json(directory, "config_sentence_transformers.json", true, &st_path, &st, err);
+  if (status == VECMILL_OK)
+    status = read_json(directory, "config_sentence_transformers.json", true, &st_path, &st, err);
   if (status == VECMILL_OK) status = read_prompts(st, st_path, c, err);
-  if (status == VECMILL_OK) status = json_get_int(st, st_path, "truncate_dim", 1, MAX_HIDDEN, 0, &truncate, err);
+  if (status == VECMILL_OK)
+    status = json_get_int(st, st_path, "truncate_dim", 1, MAX_HIDDEN, 0, &truncate, err);
   if (status == VECMILL_OK) status = check_dimensions(c, truncate, err);
   json_decref(bert);
   json_decref(st);
@@ -331,7 +393,8 @@ vecmill_status model_config_read(const char *directory, model_config *c, vecmill
   *c = (model_config){0};
   vecmill_status status = read_json(directory, "modules.json", true, &path, &modules, err);
   if (status == VECMILL_OK)
-    status = modules ? read_modules(directory, path, modules, c, err) : assume_mean_pooling(directory, c, err);
+    status = modules ? read_modules(directory, path, modules, c, err)
+                     : assume_mean_pooling(directory, c, err);
   json_decref(modules);
   mem_free(path);
   if (status == VECMILL_OK) status = read_rest(directory, c, err);

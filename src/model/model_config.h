@@ -13,7 +13,15 @@
 #include "base/err.h"
 #include "kernel/nn/nn.h"
 
-enum model_pooling { POOL_CLS, POOL_MAX, POOL_MEAN, POOL_MEAN_SQRT_LEN, POOL_WEIGHTED_MEAN, POOL_LAST_TOKEN, POOL_N };
+enum model_pooling {
+  POOL_CLS,
+  POOL_MAX,
+  POOL_MEAN,
+  POOL_MEAN_SQRT_LEN,
+  POOL_WEIGHTED_MEAN,
+  POOL_LAST_TOKEN,
+  POOL_N
+};
 enum model_module_kind { MODULE_POOLING, MODULE_DENSE, MODULE_NORMALIZE };
 
 #define MODEL_MAX_MODULES 8
@@ -38,14 +46,16 @@ typedef struct model_config {
   size_t max_tokens;
   model_module modules[MODEL_MAX_MODULES]; /* in order, Pooling first */
   size_t n_modules;
-  bool is_plain; /* no modules.json: the chain above is assumed */
-  size_t dimension; /* of the finished vector */
-  json_t *prompts;  /* object or NULL */
+  bool is_plain;        /* no modules.json: the chain above is assumed */
+  size_t dimension;     /* of the finished vector */
+  json_t *prompts;      /* object or NULL */
   char *default_prompt; /* the text; "" when there is none */
 } model_config;
 
-/* Errors: NOT_FOUND, FORMAT, UNSUPPORTED (by name), MEMORY, IO. On failure nothing is left to free. */
-vecmill_status model_config_read(const char *directory, model_config *config_out, vecmill_error *err);
+/* Errors: NOT_FOUND, FORMAT, UNSUPPORTED (by name), MEMORY, IO. On failure nothing is left to free.
+ */
+vecmill_status model_config_read(const char *directory, model_config *config_out,
+                                 vecmill_error *err);
 void model_config_fini(model_config *config);
 
 const char *model_pooling_name(enum model_pooling pooling);

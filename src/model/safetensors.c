@@ -19,18 +19,25 @@ struct st_set {
 };
 
 static vecmill_status damaged(vecmill_error *err, const char *path, const char *why) {
-  return err_set(err, VECMILL_ERROR_FORMAT, "%s: not a sound safetensors file: %s (fetch it again)", path, why);
+  return err_set(err, VECMILL_ERROR_FORMAT, "%s: not a sound safetensors file: %s (fetch it again)",
+                 path, why);
 }
 
-static vecmill_status damaged_tensor(vecmill_error *err, const char *path, const char *name, const char *why) {
+static vecmill_status damaged_tensor(vecmill_error *err, const char *path, const char *name,
+                                     const char *why) {
   return err_set(err, VECMILL_ERROR_FORMAT, "%s: tensor %s: %s (fetch it again)", path, name, why);
 }
 
 static size_t type_of(const char *name, enum st_type *type_out) {
-  static const struct { const char *name; enum st_type type; size_t n_bytes; } types[] = {
-      {"F32", ST_F32, 4},    {"F16", ST_F16, 2},   {"BF16", ST_BF16, 2}, {"F64", ST_OTHER, 8},
-      {"I64", ST_OTHER, 8},  {"U64", ST_OTHER, 8}, {"I32", ST_OTHER, 4}, {"U32", ST_OTHER, 4},
-      {"I16", ST_OTHER, 2},  {"U16", ST_OTHER, 2}, {"I8", ST_OTHER, 1},  {"U8", ST_OTHER, 1},
+  static const struct {
+    const char *name;
+    enum st_type type;
+    size_t n_bytes;
+  } types[] = {
+      {"F32", ST_F32, 4},    {"F16", ST_F16, 2},       {"BF16", ST_BF16, 2},
+      {"F64", ST_OTHER, 8},  {"I64", ST_OTHER, 8},     {"U64", ST_OTHER, 8},
+      {"I32", ST_OTHER, 4},  {"U32", ST_OTHER, 4},     {"I16", ST_OTHER, 2},
+      {"U16", ST_OTHER, 2},  {"I8", ST_OTHER, 1},      {"U8", ST_OTHER, 1},
       {"BOOL", ST_OTHER, 1}, {"F8_E4M3", ST_OTHER, 1}, {"F8_E5M2", ST_OTHER, 1},
   };
   for (size_t i = 0; i < sizeof types / sizeof *types; i++)
@@ -45,7 +52,8 @@ static bool size_of_json(const json_t *value, size_t *size_out) {
   return true;
 }
 
-static vecmill_status read_shape(const json_t *shape, const char *path, st_tensor *t, vecmill_error *err) {
+static vecmill_status read_shape(const json_t *shape, const char *path, st_tensor *t,
+                                 vecmill_error *err) {
   if (!json_is_array(shape) || json_array_size(shape) > ST_MAX_DIMS)
     return damaged_tensor(err, path, t->name, "its shape is not a short list");
   t->n_dims = json_array_size(shape);
@@ -58,8 +66,8 @@ static vecmill_status read_shape(const json_t *shape, const char *path, st_tenso
 }
 
 /* One member of the header. data: where the data begins, and how long it is. */
-static vecmill_status read_tensor(const json_t *entry, const char *path, size_t data, size_t n_data_bytes,
-                                  st_tensor *t, vecmill_error *err) {
+static vecmill_status read_tensor(const json_t *entry, const char *path, size_t data,
+                                  size_t n_data_bytes, st_tensor *t, vecmill_error *err) {
   const char *type = json_string_value(json_object_get(entry, "dtype"));
   size_t n_type_bytes = type ? type_of(type, &t->type) : 0;
   if (n_type_bytes == 0) return damaged_tensor(err, path, t->name, "its dtype is unknown");
@@ -88,20 +96,22 @@ static int by_name(const void *a, const void *b) {
 }
 
 /* The tensors of one file lie end to end and fill it. */
-static vecmill_status check_layout(st_tensor *tensors, size_t n, const char *path, size_t data, size_t end,
-                                   vecmill_error *err) {
+static vecmill_status check_layout(st_tensor *tensors, size_t n, const char *path, size_t data,
+                                   size_t end, vecmill_error *err) {
   if (n > 0) qsort(tensors, n, sizeof *tensors, by_offset);
   size_t at = data;
   for (size_t i = 0; i < n; i++) {
     if (tensors[i].offset != at)
-      return damaged_tensor(err, path, tensors[i].name, tensors[i].offset < at ? "it overlaps another" : "a hole lies before it");
+      return damaged_tensor(err, path, tensors[i].name,
+                            tensors[i].offset < at ? "it overlaps another"
+                                                   : "a hole lies before it");
     at += tensors[i].n_bytes;
   }
   return at == end ? VECMILL_OK : damaged(err, path, "bytes that no tensor owns");
 }
 
-static vecmill_status read_header(st_set *set, json_t *header, const char *path, const file_map *map, size_t data,
-                                  vecmill_error *err) {
+static vecmill_status read_header(st_set *set, json_t *header, const char *path,
+                                  const file_map *map, size_t data, vecmill_error *err) {
   size_t first = set->n_tensors, n_more = json_object_size(header);
   st_tensor *tensors = mem_realloc(set->tensors, first + n_more, sizeof *tensors);
   if (!tensors) return err_set_memory(err, path, (first + n_more) * sizeof *tensors);
@@ -128,12 +138,14 @@ static vecmill_status add_file(st_set *set, const char *path, vecmill_error *err
   vecmill_status status = file_map_open(path, map, err);
   if (status != VECMILL_OK) return status;
   uint64_t n_header = 0;
-  if (map->n_bytes < LENGTH_BYTES) return damaged(err, path, "it is shorter than its own length field");
+  if (map->n_bytes < LENGTH_BYTES)
+    return damaged(err, path, "it is shorter than its own length field");
   for (int i = LENGTH_BYTES - 1; i >= 0; i--) n_header = n_header << 8 | map->data[i];
   if (n_header > MAX_HEADER_BYTES || n_header > map->n_bytes - LENGTH_BYTES)
     return damaged(err, path, "its header is longer than the file, or than 100 MB");
   json_error_t why;
-  json_t *header = json_loadb((const char *)map->data + LENGTH_BYTES, (size_t)n_header, JSON_REJECT_DUPLICATES, &why);
+  json_t *header = json_loadb((const char *)map->data + LENGTH_BYTES, (size_t)n_header,
+                              JSON_REJECT_DUPLICATES, &why);
   if (!json_is_object(header)) {
     const char *reason = header ? "its header is not an object" : why.text;
     json_decref(header);
@@ -153,8 +165,8 @@ static vecmill_status finish(st_set *set, const char *where, vecmill_error *err)
 }
 
 /* The distinct shard files of an index, sorted; `names_out` has room for one a tensor. */
-static vecmill_status shard_names(const json_t *weight_map, const char *path, const char **names, size_t *n_out,
-                                  vecmill_error *err) {
+static vecmill_status shard_names(const json_t *weight_map, const char *path, const char **names,
+                                  size_t *n_out, vecmill_error *err) {
   const char *tensor;
   json_t *value;
   size_t n = 0;
@@ -171,7 +183,8 @@ static vecmill_status shard_names(const json_t *weight_map, const char *path, co
   return VECMILL_OK;
 }
 
-static vecmill_status add_shards(st_set *set, const char *directory, const char *index_path, vecmill_error *err) {
+static vecmill_status add_shards(st_set *set, const char *directory, const char *index_path,
+                                 vecmill_error *err) {
   json_t *root = NULL;
   const char *names[MAX_SHARDS + 1];
   size_t n = 0;
@@ -217,12 +230,15 @@ vecmill_status st_open(const char *directory, st_set **set_out, vecmill_error *e
     status = st_open_file(single, set_out, err);
   } else if (file_exists(index)) {
     st_set *set = mem_calloc(1, sizeof *set);
-    status = set ? add_shards(set, directory, index, err) : err_set_memory(err, directory, sizeof *set);
+    status =
+        set ? add_shards(set, directory, index, err) : err_set_memory(err, directory, sizeof *set);
     if (status != VECMILL_OK && set) st_close(&set);
     *set_out = set;
   } else {
     status = err_set(err, VECMILL_ERROR_NOT_FOUND,
-                     "%s: no model.safetensors (weights in other formats are not read; convert them to safetensors)", directory);
+                     "%s: no model.safetensors (weights in other formats are not read; convert "
+                     "them to safetensors)",
+                     directory);
   }
   mem_free(single);
   mem_free(index);
@@ -258,7 +274,9 @@ void st_read_f32(const st_tensor *t, size_t first, size_t n, float *dst) {
 
 const float *st_f32_in_place(const st_tensor *t) {
   const uint8_t *data = t->map->data + t->offset;
-  return t->type == ST_F32 && (uintptr_t)data % sizeof(float) == 0 ? (const float *)(const void *)data : NULL;
+  return t->type == ST_F32 && (uintptr_t)data % sizeof(float) == 0
+             ? (const float *)(const void *)data
+             : NULL;
 }
 
 void st_release(const st_tensor *t) {

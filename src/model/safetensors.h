@@ -42,7 +42,8 @@ const st_tensor *st_find(const st_set *set, const char *name);
 /* Elements [first, first + n) as float32; the type is not ST_OTHER. Exact. */
 void st_read_f32(const st_tensor *tensor, size_t first, size_t n, float *dst);
 
-/* The tensor's bytes as float32 where they lie, NULL when they are of another type or not aligned. */
+/* The tensor's bytes as float32 where they lie, NULL when they are of another type or not aligned.
+ */
 const float *st_f32_in_place(const st_tensor *tensor);
 
 /* Gives the pages of a tensor that was copied back to the system. */

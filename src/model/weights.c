@@ -20,16 +20,23 @@ typedef struct loader {
 } loader;
 
 /* The tensor "PREFIX NAME", of exactly this shape (n_cols 0: one dimension). */
-static vecmill_status find_tensor(loader *l, const char *name, size_t n_rows, size_t n_cols, const st_tensor **tensor_out) {
+static vecmill_status find_tensor(loader *l, const char *name, size_t n_rows, size_t n_cols,
+                                  const st_tensor **tensor_out) {
   char full[MAX_NAME];
   snprintf(full, sizeof full, "%s%s", l->prefix, name);
   const st_tensor *t = st_find(l->tensors, full);
-  if (!t) return err_set(l->err, VECMILL_ERROR_FORMAT, "%s: tensor %s is missing (is this a BERT model?)", l->folder, full);
+  if (!t)
+    return err_set(l->err, VECMILL_ERROR_FORMAT, "%s: tensor %s is missing (is this a BERT model?)",
+                   l->folder, full);
   if (t->type == ST_OTHER)
-    return err_set(l->err, VECMILL_ERROR_UNSUPPORTED, "%s: tensor %s: its dtype: not supported yet (F32, F16 and BF16 are)", l->folder, full);
-  bool fits = n_cols ? t->n_dims == 2 && t->dims[0] == n_rows && t->dims[1] == n_cols : t->n_dims == 1 && t->dims[0] == n_rows;
+    return err_set(l->err, VECMILL_ERROR_UNSUPPORTED,
+                   "%s: tensor %s: its dtype: not supported yet (F32, F16 and BF16 are)", l->folder,
+                   full);
+  bool fits = n_cols ? t->n_dims == 2 && t->dims[0] == n_rows && t->dims[1] == n_cols
+                     : t->n_dims == 1 && t->dims[0] == n_rows;
   if (!fits)
-    return err_set(l->err, VECMILL_ERROR_FORMAT, "%s: tensor %s has another shape than config.json says (%zu x %zu)", l->folder,
+    return err_set(l->err, VECMILL_ERROR_FORMAT,
+                   "%s: tensor %s has another shape than config.json says (%zu x %zu)", l->folder,
                    full, n_rows, n_cols ? n_cols : 1);
   l->n_parameters += (double)t->n_elements;
   *tensor_out = t;
@@ -41,7 +48,8 @@ static vecmill_status no_memory(loader *l, size_t n_floats) {
 }
 
 /* A copy of n floats from `first` on, the file's pages given back. */
-static vecmill_status copy_tensor(loader *l, const st_tensor *t, size_t first, size_t n, float **copy_out) {
+static vecmill_status copy_tensor(loader *l, const st_tensor *t, size_t first, size_t n,
+                                  float **copy_out) {
   *copy_out = mem_alloc_aligned(n, sizeof(float));
   if (!*copy_out) return no_memory(l, n);
   st_read_f32(t, first, n, *copy_out);
@@ -68,8 +76,8 @@ static vecmill_status load_norm(loader *l, const char *name, model_norm *norm) {
 }
 
 /* n_parts weights of (n, k) one above the other, packed as one; their biases end to end. */
-static vecmill_status load_linear(loader *l, const char *const *names, size_t n_parts, size_t n, size_t k, bool has_bias,
-                                  model_linear *linear) {
+static vecmill_status load_linear(loader *l, const char *const *names, size_t n_parts, size_t n,
+                                  size_t k, bool has_bias, model_linear *linear) {
   char part[MAX_NAME];
   const st_tensor *t = NULL;
   size_t n_all = n * n_parts;
@@ -77,8 +85,10 @@ static vecmill_status load_linear(loader *l, const char *const *names, size_t n_
   linear->k = k;
   linear->packed = mem_alloc_aligned(l->kernels->packed_f32_n_floats(n_all, k), sizeof(float));
   if (has_bias) linear->bias = mem_alloc_aligned(n_all, sizeof(float));
-  float *rows = mem_alloc_aligned(n_all * k, sizeof(float)); /* sizes are bounded by model_config.c */
-  vecmill_status status = linear->packed && rows && (!has_bias || linear->bias) ? VECMILL_OK : no_memory(l, n_all * k);
+  float *rows =
+      mem_alloc_aligned(n_all * k, sizeof(float)); /* sizes are bounded by model_config.c */
+  vecmill_status status =
+      linear->packed && rows && (!has_bias || linear->bias) ? VECMILL_OK : no_memory(l, n_all * k);
   for (size_t i = 0; status == VECMILL_OK && i < n_parts; i++) {
     snprintf(part, sizeof part, "%s.weight", names[i]);
     status = find_tensor(l, part, n, k, &t);
@@ -95,7 +105,8 @@ static vecmill_status load_linear(loader *l, const char *const *names, size_t n_
   return status;
 }
 
-static vecmill_status load_layer_linear(loader *l, size_t layer, const char *name, size_t n, size_t k, model_linear *linear) {
+static vecmill_status load_layer_linear(loader *l, size_t layer, const char *name, size_t n,
+                                        size_t k, model_linear *linear) {
   char full[MAX_NAME];
   snprintf(full, sizeof full, "encoder.layer.%zu.%s", layer, name);
   const char *names[] = {full};
@@ -116,22 +127,30 @@ static vecmill_status load_layer(loader *l, size_t i, model_layer *layer) {
   snprintf(v, sizeof v, "encoder.layer.%zu.attention.self.value", i);
   const char *names[] = {q, k, v};
   vecmill_status status = load_linear(l, names, 3, h, h, true, &layer->qkv);
-  if (status == VECMILL_OK) status = load_layer_linear(l, i, "attention.output.dense", h, h, &layer->attention_out);
-  if (status == VECMILL_OK) status = load_layer_norm(l, i, "attention.output.LayerNorm", &layer->attention_norm);
-  if (status == VECMILL_OK) status = load_layer_linear(l, i, "intermediate.dense", f, h, &layer->up);
+  if (status == VECMILL_OK)
+    status = load_layer_linear(l, i, "attention.output.dense", h, h, &layer->attention_out);
+  if (status == VECMILL_OK)
+    status = load_layer_norm(l, i, "attention.output.LayerNorm", &layer->attention_norm);
+  if (status == VECMILL_OK)
+    status = load_layer_linear(l, i, "intermediate.dense", f, h, &layer->up);
   if (status == VECMILL_OK) status = load_layer_linear(l, i, "output.dense", h, f, &layer->down);
-  return status == VECMILL_OK ? load_layer_norm(l, i, "output.LayerNorm", &layer->output_norm) : status;
+  return status == VECMILL_OK ? load_layer_norm(l, i, "output.LayerNorm", &layer->output_norm)
+                              : status;
 }
 
 static vecmill_status load_embeddings(loader *l, model_weights *w) {
   const model_config *c = l->config;
   const st_tensor *positions, *types;
-  vecmill_status status = find_tensor(l, "embeddings.word_embeddings.weight", c->n_vocab, c->hidden, &w->words);
+  vecmill_status status =
+      find_tensor(l, "embeddings.word_embeddings.weight", c->n_vocab, c->hidden, &w->words);
   if (status == VECMILL_OK)
-    status = find_tensor(l, "embeddings.position_embeddings.weight", c->max_positions, c->hidden, &positions);
+    status = find_tensor(l, "embeddings.position_embeddings.weight", c->max_positions, c->hidden,
+                         &positions);
   if (status == VECMILL_OK)
-    status = find_tensor(l, "embeddings.token_type_embeddings.weight", c->n_token_types, c->hidden, &types);
-  if (status == VECMILL_OK) status = copy_tensor(l, positions, 0, c->max_tokens * c->hidden, &w->positions);
+    status = find_tensor(l, "embeddings.token_type_embeddings.weight", c->n_token_types, c->hidden,
+                         &types);
+  if (status == VECMILL_OK)
+    status = copy_tensor(l, positions, 0, c->max_tokens * c->hidden, &w->positions);
   if (status == VECMILL_OK) status = copy_tensor(l, types, 0, c->hidden, &w->token_type);
   return status == VECMILL_OK ? load_norm(l, "embeddings.LayerNorm", &w->embedding_norm) : status;
 }
@@ -160,19 +179,24 @@ static vecmill_status load_all(loader *l, model_weights *w) {
   w->layers = mem_calloc(c->n_layers, sizeof *w->layers);
   if (!w->layers) return no_memory(l, c->n_layers);
   w->n_layers = c->n_layers;
-  for (size_t i = 0; status == VECMILL_OK && i < c->n_layers; i++) status = load_layer(l, i, &w->layers[i]);
+  for (size_t i = 0; status == VECMILL_OK && i < c->n_layers; i++)
+    status = load_layer(l, i, &w->layers[i]);
   for (size_t i = 0; status == VECMILL_OK && i < c->n_modules; i++)
     if (c->modules[i].kind == MODULE_DENSE) status = load_dense(l, &c->modules[i], &w->dense[i]);
   w->n_parameters = l->n_parameters;
   return status;
 }
 
-vecmill_status model_weights_load(const model_config *config, const nn_kernels *kernels, model_weights *w,
-                                  vecmill_error *err) {
+vecmill_status model_weights_load(const model_config *config, const nn_kernels *kernels,
+                                  model_weights *w, vecmill_error *err) {
   *w = (model_weights){0};
   vecmill_status status = st_open(config->transformer_folder, &w->tensors, err);
   if (status != VECMILL_OK) return status;
-  loader l = {.config = config, .kernels = kernels, .tensors = w->tensors, .folder = config->transformer_folder, .err = err};
+  loader l = {.config = config,
+              .kernels = kernels,
+              .tensors = w->tensors,
+              .folder = config->transformer_folder,
+              .err = err};
   status = load_all(&l, w);
   if (status != VECMILL_OK) model_weights_fini(w);
   return status;

@@ -37,9 +37,10 @@ typedef struct model_weights {
   double n_parameters;
 } model_weights;
 
-/* Errors: NOT_FOUND, FORMAT (a tensor missing or of another shape, by name), MEMORY, IO. On failure nothing is left. */
-vecmill_status model_weights_load(const model_config *config, const nn_kernels *kernels, model_weights *weights_out,
-                                  vecmill_error *err);
+/* Errors: NOT_FOUND, FORMAT (a tensor missing or of another shape, by name), MEMORY, IO. On failure
+ * nothing is left. */
+vecmill_status model_weights_load(const model_config *config, const nn_kernels *kernels,
+                                  model_weights *weights_out, vecmill_error *err);
 void model_weights_fini(model_weights *weights);
 
 #endif

@@ -20,10 +20,10 @@ typedef struct provider_worker provider_worker;
 
 /* One prepared text. Filled by prepare; `data` is freed by the caller with mem_free. */
 typedef struct provider_item {
-  void *data;         /* the provider's own (token ids) */
-  size_t n_tokens;    /* what it costs in a batch; at least 1 */
+  void *data;            /* the provider's own (token ids) */
+  size_t n_tokens;       /* what it costs in a batch; at least 1 */
   size_t n_tokens_whole; /* before truncation */
-  size_t n_replaced;  /* ill-formed UTF-8 sequences */
+  size_t n_replaced;     /* ill-formed UTF-8 sequences */
 } provider_item;
 
 typedef struct provider_operations {
@@ -39,8 +39,9 @@ typedef struct provider_operations {
                             provider_item *item_out, vecmill_error *err);
 
   /*
-   * items[0 .. n), whose n_tokens add up to at most max_batch_tokens; vectors_out[i] points to dimension floats.
-   * On failure no vector counts. Deterministic providers give the same bytes whatever is in the batch.
+   * items[0 .. n), whose n_tokens add up to at most max_batch_tokens; vectors_out[i] points to
+   * dimension floats. On failure no vector counts. Deterministic providers give the same bytes
+   * whatever is in the batch.
    */
   vecmill_status (*run)(provider *p, provider_worker *worker, const provider_item *items, size_t n,
                         float *const *vectors_out, vecmill_error *err);
@@ -48,10 +49,10 @@ typedef struct provider_operations {
 
 struct provider {
   const provider_operations *operations;
-  size_t dimension;        /* floats in a vector */
-  size_t max_item_tokens;  /* an item never has more */
-  size_t best_batch_tokens;/* what keeps one worker busiest */
-  size_t max_batch_tokens; /* a batch never has more; at least max_item_tokens */
+  size_t dimension;         /* floats in a vector */
+  size_t max_item_tokens;   /* an item never has more */
+  size_t best_batch_tokens; /* what keeps one worker busiest */
+  size_t max_batch_tokens;  /* a batch never has more; at least max_item_tokens */
   size_t max_batch_items;
   double (*n_operations)(const provider *p, size_t n_tokens); /* for one text; NULL when unknown */
 };

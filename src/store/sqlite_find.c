@@ -77,9 +77,8 @@ static vecmill_status missing_table(sqlite_store *s, const char *name, vecmill_e
 static vecmill_status find_table(sqlite_store *s, const char *name, vecmill_error *err) {
   sqlite3_stmt *statement = NULL;
   str sql = {0};
-  str_append_text(&sql,
-                  "SELECT name, type, sql LIKE 'create virtual%' FROM sqlite_schema "
-                  "WHERE name = :name COLLATE NOCASE AND type IN ('table', 'view')");
+  str_append_text(&sql, "SELECT name, type, sql LIKE 'create virtual%' FROM sqlite_schema "
+                        "WHERE name = :name COLLATE NOCASE AND type IN ('table', 'view')");
   vecmill_status status = sqlite_compile(s, &sql, "cannot read the schema", &statement, err);
   str_fini(&sql);
   if (status != VECMILL_OK) return status;

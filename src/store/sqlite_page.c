@@ -21,10 +21,9 @@ static void append_blank(str *sql, const sqlite_store *s) {
 /* Whether the row is recorded as failed: by this run, or by an earlier one unless those are
  * retried. */
 static void append_failed(str *sql, const sqlite_store *s) {
-  str_append_text(sql,
-                  "EXISTS (SELECT 1 FROM main.vecmill_failures AS vecmill_f WHERE "
-                  "vecmill_f.table_name = :table AND "
-                  "vecmill_f.vector_column = :column AND vecmill_f.key = vecmill_key(");
+  str_append_text(sql, "EXISTS (SELECT 1 FROM main.vecmill_failures AS vecmill_f WHERE "
+                       "vecmill_f.table_name = :table AND "
+                       "vecmill_f.vector_column = :column AND vecmill_f.key = vecmill_key(");
   sql_append_ids(sql, s);
   str_append_text(sql, ")");
   if (s->retry_failed) str_append_text(sql, " AND vecmill_f.run = :run");

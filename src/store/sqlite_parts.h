@@ -42,9 +42,9 @@ typedef struct sqlite_store {
 
   /* begin and later: prepared statements, owned */
   sqlite3_stmt *first_page, *next_page, *update, *fail, *unfail;
-  str cut;     /* the last key within `limit`; empty: none */
+  str cut; /* the last key within `limit`; empty: none */
   bool limit_empty;
-  str cursor;  /* the last key claimed; empty: the pass begins */
+  str cursor; /* the last key claimed; empty: the pass begins */
   bool pass_over;
   sqlite3_int64 data_version;
   size_t n_vector_bytes; /* set by begin */
@@ -54,7 +54,9 @@ typedef struct sqlite_store {
   bool busy_told;
 } sqlite_store;
 
-static inline sqlite_store *of(store *s) { return (sqlite_store *)s; }
+static inline sqlite_store *of(store *s) {
+  return (sqlite_store *)s;
+}
 
 /* sqlite_open.c */
 
@@ -78,8 +80,8 @@ vecmill_status sqlite_integer(sqlite_store *s, const str *sql, const char *what,
 void sqlite_bind_text_at(sqlite3_stmt *statement, const char *name, const char *text);
 void sqlite_bind_integer_at(sqlite3_stmt *statement, const char *name, sqlite3_int64 value);
 
-void sql_append_name(str *sql, const char *name);   /* "quoted" */
-void sql_append_string(str *sql, const char *text); /* 'quoted' */
+void sql_append_name(str *sql, const char *name);                            /* "quoted" */
+void sql_append_string(str *sql, const char *text);                          /* 'quoted' */
 void sql_append_table(str *sql, const sqlite_store *s);                      /* main."t" */
 void sql_append_column(str *sql, const sqlite_store *s, const char *column); /* "t"."c" */
 void sql_append_ids(str *sql, const sqlite_store *s);                        /* "t"."a", "t"."b" */
@@ -112,8 +114,7 @@ vecmill_status sqlite_store_sample(store *s, size_t dimension, size_t n_max, sto
 vecmill_status sqlite_store_begin(store *s, const store_maker *maker, vecmill_error *err);
 vecmill_status sqlite_store_count(store *s, store_counts *counts_out, vecmill_error *err);
 vecmill_status sqlite_store_pass_begin(store *s, bool *may_find_out, vecmill_error *err);
-vecmill_status sqlite_store_claim(store *s, size_t n_max, store_page *page_out,
-                                  vecmill_error *err);
+vecmill_status sqlite_store_claim(store *s, size_t n_max, store_page *page_out, vecmill_error *err);
 vecmill_status sqlite_store_commit(store *s, const store_page *page,
                                    store_commit_counts *counts_out, vecmill_error *err);
 void sqlite_store_page_free(store *s, store_page *page);

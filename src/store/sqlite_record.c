@@ -23,9 +23,8 @@ static const char create_tables[] =
 static vecmill_status own_tables_exist(sqlite_store *s, bool *both_out, vecmill_error *err) {
   str sql = {0};
   sqlite3_int64 n = 0;
-  str_append_text(&sql,
-                  "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN "
-                  "('vecmill_columns', 'vecmill_failures')");
+  str_append_text(&sql, "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN "
+                        "('vecmill_columns', 'vecmill_failures')");
   vecmill_status status = sqlite_integer(s, &sql, "cannot read the schema", 0, &n, err);
   *both_out = n == 2;
   str_fini(&sql);

@@ -40,7 +40,7 @@ typedef struct store store;
 /* What the user asked for; NULL means: find it. Borrowed until find returns. */
 typedef struct store_target {
   const char *table;
-  const char *id_column;     /* one name, or several joined by commas */
+  const char *id_column; /* one name, or several joined by commas */
   const char *text_column;
   const char *vector_column; /* default "embedding" */
   const char *where;         /* SQL, may be NULL */

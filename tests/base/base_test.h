@@ -1,4 +1,5 @@
-/* What every cmocka test of base/ opens with, and a folder that is empty at first and gone at the end. */
+/* What every cmocka test of base/ opens with, and a folder that is empty at first and gone at the
+ * end. */
 #ifndef TESTS_BASE_TEST_H
 #define TESTS_BASE_TEST_H
 

@@ -7,7 +7,8 @@
 
 static void test_formats_and_returns(void **state) {
   vecmill_error err = {0};
-  assert_int_equal(err_set(&err, VECMILL_ERROR_FORMAT, "%s: %d wrong", "file", 3), VECMILL_ERROR_FORMAT);
+  assert_int_equal(err_set(&err, VECMILL_ERROR_FORMAT, "%s: %d wrong", "file", 3),
+                   VECMILL_ERROR_FORMAT);
   assert_int_equal(err.status, VECMILL_ERROR_FORMAT);
   assert_string_equal(err.text, "file: 3 wrong");
   assert_int_equal(err_set(NULL, VECMILL_ERROR_BUSY, "nobody reads this"), VECMILL_ERROR_BUSY);
@@ -15,7 +16,9 @@ static void test_formats_and_returns(void **state) {
 
 static void test_one_line(void **state) {
   vecmill_error err;
-  err_set(&err, VECMILL_ERROR_IO, "a\nb\tc\r\x01\x7F" "d\xC3\xA9");
+  err_set(&err, VECMILL_ERROR_IO,
+          "a\nb\tc\r\x01\x7F"
+          "d\xC3\xA9");
   assert_string_equal(err.text, "a b c   d\xC3\xA9");
 }
 
@@ -68,9 +71,12 @@ static void test_names(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_formats_and_returns), cmocka_unit_test(test_one_line),
-      cmocka_unit_test(test_cut_at_a_character),  cmocka_unit_test(test_a_text_that_just_fits),
-      cmocka_unit_test(test_errno),               cmocka_unit_test(test_names),
+      cmocka_unit_test(test_formats_and_returns),
+      cmocka_unit_test(test_one_line),
+      cmocka_unit_test(test_cut_at_a_character),
+      cmocka_unit_test(test_a_text_that_just_fits),
+      cmocka_unit_test(test_errno),
+      cmocka_unit_test(test_names),
   };
   return cmocka_run_group_tests_name("err", tests, NULL, NULL);
 }

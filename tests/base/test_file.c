@@ -148,8 +148,12 @@ static void test_folders(void **state) {
 int main(void) {
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
   const struct CMUnitTest tests[] = {
-      TEST(test_replace_and_read), TEST(test_replace_is_atomic), TEST(test_replace_fails_whole),
-      TEST(test_read_limits),      TEST(test_map),               TEST(test_folders),
+      TEST(test_replace_and_read),
+      TEST(test_replace_is_atomic),
+      TEST(test_replace_fails_whole),
+      TEST(test_read_limits),
+      TEST(test_map),
+      TEST(test_folders),
   };
   return cmocka_run_group_tests_name("file", tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* base/json.h: members with defaults, types and ranges that are checked, errors that name the member. */
+/* base/json.h: members with defaults, types and ranges that are checked, errors that name the
+ * member. */
 #include "base_test.h"
 
 #include "base/file.h"
@@ -34,7 +35,8 @@ static void test_bool(void **state) {
   assert_true(value);
   assert_int_equal(json_get_bool(*state, "config.json", "absent", false, &value, &err), VECMILL_OK);
   assert_false(value);
-  assert_int_equal(json_get_bool(*state, "config.json", "n", false, &value, &err), VECMILL_ERROR_FORMAT);
+  assert_int_equal(json_get_bool(*state, "config.json", "n", false, &value, &err),
+                   VECMILL_ERROR_FORMAT);
   assert_names(&err, "\"n\"");
 }
 
@@ -47,7 +49,8 @@ static void test_int(void **state) {
   assert_int_equal(value, 3);
   assert_int_equal(json_get_int(*state, "config.json", "twice", 0, 9, 1, &value, &err), VECMILL_OK);
   assert_int_equal(value, 2);
-  assert_int_equal(json_get_int(*state, "config.json", "absent", 5, 9, 1, &value, &err), VECMILL_OK);
+  assert_int_equal(json_get_int(*state, "config.json", "absent", 5, 9, 1, &value, &err),
+                   VECMILL_OK);
   assert_int_equal(value, 1); /* a default need not lie in the range */
   static const char *const wrong[] = {"real", "text", "big", "list", "yes"};
   for (size_t i = 0; i < 5; i++) {
@@ -55,8 +58,10 @@ static void test_int(void **state) {
                      VECMILL_ERROR_FORMAT);
     assert_names(&err, wrong[i]);
   }
-  assert_int_equal(json_get_int(*state, "config.json", "n", 43, 99, 1, &value, &err), VECMILL_ERROR_FORMAT);
-  assert_int_equal(json_get_int(*state, "config.json", "n", 0, 41, 1, &value, &err), VECMILL_ERROR_FORMAT);
+  assert_int_equal(json_get_int(*state, "config.json", "n", 43, 99, 1, &value, &err),
+                   VECMILL_ERROR_FORMAT);
+  assert_int_equal(json_get_int(*state, "config.json", "n", 0, 41, 1, &value, &err),
+                   VECMILL_ERROR_FORMAT);
   assert_non_null(strstr(err.text, "41"));
 }
 
@@ -69,7 +74,8 @@ static void test_real(void **state) {
   assert_true(value == 42);
   assert_int_equal(json_get_real(*state, "config.json", "absent", 1.5, &value, &err), VECMILL_OK);
   assert_true(value == 1.5);
-  assert_int_equal(json_get_real(*state, "config.json", "text", 0, &value, &err), VECMILL_ERROR_FORMAT);
+  assert_int_equal(json_get_real(*state, "config.json", "text", 0, &value, &err),
+                   VECMILL_ERROR_FORMAT);
   assert_names(&err, "\"text\"");
 }
 
@@ -80,7 +86,8 @@ static void test_string(void **state) {
   assert_memory_equal(value, "a\0b", 4);
   assert_int_equal(json_get_string(*state, "config.json", "none", "x", &value, &err), VECMILL_OK);
   assert_string_equal(value, "x");
-  assert_int_equal(json_get_string(*state, "config.json", "n", NULL, &value, &err), VECMILL_ERROR_FORMAT);
+  assert_int_equal(json_get_string(*state, "config.json", "n", NULL, &value, &err),
+                   VECMILL_ERROR_FORMAT);
   assert_names(&err, "\"n\"");
 }
 
@@ -105,7 +112,11 @@ static void test_file(void **state) {
 int main(void) {
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
   const struct CMUnitTest tests[] = {
-      TEST(test_bool), TEST(test_int), TEST(test_real), TEST(test_string), cmocka_unit_test(test_file),
+      TEST(test_bool),
+      TEST(test_int),
+      TEST(test_real),
+      TEST(test_string),
+      cmocka_unit_test(test_file),
   };
   return cmocka_run_group_tests_name("json", tests, NULL, NULL);
 }

@@ -19,7 +19,8 @@ static void test_overflow(void **state) {
 }
 
 static void test_nothing_is_something(void **state) {
-  void *blocks[] = {mem_calloc(0, 8), mem_calloc(8, 0), mem_realloc(NULL, 0, 8), mem_alloc_aligned(0, 8)};
+  void *blocks[] = {mem_calloc(0, 8), mem_calloc(8, 0), mem_realloc(NULL, 0, 8),
+                    mem_alloc_aligned(0, 8)};
   for (size_t i = 0; i < 4; i++) {
     assert_non_null(blocks[i]);
     mem_free(blocks[i]);
@@ -80,9 +81,12 @@ static void test_fail_after(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_overflow),      cmocka_unit_test(test_nothing_is_something),
-      cmocka_unit_test(test_aligned_and_rounded_up), cmocka_unit_test(test_realloc_keeps),
-      cmocka_unit_test(test_copies),        cmocka_unit_test(test_fail_after),
+      cmocka_unit_test(test_overflow),
+      cmocka_unit_test(test_nothing_is_something),
+      cmocka_unit_test(test_aligned_and_rounded_up),
+      cmocka_unit_test(test_realloc_keeps),
+      cmocka_unit_test(test_copies),
+      cmocka_unit_test(test_fail_after),
   };
   return cmocka_run_group_tests_name("mem", tests, NULL, NULL);
 }

@@ -104,7 +104,8 @@ static void test_close_wakes(void *(*run)(void *), bool full) {
   void *result;
   assert_int_equal(queue_init(&all->q, 1, NULL), VECMILL_OK);
   if (full) assert_true(queue_push(&all->q, number(1)));
-  for (int i = 0; i < 3; i++) assert_int_equal(thread_start(&threads[i], run, all, NULL), VECMILL_OK);
+  for (int i = 0; i < 3; i++)
+    assert_int_equal(thread_start(&threads[i], run, all, NULL), VECMILL_OK);
   wait_until(&all->n_started, 3);
   clock_sleep_ms(10);
   assert_int_equal(atomic_load(&all->n_done), 0);
@@ -151,7 +152,8 @@ static void test_many_threads(void **state) {
   pthread_t pushing[N_PRODUCERS], popping[N_CONSUMERS];
   void *result;
   assert_int_equal(queue_init(&all->q, 7, NULL), VECMILL_OK);
-  for (int i = 0; i < N_CONSUMERS; i++) assert_int_equal(thread_start(&popping[i], consume, all, NULL), 0);
+  for (int i = 0; i < N_CONSUMERS; i++)
+    assert_int_equal(thread_start(&popping[i], consume, all, NULL), 0);
   for (unsigned i = 0; i < N_PRODUCERS; i++) {
     producers[i] = (producer){all, i};
     assert_int_equal(thread_start(&pushing[i], produce, &producers[i], NULL), 0);
@@ -180,9 +182,9 @@ static void test_out_of_memory(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_order_and_bounds),      cmocka_unit_test(test_close_drains),
+      cmocka_unit_test(test_order_and_bounds),       cmocka_unit_test(test_close_drains),
       cmocka_unit_test(test_full_blocks_until_room), cmocka_unit_test(test_close_wakes_producers),
-      cmocka_unit_test(test_close_wakes_consumers), cmocka_unit_test(test_many_threads),
+      cmocka_unit_test(test_close_wakes_consumers),  cmocka_unit_test(test_many_threads),
       cmocka_unit_test(test_out_of_memory),
   };
   return cmocka_run_group_tests_name("queue", tests, NULL, NULL);

@@ -51,7 +51,9 @@ static void test_failure_sticks(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_grows), cmocka_unit_test(test_bytes), cmocka_unit_test(test_failure_sticks),
+      cmocka_unit_test(test_grows),
+      cmocka_unit_test(test_bytes),
+      cmocka_unit_test(test_failure_sticks),
   };
   return cmocka_run_group_tests_name("str", tests, NULL, NULL);
 }

@@ -5,8 +5,8 @@
  * kernels that this processor runs gives the same ones, whatever lies beside a
  * text in its batch; and so does every other processor, since a digest of them stands here.
  *
- * Passes that are slow by design (VECMILL_TEST=short: the C reference, an emulator, sanitizers) take the
- * first 40 texts of at most 32 tokens, and the variant that they are about.
+ * Passes that are slow by design (VECMILL_TEST=short: the C reference, an emulator, sanitizers)
+ * take the first 40 texts of at most 32 tokens, and the variant that they are about.
  */
 #include <jansson.h>
 #include <math.h>
@@ -65,7 +65,8 @@ static void read_golden(void) {
   char *texts_path = file_join(getenv("VECMILL_GOLDEN"), "texts.jsonl");
   char *vectors_path = file_join(getenv("VECMILL_GOLDEN"), "vectors.f32");
   if (file_read(texts_path, 1 << 24, &text, &n_bytes, &err) != VECMILL_OK) fail_msg("%s", err.text);
-  if (file_read(vectors_path, 1 << 24, &vectors, &n_vector_bytes, &err) != VECMILL_OK) fail_msg("%s", err.text);
+  if (file_read(vectors_path, 1 << 24, &vectors, &n_vector_bytes, &err) != VECMILL_OK)
+    fail_msg("%s", err.text);
   lines = json_array();
   size_t n_all = 0;
   for (char *line = text, *end; (end = strchr(line, '\n')) != NULL; line = end + 1, n_all++) {
@@ -75,8 +76,11 @@ static void read_golden(void) {
     json_t *ids = json_object_get(entry, "ids"), *string = json_object_get(entry, "text");
     if (is_short_pass() && (n_texts == N_SHORT || json_array_size(ids) > SHORT_TOKENS)) continue;
     assert_true(n_texts < MAX_TEXTS);
-    texts[n_texts++] = (golden_text){.text = json_string_value(string), .n_bytes = json_string_length(string), .ids = ids,
-                                     .vector = (const float *)(const void *)vectors + n_all * DIMENSION};
+    texts[n_texts++] =
+        (golden_text){.text = json_string_value(string),
+                      .n_bytes = json_string_length(string),
+                      .ids = ids,
+                      .vector = (const float *)(const void *)vectors + n_all * DIMENSION};
   }
   assert_int_equal(n_vector_bytes, n_all * DIMENSION * sizeof(float));
   assert_true(n_all >= 300);
@@ -106,12 +110,15 @@ static int teardown(void **state) {
 static model *open_model(unsigned features) {
   vecmill_error err = {0};
   model *m;
-  if (model_open_with(location.directory, features, &m, &err) != VECMILL_OK) fail_msg("%s", err.text);
+  if (model_open_with(location.directory, features, &m, &err) != VECMILL_OK)
+    fail_msg("%s", err.text);
   return m;
 }
 
-/* Embeds texts order[0 .. n), packed as full as batches go, into out (n_texts x DIMENSION, by text). */
-static void embed_in_order(const model *m, const size_t *order, size_t n, size_t batch_tokens, float *out) {
+/* Embeds texts order[0 .. n), packed as full as batches go, into out (n_texts x DIMENSION, by
+ * text). */
+static void embed_in_order(const model *m, const size_t *order, size_t n, size_t batch_tokens,
+                           float *out) {
   vecmill_error err = {0};
   tok_scratch *tokens;
   model_scratch *scratch;
@@ -123,10 +130,12 @@ static void embed_in_order(const model *m, const size_t *order, size_t n, size_t
   for (size_t i = 0; i <= n; i++) {
     tok_result result = {0};
     if (i < n)
-      assert_int_equal(tok_encode(model_tokenizer(m), tokens, texts[order[i]].text, texts[order[i]].n_bytes, max_tokens,
-                                  &result, &err), VECMILL_OK);
+      assert_int_equal(tok_encode(model_tokenizer(m), tokens, texts[order[i]].text,
+                                  texts[order[i]].n_bytes, max_tokens, &result, &err),
+                       VECMILL_OK);
     if (n_batch > 0 && (i == n || offsets[n_batch] + result.n_ids > batch_tokens)) {
-      if (model_encode(m, scratch, ids, offsets, n_batch, rows, &err) != VECMILL_OK) fail_msg("%s", err.text);
+      if (model_encode(m, scratch, ids, offsets, n_batch, rows, &err) != VECMILL_OK)
+        fail_msg("%s", err.text);
       n_batch = 0;
     }
     if (i == n) break;
@@ -142,7 +151,8 @@ static void embed_in_order(const model *m, const size_t *order, size_t n, size_t
 static uint64_t digest_of(const float *values, size_t n) {
   const unsigned char *bytes = (const unsigned char *)values;
   uint64_t digest = UINT64_C(0xcbf29ce484222325);
-  for (size_t i = 0; i < n * sizeof *values; i++) digest = (digest ^ bytes[i]) * UINT64_C(0x100000001b3);
+  for (size_t i = 0; i < n * sizeof *values; i++)
+    digest = (digest ^ bytes[i]) * UINT64_C(0x100000001b3);
   return digest;
 }
 
@@ -159,7 +169,8 @@ static void check_digest(const float *all, const size_t order[N_SHORT]) {
   for (size_t i = 0; i < N_SHORT; i++)
     memcpy(vectors_in_order + i * DIMENSION, all + order[i] * DIMENSION, DIMENSION * sizeof *all);
   uint64_t digest = digest_of(vectors_in_order, N_SHORT * DIMENSION);
-  if (digest != SHORT_DIGEST) fail_msg("other bytes than on other processors: digest 0x%016llx", (unsigned long long)digest);
+  if (digest != SHORT_DIGEST)
+    fail_msg("other bytes than on other processors: digest 0x%016llx", (unsigned long long)digest);
 }
 
 static void in_order(size_t *order) {
@@ -184,11 +195,14 @@ static void test_ids(void **state) {
   assert_int_equal(tok_scratch_open(model_tokenizer(m), &tokens, &err), VECMILL_OK);
   for (size_t i = 0; i < n_texts; i++) {
     tok_result result;
-    assert_int_equal(tok_encode(model_tokenizer(m), tokens, texts[i].text, texts[i].n_bytes, model_get_info(m)->max_tokens,
-                                &result, &err), VECMILL_OK);
-    if (result.n_ids != json_array_size(texts[i].ids)) fail_msg("text %zu: %zu ids, not %zu", i, result.n_ids, json_array_size(texts[i].ids));
+    assert_int_equal(tok_encode(model_tokenizer(m), tokens, texts[i].text, texts[i].n_bytes,
+                                model_get_info(m)->max_tokens, &result, &err),
+                     VECMILL_OK);
+    if (result.n_ids != json_array_size(texts[i].ids))
+      fail_msg("text %zu: %zu ids, not %zu", i, result.n_ids, json_array_size(texts[i].ids));
     for (size_t j = 0; j < result.n_ids; j++)
-      if (result.ids[j] != json_integer_value(json_array_get(texts[i].ids, j))) fail_msg("text %zu: id %zu differs", i, j);
+      if (result.ids[j] != json_integer_value(json_array_get(texts[i].ids, j)))
+        fail_msg("text %zu: id %zu differs", i, j);
   }
   tok_scratch_close(&tokens);
   model_close(&m);
@@ -205,7 +219,8 @@ static void test_vectors(void **state) {
   for (size_t i = 0; i < n_texts; i++)
     for (size_t j = 0; j < DIMENSION; j++) {
       double difference = fabs((double)out[i * DIMENSION + j] - (double)texts[i].vector[j]);
-      if (!(difference <= TOLERANCE)) fail_msg("text %zu: component %zu is off by %g", i, j, difference);
+      if (!(difference <= TOLERANCE))
+        fail_msg("text %zu: component %zu is off by %g", i, j, difference);
       if (difference > worst) worst = difference;
     }
   print_message("%zu texts: off by at most %.2g\n", n_texts, worst);
@@ -220,7 +235,8 @@ static void test_neighbours(void **state) {
   (void)state;
   size_t order[MAX_TEXTS];
   model *m = open_model(cpu_features());
-  float *alone = mem_calloc(n_texts * DIMENSION, sizeof *alone), *packed = mem_calloc(n_texts * DIMENSION, sizeof *packed);
+  float *alone = mem_calloc(n_texts * DIMENSION, sizeof *alone),
+        *packed = mem_calloc(n_texts * DIMENSION, sizeof *packed);
   size_t n = is_short_pass() ? N_NEIGHBOURS_SHORT : n_texts;
   in_order(order);
   embed_in_order(m, order, n, 1, alone);
@@ -235,7 +251,8 @@ static void test_neighbours(void **state) {
   model_close(&m);
 }
 
-/* Every variant that runs here, on the short texts (the C reference takes a while for long ones). */
+/* Every variant that runs here, on the short texts (the C reference takes a while for long ones).
+ */
 static void test_variants(void **state) {
   (void)state;
   size_t order[N_SHORT];
@@ -244,7 +261,8 @@ static void test_variants(void **state) {
   short_texts(order);
   for (size_t v = 0; nn_variant(v, &features) != NULL; v++) {
     if ((features & cpu_features()) != features) {
-      print_message("not run on this processor: variant %s of the model\n", nn_variant(v, &features)->name);
+      print_message("not run on this processor: variant %s of the model\n",
+                    nn_variant(v, &features)->name);
       continue;
     }
     model *m = open_model(features);

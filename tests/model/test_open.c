@@ -1,4 +1,5 @@
-/* Opening a model while memory runs out at every place in turn: a clean error, nothing left behind. */
+/* Opening a model while memory runs out at every place in turn: a clean error, nothing left behind.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,7 +15,9 @@
 #include "model/model.h"
 
 /* Shards, a prefix, a Dense module, prompts: every loader has something to do. */
-#define FORMS "--layers 1 --hidden 8 --heads 2 --intermediate 8 --positions 16 --dense 6 --default-prompt query"
+#define FORMS                                                                                      \
+  "--layers 1 --hidden 8 --heads 2 --intermediate 8 --positions 16 --dense 6 --default-prompt "    \
+  "query"
 
 static char folder[64];
 
@@ -23,7 +26,8 @@ static int make_model(void **state) {
   char command[512];
   strcpy(folder, "test_open-XXXXXX");
   if (!mkdtemp(folder)) return -1;
-  snprintf(command, sizeof command, "/usr/bin/python3 '%s' %s " FORMS " --shards 2 --tensor-prefix bert. --dtype F16",
+  snprintf(command, sizeof command,
+           "/usr/bin/python3 '%s' %s " FORMS " --shards 2 --tensor-prefix bert. --dtype F16",
            getenv("VECMILL_MAKE_TINY_MODEL"), folder);
   return system(command);
 }
@@ -60,7 +64,8 @@ static vecmill_status try_identity(vecmill_error *err) {
   return status;
 }
 
-/* The n-th allocation and all later ones fail: the call says MEMORY until none is needed any more. Returns n. */
+/* The n-th allocation and all later ones fail: the call says MEMORY until none is needed any more.
+ * Returns n. */
 static long fail_each(try_it *try) {
   long n = 0;
   for (vecmill_status status = VECMILL_ERROR_MEMORY; status != VECMILL_OK; n++) {
