@@ -18,15 +18,14 @@ from pathlib import Path
 RULE = {
     "base": [],
     "cpu": ["base"],
-    "config": ["base"],
     "observe": ["base"],
     "kernel": ["cpu"],
     "text": ["base"],
     "model": ["text", "kernel"],
-    "provider": ["model", "config", "observe"],
-    "embed": ["provider", "config", "observe"],
-    "store": ["base", "config", "observe"],
-    "ingest": ["store", "embed", "text", "config", "observe"],
+    "provider": ["model", "observe"],
+    "embed": ["provider", "observe"],
+    "store": ["base", "observe"],
+    "ingest": ["store", "embed", "text", "observe"],
     "api": ["ingest"],
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', re.MULTILINE)

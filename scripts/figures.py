@@ -32,12 +32,16 @@ def processor(cpuinfo: str = "") -> dict:
 
 
 def commit() -> str:
-    """The checkout's commit, marked if its tracked files differ from it."""
+    """The checkout's commit, marked if its tracked files differ from it; "unknown" where there is no git."""
     def git(*words):
-        return subprocess.run(["git", *words], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-    changed = [line for line in git("status", "--porcelain", "--untracked-files=no").splitlines()
-               if "docs/measured/" not in line]
-    return git("rev-parse", "--short=12", "HEAD") + ("-changed" if changed else "")
+        return subprocess.run(["git", *words], cwd=ROOT, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                              text=True).stdout
+    try:
+        changed = [line for line in git("status", "--porcelain", "--untracked-files=no").splitlines()
+                   if "docs/measured/" not in line]
+        return git("rev-parse", "--short=12", "HEAD").strip() + ("-changed" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def merge(old: list, new: list) -> list:

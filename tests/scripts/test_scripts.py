@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""The front door's scripts, with apt-get, dpkg-query, id and sudo played by stand-ins."""
+"""The front door's scripts, with apt-get, dpkg-query, id and sudo played by stand-ins; how figures are kept."""
+import json
 import os
 import sqlite3
 import subprocess
@@ -12,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 sys.dont_write_bytecode = True
 import demo_data  # noqa: E402
+import figures  # noqa: E402
 
 PACKAGES = """\
 Package: ant
@@ -155,6 +157,33 @@ class Packages(Fixture):
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.assertEqual(done.returncode, 1)
         self.assertIn("no such mirror", done.stderr)
+
+
+class Figures(unittest.TestCase):
+    def test_processors_have_names(self):
+        for vendor, family, model, name in [("AuthenticAMD", 25, 17, "zen4"), ("AuthenticAMD", 25, 97, "zen4"),
+                                            ("AuthenticAMD", 25, 1, "zen3"), ("AuthenticAMD", 25, 33, "zen3"),
+                                            ("AuthenticAMD", 26, 2, "zen5"), ("GenuineIntel", 6, 143, "genuineintel-6-143")]:
+            said = figures.processor(f"vendor_id\t: {vendor}\ncpu family\t: {family}\nmodel\t\t: {model}\n"
+                                     "model name\t: A B\nflags\t\t: fpu avx2 fma avx512f\n\nmodel\t\t: 99\n")
+            self.assertEqual((said["name"], said["brand"]), (name, "A B"))
+            self.assertEqual(said["features"], ["avx2", "fma", "avx512f"])
+
+    def test_new_results_replace_their_own_kind(self):
+        old = [{"name": "a", "workers": 1, "value": 1}, {"name": "a", "workers": 2, "value": 2}, {"name": "b", "value": 3}]
+        new = [{"name": "c", "value": 5}, {"name": "a", "workers": 2, "value": 4}]
+        self.assertEqual([result["value"] for result in figures.merge(old, new)], [1, 4, 3, 5])
+        other = [{"name": "a", "workers": 1, "kernels": "avx2", "value": 6}, {"name": "a", "workers": 1, "peer": "x", "value": 7}]
+        self.assertEqual([result["value"] for result in figures.merge(old[:1], other)], [1, 6, 7])
+
+    def test_each_result_has_its_commit(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "here.json"
+            figures.save([{"name": "a", "value": 1}], path)
+            figures.save([{"name": "b", "value": 2}], path)
+            kept = json.loads(path.read_text(encoding="utf-8"))
+        self.assertEqual([result["name"] for result in kept["results"]], ["a", "b"])
+        self.assertTrue(all(result["commit"] and result["date"] for result in kept["results"]))
 
 
 if __name__ == "__main__":
