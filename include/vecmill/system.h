@@ -22,8 +22,8 @@ typedef struct vecmill_system {
   const char *features_native; /* what the processor has, before VECMILL_CPU masks any */
   /* the first item of VECMILL_CPU that names no feature (and what follows it), or NULL */
   const char *unknown_mask;
-  const char *kernels;         /* the variant in use: "c", "avx2", "avx512" or "neon" */
-  unsigned n_cpus;             /* processors that this process may use: affinity and cgroup quota */
+  const char *kernels; /* the variant in use: "c", "avx2", "avx512" or "neon" */
+  unsigned n_cpus;     /* processors that this process may use: affinity and cgroup quota */
 } vecmill_system;
 
 VECMILL_API void vecmill_system_get(vecmill_system *system_out);
@@ -33,6 +33,12 @@ VECMILL_API void vecmill_system_get(vecmill_system *system_out);
  * processor can run it.
  */
 VECMILL_API const char *vecmill_system_variant(size_t i, int *runs_out);
+
+/*
+ * The i-th library that this one runs with: "sqlite", "jansson", "openssl"; NULL past the end.
+ * *version_out: of what is loaded, not of what was there at build time.
+ */
+VECMILL_API const char *vecmill_system_library(size_t i, const char **version_out);
 
 /*
  * What can be measured. Names are stable:
@@ -49,10 +55,11 @@ typedef struct vecmill_system_speed {
 } vecmill_system_speed;
 
 /*
- * Runs a kernel for about `seconds` (0.001 to 60) in n_threads (1 to 1,024) threads that start together, each on data
- * of its own, on the processors that any thread of this process may use. For peak_fma_f32 the time is
- * shared among its loops and the best one counts. Blocks. Compare speeds only when they were taken in turns.
- * Errors: NOT_FOUND (no such name), ARGUMENT, MEMORY, IO (no thread).
+ * Runs a kernel for about `seconds` (0.001 to 60) in n_threads (1 to 1,024) threads that start
+ * together, each on data of its own, on the processors that any thread of this process may use. For
+ * peak_fma_f32 the time is shared among its loops and the best one counts. Blocks. Compare speeds
+ * only when they were taken in turns. Errors: NOT_FOUND (no such name), ARGUMENT, MEMORY, IO (no
+ * thread).
  */
 VECMILL_API vecmill_status vecmill_system_measure(const char *kernel, unsigned n_threads,
                                                   double seconds, vecmill_system_speed *speed_out,

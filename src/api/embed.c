@@ -19,11 +19,13 @@ typedef struct running {
   embed_text texts[];
 } running;
 
-vecmill_status vecmill_embedder_open(const vecmill_model *m, const vecmill_embedder_options *options,
+vecmill_status vecmill_embedder_open(const vecmill_model *m,
+                                     const vecmill_embedder_options *options,
                                      vecmill_embedder **embedder_out, vecmill_error *err) {
   *embedder_out = NULL;
   vecmill_embedder_options chosen = options ? *options : (vecmill_embedder_options){0};
-  embed_options pool_options = {.n_workers = chosen.n_workers, .max_texts_waiting = chosen.max_texts_waiting};
+  embed_options pool_options = {.n_workers = chosen.n_workers,
+                                .max_texts_waiting = chosen.max_texts_waiting};
   vecmill_embedder *e = mem_calloc(1, sizeof *e);
   if (!e) return err_set_memory(err, "embedder", sizeof *e);
   const char *prefix = chosen.prefix ? chosen.prefix : model_default_prompt(m->inner);
@@ -69,16 +71,20 @@ static void job_done(embed_job *job) {
   caller->done(caller);
 }
 
-vecmill_status vecmill_embedder_submit(vecmill_embedder *e, vecmill_embed_job *job, vecmill_error *err) {
+vecmill_status vecmill_embedder_submit(vecmill_embedder *e, vecmill_embed_job *job,
+                                       vecmill_error *err) {
   size_t n_bytes;
-  if (!mem_mul(job->n_texts, sizeof(embed_text), &n_bytes) || !mem_add(n_bytes, sizeof(running), &n_bytes))
+  if (!mem_mul(job->n_texts, sizeof(embed_text), &n_bytes) ||
+      !mem_add(n_bytes, sizeof(running), &n_bytes))
     return err_set_memory(err, "job", job->n_texts);
   running *r = mem_calloc(1, n_bytes);
   if (!r) return err_set_memory(err, "job", n_bytes);
   r->caller = job;
   r->job = (embed_job){.texts = r->texts, .n_texts = job->n_texts, .done = job_done};
   for (size_t i = 0; i < job->n_texts; i++)
-    r->texts[i] = (embed_text){.text = job->texts[i].text, .n_bytes = job->texts[i].n_bytes, .vector = job->texts[i].vector};
+    r->texts[i] = (embed_text){.text = job->texts[i].text,
+                               .n_bytes = job->texts[i].n_bytes,
+                               .vector = job->texts[i].vector};
   job->inner = r;
   vecmill_status status = embed_submit(e->pool, &r->job, err);
   if (status != VECMILL_OK) {
@@ -103,7 +109,8 @@ static void wake(vecmill_embed_job *job) {
   pthread_mutex_unlock(&w->mutex);
 }
 
-vecmill_status vecmill_embedder_embed(vecmill_embedder *e, vecmill_embed_text *texts, size_t n_texts, vecmill_error *err) {
+vecmill_status vecmill_embedder_embed(vecmill_embedder *e, vecmill_embed_text *texts,
+                                      size_t n_texts, vecmill_error *err) {
   waiting w = {.mutex = PTHREAD_MUTEX_INITIALIZER, .ended = PTHREAD_COND_INITIALIZER};
   vecmill_embed_job job = {.texts = texts, .n_texts = n_texts, .done = wake, .user = &w};
   vecmill_status status = vecmill_embedder_submit(e, &job, err);
@@ -114,7 +121,8 @@ vecmill_status vecmill_embedder_embed(vecmill_embedder *e, vecmill_embed_text *t
   size_t n_failed = 0;
   for (size_t i = 0; i < n_texts; i++) n_failed += texts[i].status != VECMILL_OK;
   if (n_failed == 0) return VECMILL_OK;
-  return err_set(err, VECMILL_ERROR_PARTIAL, "%zu of %zu texts could not be embedded: each has its reason", n_failed, n_texts);
+  return err_set(err, VECMILL_ERROR_PARTIAL,
+                 "%zu of %zu texts could not be embedded: each has its reason", n_failed, n_texts);
 }
 
 void vecmill_embedder_drain(vecmill_embedder *e) {
@@ -132,9 +140,13 @@ unsigned vecmill_embedder_n_workers(const vecmill_embedder *e) {
 void vecmill_embedder_get_stats(const vecmill_embedder *e, vecmill_embedder_stats *stats_out) {
   embed_stats stats;
   embed_get_stats(e->pool, &stats);
-  *stats_out = (vecmill_embedder_stats){.n_texts = stats.n_texts, .n_failed = stats.n_failed, .n_truncated = stats.n_truncated,
-                                        .n_replaced = stats.n_replaced, .n_tokens = stats.n_tokens,
-                                        .n_batches = stats.n_batches, .n_operations = stats.n_operations};
+  *stats_out = (vecmill_embedder_stats){.n_texts = stats.n_texts,
+                                        .n_failed = stats.n_failed,
+                                        .n_truncated = stats.n_truncated,
+                                        .n_replaced = stats.n_replaced,
+                                        .n_tokens = stats.n_tokens,
+                                        .n_batches = stats.n_batches,
+                                        .n_operations = stats.n_operations};
 }
 
 double vecmill_embedder_busy_share(const vecmill_embedder *e, unsigned worker) {

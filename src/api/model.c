@@ -12,15 +12,16 @@ struct vecmill_tokenizer {
   size_t max_tokens;
 };
 
-/* The rule of vecmill_model_open: what is named, else what the environment names, else the default. */
+/* The rule of vecmill_model_open: what is named, else what the environment names, else the default.
+ */
 static vecmill_status locate(const char *name, model_location *location_out, vecmill_error *err) {
   const char *environment = getenv("EMBED_MODEL");
   if (!name && environment && *environment) name = environment;
   return model_find(name, location_out, err);
 }
 
-vecmill_status vecmill_model_find(const char *name_or_directory, char *name_out, size_t n_name, char *directory_out,
-                                  size_t n_directory, vecmill_error *err) {
+vecmill_status vecmill_model_find(const char *name_or_directory, char *name_out, size_t n_name,
+                                  char *directory_out, size_t n_directory, vecmill_error *err) {
   model_location location;
   vecmill_status status = locate(name_or_directory, &location, err);
   if (status != VECMILL_OK) return status;
@@ -30,7 +31,8 @@ vecmill_status vecmill_model_find(const char *name_or_directory, char *name_out,
   return VECMILL_OK;
 }
 
-vecmill_status vecmill_model_open(const char *name_or_directory, vecmill_model **model_out, vecmill_error *err) {
+vecmill_status vecmill_model_open(const char *name_or_directory, vecmill_model **model_out,
+                                  vecmill_error *err) {
   *model_out = NULL;
   vecmill_model *m = mem_calloc(1, sizeof *m);
   if (!m) return err_set_memory(err, "model", sizeof *m);
@@ -41,13 +43,20 @@ vecmill_status vecmill_model_open(const char *name_or_directory, vecmill_model *
     return status;
   }
   const model_info *info = model_get_info(m->inner);
-  m->info = (vecmill_model_info){.name = m->location.name, .directory = m->location.directory,
-                                 .architecture = info->architecture, .pooling = info->pooling,
-                                 .precision = info->precision, .tokenizer = tok_type(model_tokenizer(m->inner)),
-                                 .dimension = info->dimension, .max_tokens = info->max_tokens,
-                                 .n_layers = info->n_layers, .hidden = info->hidden,
-                                 .intermediate = info->intermediate, .n_heads = info->n_heads,
-                                 .n_vocab = info->n_vocab, .n_parameters = info->n_parameters};
+  m->info = (vecmill_model_info){.name = m->location.name,
+                                 .directory = m->location.directory,
+                                 .architecture = info->architecture,
+                                 .pooling = info->pooling,
+                                 .precision = info->precision,
+                                 .tokenizer = tok_type(model_tokenizer(m->inner)),
+                                 .dimension = info->dimension,
+                                 .max_tokens = info->max_tokens,
+                                 .n_layers = info->n_layers,
+                                 .hidden = info->hidden,
+                                 .intermediate = info->intermediate,
+                                 .n_heads = info->n_heads,
+                                 .n_vocab = info->n_vocab,
+                                 .n_parameters = info->n_parameters};
   *model_out = m;
   return VECMILL_OK;
 }
@@ -80,11 +89,14 @@ static vecmill_status open_parts(vecmill_tokenizer *t, const char *directory, ve
   status = tok_open(path, &t->inner, err);
   mem_free(path);
   if (status == VECMILL_OK && tok_n_special(t->inner) > t->max_tokens)
-    status = err_set(err, VECMILL_ERROR_FORMAT, "%s: %zu tokens a text leave no room for the special ones", directory, t->max_tokens);
+    status = err_set(err, VECMILL_ERROR_FORMAT,
+                     "%s: %zu tokens a text leave no room for the special ones", directory,
+                     t->max_tokens);
   return status == VECMILL_OK ? tok_scratch_open(t->inner, &t->scratch, err) : status;
 }
 
-vecmill_status vecmill_tokenizer_open(const char *name_or_directory, vecmill_tokenizer **tokenizer_out, vecmill_error *err) {
+vecmill_status vecmill_tokenizer_open(const char *name_or_directory,
+                                      vecmill_tokenizer **tokenizer_out, vecmill_error *err) {
   *tokenizer_out = NULL;
   model_location location;
   vecmill_status status = locate(name_or_directory, &location, err);
@@ -106,10 +118,12 @@ void vecmill_tokenizer_close(vecmill_tokenizer **tokenizer_in) {
   *tokenizer_in = NULL;
 }
 
-vecmill_status vecmill_tokenizer_encode(vecmill_tokenizer *t, const char *text, size_t n_bytes, const int32_t **ids_out,
-                                        size_t *n_ids_out, size_t *n_ids_whole_out, vecmill_error *err) {
+vecmill_status vecmill_tokenizer_encode(vecmill_tokenizer *t, const char *text, size_t n_bytes,
+                                        const int32_t **ids_out, size_t *n_ids_out,
+                                        size_t *n_ids_whole_out, vecmill_error *err) {
   tok_result result;
-  vecmill_status status = tok_encode(t->inner, t->scratch, text, n_bytes, t->max_tokens, &result, err);
+  vecmill_status status =
+      tok_encode(t->inner, t->scratch, text, n_bytes, t->max_tokens, &result, err);
   if (status != VECMILL_OK) return status;
   *ids_out = result.ids;
   *n_ids_out = result.n_ids;

@@ -13,7 +13,9 @@
 
 #define MAX_THREADS 1024
 
-const char *vecmill_version(void) { return VECMILL_VERSION; }
+const char *vecmill_version(void) {
+  return VECMILL_VERSION;
+}
 
 static char features_used[80], features_native[80];
 static const char *unknown_mask;

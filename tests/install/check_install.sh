@@ -35,6 +35,22 @@ program=$source/tests/install/program.c
 }
 expect not-found env LD_LIBRARY_PATH="$libdir" "$folder/shared"
 expect not-found "$folder/static"
+# the program in docs/api.md, as it stands there
+sed -n '/^```c$/,/^```$/p' "$source/docs/api.md" | sed '1d;$d' >"$folder/api.c"
+# shellcheck disable=SC2046
+gcc -Wall -Wextra -Wpedantic -Werror -std=c99 $(flags --cflags) "$folder/api.c" -o "$folder/api" $(flags --libs)
+/usr/bin/python3 "$source/scripts/make_tiny_model.py" "$folder/model"
+/usr/bin/python3 - "$folder/notes.db" <<'EOF'
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+db.execute("CREATE TABLE notes(id INTEGER PRIMARY KEY, text TEXT)")
+db.executemany("INSERT INTO notes(text) VALUES (?)", [("the sea",), ("bread and butter",), ("the stars",), (None,)])
+db.commit()
+EOF
+said=$(env LD_LIBRARY_PATH="$libdir" VECMILL_HOME="$folder/home" "$folder/api" "$folder/model" "$folder/notes.db")
+printf '%s\n' "$said" | grep -qx 'a boat on the sea | ships and sailors: [01]\.[0-9]*' &&
+  printf '%s\n' "$said" | grep -qx '3 rows embedded' && printf '%s\n' "$said" | grep -qx '1 1\.000 the sea' ||
+  { echo "docs/api.md: its program says $said" >&2; exit 1; }
 for header in "$source"/include/vecmill/*.h; do
   [ -f "$prefix/include/vecmill/${header##*/}" ] || { echo "${header##*/}: not installed" >&2; exit 1; }
   # each public header stands alone

@@ -6,14 +6,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-int command_next_option(int argc, char **argv, const char *short_options, const struct option *long_options) {
+int command_next_option(int argc, char **argv, const char *short_options,
+                        const struct option *long_options) {
   opterr = 0;
   char options[16];
   snprintf(options, sizeof options, ":%s", short_options); /* ':' tells a missing value apart */
   int at = optind, option = getopt_long(argc, argv, options, long_options, NULL);
   const char *word = at < argc ? argv[at] : "";
-  if (option == ':') fprintf(stderr, "vecmill: %s: needs a value (see vecmill %s --help)\n", word, argv[0]);
-  if (option == '?') fprintf(stderr, "vecmill: %s: unknown option (see vecmill %s --help)\n", argv[optind - 1], argv[0]);
+  if (option == ':')
+    fprintf(stderr, "vecmill: %s: needs a value (see vecmill %s --help)\n", word, argv[0]);
+  if (option == '?')
+    fprintf(stderr, "vecmill: %s: unknown option (see vecmill %s --help)\n", argv[optind - 1],
+            argv[0]);
   return option == ':' ? '?' : option;
 }
 

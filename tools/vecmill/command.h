@@ -28,13 +28,16 @@ int command_tokenize(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 int command_bench(int argc, char **argv);
 
-/* getopt_long, with unknown options told in the form of all errors. '?' after an error, -1 at the end. */
-int command_next_option(int argc, char **argv, const char *short_options, const struct option *long_options);
+/* getopt_long, with unknown options told in the form of all errors. '?' after an error, -1 at the
+ * end. */
+int command_next_option(int argc, char **argv, const char *short_options,
+                        const struct option *long_options);
 
 /* A whole decimal number within the bounds. */
 bool command_number(const char *word, uint64_t min, uint64_t max, uint64_t *number_out);
 
-/* "vecmill: ..." on stderr, `word` for the format's only %s; NULL: already told. Returns COMMAND_EXIT_USAGE. */
+/* "vecmill: ..." on stderr, `word` for the format's only %s; NULL: already told. Returns
+ * COMMAND_EXIT_USAGE. */
 int command_usage_error(const char *format, const char *word);
 
 int command_help(const char *usage); /* on stdout; returns 0 */

@@ -8,9 +8,14 @@
 
 #include "command.h"
 
-static const char usage[] =
-    "Usage: vecmill doctor [--db FILE] [--model NAME|DIR]\n"
-    "Tells the processor features in use, the kernels, the model and the database. Exit status 0: the main job can run.\n";
+static const char usage[] = "Usage: vecmill doctor [--db FILE] [--model NAME|DIR]\n"
+                            "Tells the processor's features in use, the kernels, the libraries, "
+                            "the model and the database.\n"
+                            "Exit status 0: the main job can run.\n"
+                            "\n"
+                            "  --db FILE            the SQLite database that the job is for\n"
+                            "  --model NAME|DIR     default: EMBED_MODEL, else the default model\n"
+                            "  --help               this\n";
 
 enum { OPTION_DB = 1, OPTION_MODEL, OPTION_HELP };
 
@@ -30,12 +35,19 @@ static void tell_system(void) {
   vecmill_system_get(&system);
   printf("vecmill    %s\n", vecmill_version());
   printf("processor  %s, %u usable\n", system.processor, system.n_cpus);
-  printf("features   %s (the processor has: %s)\n", or_none(system.features), or_none(system.features_native));
-  if (system.unknown_mask) printf("           VECMILL_CPU names no feature: %s\n", system.unknown_mask);
+  printf("features   %s (the processor has: %s)\n", or_none(system.features),
+         or_none(system.features_native));
+  if (system.unknown_mask)
+    printf("           VECMILL_CPU names no feature: %s\n", system.unknown_mask);
   printf("kernels    %s; compiled:", system.kernels);
   int runs;
   for (size_t i = 0; vecmill_system_variant(i, &runs); i++)
     printf(" %s%s", vecmill_system_variant(i, &runs), runs ? "" : " (cannot run here)");
+  putchar('\n');
+  printf("libraries ");
+  const char *version, *library;
+  for (size_t i = 0; (library = vecmill_system_library(i, &version)) != NULL; i++)
+    printf("%s %s %s", i ? "," : "", library, version);
   putchar('\n');
 }
 
@@ -48,9 +60,10 @@ static vecmill_status tell_model(const char *name, vecmill_error *error) {
     return status;
   }
   const vecmill_model_info *info = vecmill_model_get_info(model);
-  printf("model      %s: %s, %zu layers, %zu dimensions, %zu tokens, pooling %s, %s, %.1f M parameters\n", info->name,
-         info->architecture, info->n_layers, info->dimension, info->max_tokens, info->pooling, info->precision,
-         info->n_parameters / 1e6);
+  printf("model      %s: %s, %zu layers, %zu dimensions, %zu tokens, pooling %s, %s, %.1f M "
+         "parameters\n",
+         info->name, info->architecture, info->n_layers, info->dimension, info->max_tokens,
+         info->pooling, info->precision, info->n_parameters / 1e6);
   printf("           %s\n", info->directory);
   vecmill_model_close(&model);
   return VECMILL_OK;
@@ -77,6 +90,8 @@ int command_doctor(int argc, char **argv) {
   bool has_model = tell_model(model, &error) == VECMILL_OK;
   bool has_database = tell_database(database, &error) == VECMILL_OK;
   bool can_run = has_model && has_database;
-  printf("main job   %s\n", can_run ? "can run" : !has_model ? "cannot run: no model" : "cannot run: no database");
+  printf("main job   %s\n", can_run      ? "can run"
+                            : !has_model ? "cannot run: no model"
+                                         : "cannot run: no database");
   return can_run ? 0 : 1;
 }

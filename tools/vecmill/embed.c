@@ -19,21 +19,28 @@
 #define BLOCK_RECORDS 64
 
 static const char usage[] =
-    "Usage: vecmill embed [FILE|-] [--model NAME|DIR] [--workers N|auto] [--input lines|jsonl] [--format jsonl|npy] [-o FILE]\n"
+    "Usage: vecmill embed [FILE|-] [--model NAME|DIR] [--workers N|auto] [--input lines|jsonl] "
+    "[--format jsonl|npy] [-o FILE]\n"
     "Writes a vector for every record, in order; an empty text has one too.\n"
     "\n"
     "  --model NAME|DIR     default: EMBED_MODEL, else the default model\n"
     "  --workers N|auto     default auto: one a processor that this process may use\n"
-    "  --input FORM         lines (default): a text a line; jsonl: {\"text\": ...} and other fields a line\n"
-    "  --format FORM        jsonl (default): the fields that came in and \"embedding\"; npy: float32 (n, d)\n"
-    "  -o FILE              written whole or not at all; default: standard output\n";
+    "  --input FORM         lines (default): a text a line; jsonl: {\"text\": ...} and other "
+    "fields a line\n"
+    "  --format FORM        jsonl (default): the fields that came in and \"embedding\"; npy: "
+    "float32 (n, d)\n"
+    "  -o FILE              written whole or not at all; default: standard output\n"
+    "  --help               this\n";
 
 enum { OPTION_MODEL = 1, OPTION_WORKERS, OPTION_INPUT, OPTION_FORMAT, OPTION_HELP };
 
 static const struct option long_options[] = {
-    {"model", required_argument, NULL, OPTION_MODEL},   {"workers", required_argument, NULL, OPTION_WORKERS},
-    {"input", required_argument, NULL, OPTION_INPUT},   {"format", required_argument, NULL, OPTION_FORMAT},
-    {"help", no_argument, NULL, OPTION_HELP},           {0},
+    {"model", required_argument, NULL, OPTION_MODEL},
+    {"workers", required_argument, NULL, OPTION_WORKERS},
+    {"input", required_argument, NULL, OPTION_INPUT},
+    {"format", required_argument, NULL, OPTION_FORMAT},
+    {"help", no_argument, NULL, OPTION_HELP},
+    {0},
 };
 
 typedef struct arguments {
@@ -77,9 +84,11 @@ static vecmill_status write_block(run *r, block *b, vecmill_error *error) {
     vecmill_embed_text *t = &b->texts[i];
     bool failed = t->status != VECMILL_OK;
     if (failed && status == VECMILL_OK)
-      fprintf(stderr, "vecmill: record %zu: %s\n", r->out.n_written + 1, t->reason ? t->reason : "cannot be embedded");
+      fprintf(stderr, "vecmill: record %zu: %s\n", r->out.n_written + 1,
+              t->reason ? t->reason : "cannot be embedded");
     r->n_failed += failed;
-    if (status == VECMILL_OK) status = output_write(&r->out, &b->records[i], failed ? NULL : t->vector, error);
+    if (status == VECMILL_OK)
+      status = output_write(&r->out, &b->records[i], failed ? NULL : t->vector, error);
     vecmill_embed_text_clear(t);
   }
   return status;
@@ -106,7 +115,8 @@ static vecmill_status submit_block(run *r, bool *is_end, vecmill_error *error) {
   while (n < BLOCK_RECORDS) {
     status = records_next(&r->input, &b->records[n], is_end, error);
     if (status != VECMILL_OK || *is_end) break;
-    b->texts[n] = (vecmill_embed_text){.text = b->records[n].text, .n_bytes = b->records[n].n_text_bytes,
+    b->texts[n] = (vecmill_embed_text){.text = b->records[n].text,
+                                       .n_bytes = b->records[n].n_text_bytes,
                                        .vector = b->vectors + n * r->dimension};
     n++;
   }
@@ -177,7 +187,8 @@ static int run_embed(const arguments *a) {
     status = vecmill_embedder_open(model, &options, &r.embedder, &error);
   }
   if (status == VECMILL_OK) status = open_blocks(&r, &error);
-  if (status == VECMILL_OK) status = output_open(&r.out, a->out_path, a->is_npy, r.dimension, &error);
+  if (status == VECMILL_OK)
+    status = output_open(&r.out, a->out_path, a->is_npy, r.dimension, &error);
   if (status == VECMILL_OK) {
     status = embed_all(&r, &error);
     status = output_close(&r.out, status, &error);
@@ -188,7 +199,8 @@ static int run_embed(const arguments *a) {
   close_blocks(&r);
   records_close(&r.input);
   if (status != VECMILL_OK) fprintf(stderr, "vecmill: %s\n", error.text);
-  return status == VECMILL_OK && r.n_failed > 0 ? command_exit_status(VECMILL_ERROR_PARTIAL) : command_exit_status(status);
+  return status == VECMILL_OK && r.n_failed > 0 ? command_exit_status(VECMILL_ERROR_PARTIAL)
+                                                : command_exit_status(status);
 }
 
 static int take_option(int option, arguments *a) {
@@ -199,15 +211,19 @@ static int take_option(int option, arguments *a) {
     case 'o': a->out_path = optarg; break;
     case OPTION_WORKERS:
       if (strcmp(optarg, "auto") == 0) break;
-      if (!command_number(optarg, 1, 4096, &n)) return command_usage_error("--workers %s: not a number of workers (1 to 4096, or auto)", optarg);
+      if (!command_number(optarg, 1, 4096, &n))
+        return command_usage_error("--workers %s: not a number of workers (1 to 4096, or auto)",
+                                   optarg);
       a->n_workers = (unsigned)n;
       break;
     case OPTION_INPUT:
-      if (!records_form_named(optarg, &a->is_jsonl_in)) return command_usage_error("--input %s: unknown (lines or jsonl)", optarg);
+      if (!records_form_named(optarg, &a->is_jsonl_in))
+        return command_usage_error("--input %s: unknown (lines or jsonl)", optarg);
       break;
     case OPTION_FORMAT:
       a->is_npy = strcmp(optarg, "npy") == 0;
-      if (!a->is_npy && (!records_form_named(optarg, &is_jsonl) || !is_jsonl)) return command_usage_error("--format %s: unknown (jsonl or npy)", optarg);
+      if (!a->is_npy && (!records_form_named(optarg, &is_jsonl) || !is_jsonl))
+        return command_usage_error("--format %s: unknown (jsonl or npy)", optarg);
       break;
     case OPTION_HELP: return command_help(usage);
     default: return COMMAND_EXIT_USAGE;

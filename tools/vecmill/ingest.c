@@ -25,7 +25,8 @@ static const char usage[] =
     "  --limit N            only the first N rows in key order, embedded or not\n"
     "  --prefix STR         put before every text; default: the model's own\n"
     "  --progress MODE      auto, bar, lines, json or off\n"
-    "  --retry-failed       also try rows again that failed in an earlier run\n";
+    "  --retry-failed       also try rows again that failed in an earlier run\n"
+    "  --help               this\n";
 
 enum {
   OPTION_DB = 1,

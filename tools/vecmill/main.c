@@ -23,7 +23,8 @@ static const struct {
 
 static int print_usage(FILE *to, int exit_status) {
   fputs("Usage: vecmill COMMAND ..   (vecmill COMMAND --help tells its options)\n\n", to);
-  for (size_t i = 0; i < N_COMMANDS; i++) fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].what);
+  for (size_t i = 0; i < N_COMMANDS; i++)
+    fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].what);
   return exit_status;
 }
 

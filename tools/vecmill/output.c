@@ -8,7 +8,9 @@
 
 #include "command.h"
 
-#define NPY_HEADER_BYTES 128 /* room for any count; a multiple of 64, as NumPy's description asks */
+#define NPY_HEADER_BYTES                                                                           \
+  128 /* room for any count; a multiple of 64, as NumPy's description asks                         \
+       */
 
 static const char *name_of(const output *o) {
   return o->whole.path ? o->whole.path : "standard output";
@@ -22,7 +24,8 @@ static vecmill_status fail(vecmill_error *error, const char *what, const char *n
 
 /* --- npy --- */
 
-/* NumPy's .npy format 1.0 (numpy.lib.format): magic, version, header length, a Python literal padded by spaces. */
+/* NumPy's .npy format 1.0 (numpy.lib.format): magic, version, header length, a Python literal
+ * padded by spaces. */
 static bool write_npy_header(output *o) {
   char header[NPY_HEADER_BYTES + 1];
   memset(header, ' ', sizeof header);
@@ -76,13 +79,15 @@ static const char *member_end(const char *p) {
 
 /* Whether the member's name, however it is escaped, is this. */
 static bool is_named(const char *member, const char *end, const char *name) {
-  json_t *key = json_loadb(member, (size_t)(end - member), JSON_DECODE_ANY | JSON_DISABLE_EOF_CHECK, NULL);
+  json_t *key =
+      json_loadb(member, (size_t)(end - member), JSON_DECODE_ANY | JSON_DISABLE_EOF_CHECK, NULL);
   bool is_it = key && strcmp(json_string_value(key), name) == 0;
   json_decref(key);
   return is_it;
 }
 
-/* The record's own object, as it was written and open at its end, without the "embedding" that came in. */
+/* The record's own object, as it was written and open at its end, without the "embedding" that came
+ * in. */
 static void write_fields(output *o, const record *one) {
   if (!one->decoded) {
     fputs("{\"text\": ", o->file);

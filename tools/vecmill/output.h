@@ -26,7 +26,8 @@ vecmill_status output_open(output *o, const char *path, bool is_npy, size_t dime
 vecmill_status output_write(output *o, const record *one, const float *vector,
                             vecmill_error *error);
 
-/* Completes the file if `status` is VECMILL_OK, else leaves none. Returns `status` or what went wrong here. */
+/* Completes the file if `status` is VECMILL_OK, else leaves none. Returns `status` or what went
+ * wrong here. */
 vecmill_status output_close(output *o, vecmill_status status, vecmill_error *error);
 
 #endif

@@ -287,12 +287,11 @@ static void print_summary(const vecmill_ingest_report *report, vecmill_status st
     print_counts(report);
     return;
   }
-  printf(
-      "Embedded %llu rows of %s into %s with %s: %llu tokens in %.1f s, %.0f rows/s, %.0f "
-      "tokens/s\n",
-      n_written, report->table, report->vector_column, report->model ? report->model : "?",
-      (unsigned long long)report->n_tokens, report->seconds, report->rows_per_s,
-      report->tokens_per_s);
+  printf("Embedded %llu rows of %s into %s with %s: %llu tokens in %.1f s, %.0f rows/s, %.0f "
+         "tokens/s\n",
+         n_written, report->table, report->vector_column, report->model ? report->model : "?",
+         (unsigned long long)report->n_tokens, report->seconds, report->rows_per_s,
+         report->tokens_per_s);
   print_counts(report);
   if (report->n_workers > 0) print_workers(report);
 }

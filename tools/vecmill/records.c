@@ -43,8 +43,9 @@ void record_fini(record *one) {
 
 void records_tell_repaired(const records *r) {
   if (r->n_repaired > 0)
-    fprintf(stderr, "vecmill: %zu records of %s held ill-formed UTF-8: each bad sequence became U+FFFD\n", r->n_repaired,
-            r->name);
+    fprintf(stderr,
+            "vecmill: %zu records of %s held ill-formed UTF-8: each bad sequence became U+FFFD\n",
+            r->n_repaired, r->name);
 }
 
 /* One line without its end; false at the end of the file. */
@@ -60,7 +61,8 @@ static bool read_line(records *r, record *one) {
 
 /* The line with ill-formed sequences replaced, and counted. */
 static vecmill_status repair(records *r, record *one, vecmill_error *error) {
-  if (vecmill_text_valid_prefix(one->line, one->n_line_bytes) == one->n_line_bytes) return VECMILL_OK;
+  if (vecmill_text_valid_prefix(one->line, one->n_line_bytes) == one->n_line_bytes)
+    return VECMILL_OK;
   size_t n_room = 3 * one->n_line_bytes + 1;
   char *repaired = malloc(n_room);
   if (!repaired) return fail_line(error, VECMILL_ERROR_MEMORY, r, "out of memory");
@@ -74,8 +76,10 @@ static vecmill_status repair(records *r, record *one, vecmill_error *error) {
 
 static vecmill_status decode(const records *r, record *one, vecmill_error *error) {
   json_error_t why;
-  /* Other fields are handed on as they were written, so their numbers need no more than to parse. */
-  json_t *root = json_loadb(one->line, one->n_line_bytes, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &why);
+  /* Other fields are handed on as they were written, so their numbers need no more than to parse.
+   */
+  json_t *root =
+      json_loadb(one->line, one->n_line_bytes, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &why);
   if (!root) return fail_line(error, VECMILL_ERROR_FORMAT, r, why.text);
   const json_t *text = json_object_get(root, "text");
   vecmill_status status = VECMILL_OK;

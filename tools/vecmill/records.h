@@ -16,7 +16,8 @@ typedef struct records {
   size_t n_repaired; /* of them, those with ill-formed UTF-8 */
 } records;
 
-/* One record. `line` owns the memory; `text` lies in it or, for JSON, in `decoded`. Both are well-formed UTF-8. */
+/* One record. `line` owns the memory; `text` lies in it or, for JSON, in `decoded`. Both are
+ * well-formed UTF-8. */
 typedef struct record {
   char *line;
   size_t n_line_bytes, n_line_room;
@@ -30,9 +31,9 @@ vecmill_status records_open(records *r, const char *path, bool is_jsonl, vecmill
 void records_close(records *r);
 
 /*
- * Reads the next record, memory reused. *is_end_out at the end. A line ends at LF or CRLF; the last may lack it.
- * Ill-formed UTF-8 becomes U+FFFD. JSON: an object with a string "text"; empty lines are passed over.
- * Errors: FORMAT (names the line), IO, MEMORY.
+ * Reads the next record, memory reused. *is_end_out at the end. A line ends at LF or CRLF; the last
+ * may lack it. Ill-formed UTF-8 becomes U+FFFD. JSON: an object with a string "text"; empty lines
+ * are passed over. Errors: FORMAT (names the line), IO, MEMORY.
  */
 vecmill_status records_next(records *r, record *record_out, bool *is_end_out, vecmill_error *error);
 void record_fini(record *one);

@@ -18,7 +18,11 @@ static const char usage[] =
     "  --db FILE            the SQLite database\n"
     "  -k N                 how many rows (default 10)\n"
     "  --json               one object a line with \"id\", \"score\" and \"text\"\n"
-    "  --id-column C, --text-column C, --vector-column C, --where SQL    as for vecmill ingest\n";
+    "  --id-column C        as for vecmill ingest, and so the next three\n"
+    "  --text-column C\n"
+    "  --vector-column C\n"
+    "  --where SQL\n"
+    "  --help               this\n";
 
 enum {
   OPTION_DB = 1,

@@ -8,10 +8,12 @@
 
 static const char usage[] =
     "Usage: vecmill tokenize [FILE|-] [--model NAME|DIR] [--input lines|jsonl]\n"
-    "Prints one JSON array of token ids a record: special tokens included, truncated as the model would.\n"
+    "Prints one JSON array of token ids a record: special tokens included, truncated as the model "
+    "would.\n"
     "\n"
     "  --model NAME|DIR     default: EMBED_MODEL, else the default model\n"
-    "  --input FORM         lines (default): a text a line; jsonl: {\"text\": ...} a line\n";
+    "  --input FORM         lines (default): a text a line; jsonl: {\"text\": ...} a line\n"
+    "  --help               this\n";
 
 enum { OPTION_MODEL = 1, OPTION_INPUT, OPTION_HELP };
 
@@ -22,10 +24,12 @@ static const struct option long_options[] = {
     {0},
 };
 
-static vecmill_status print_ids(vecmill_tokenizer *tokenizer, const record *one, vecmill_error *error) {
+static vecmill_status print_ids(vecmill_tokenizer *tokenizer, const record *one,
+                                vecmill_error *error) {
   const int32_t *ids;
   size_t n;
-  vecmill_status status = vecmill_tokenizer_encode(tokenizer, one->text, one->n_text_bytes, &ids, &n, NULL, error);
+  vecmill_status status =
+      vecmill_tokenizer_encode(tokenizer, one->text, one->n_text_bytes, &ids, &n, NULL, error);
   if (status != VECMILL_OK) return status;
   putchar('[');
   for (size_t i = 0; i < n; i++) printf(i ? ", %d" : "%d", (int)ids[i]);
@@ -33,7 +37,8 @@ static vecmill_status print_ids(vecmill_tokenizer *tokenizer, const record *one,
   return VECMILL_OK;
 }
 
-static vecmill_status print_all(vecmill_tokenizer *tokenizer, records *input, vecmill_error *error) {
+static vecmill_status print_all(vecmill_tokenizer *tokenizer, records *input,
+                                vecmill_error *error) {
   record one = {0};
   bool is_end = false;
   vecmill_status status = VECMILL_OK;
@@ -53,7 +58,8 @@ int command_tokenize(int argc, char **argv) {
     if (option == OPTION_HELP) return command_help(usage);
     if (option == OPTION_MODEL) model = optarg;
     else if (option != OPTION_INPUT) return COMMAND_EXIT_USAGE;
-    else if (!records_form_named(optarg, &is_jsonl)) return command_usage_error("--input %s: unknown (lines or jsonl)", optarg);
+    else if (!records_form_named(optarg, &is_jsonl))
+      return command_usage_error("--input %s: unknown (lines or jsonl)", optarg);
   }
   if (optind < argc) path = argv[optind++];
   if (optind < argc) return command_usage_error("%s: one argument too many", argv[optind]);

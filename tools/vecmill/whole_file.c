@@ -1,6 +1,7 @@
 /*
- * See whole_file.h. Where the file system can, the file has no name until it is complete (O_TMPFILE), so
- * that even kill -9 leaves nothing behind; elsewhere it has a temporary one beside its own.
+ * See whole_file.h. Where the file system can, the file has no name until it is complete
+ * (O_TMPFILE), so that even kill -9 leaves nothing behind; elsewhere it has a temporary one beside
+ * its own.
  */
 #include "whole_file.h"
 
@@ -64,7 +65,8 @@ vecmill_status whole_file_open(whole_file *w, const char *path, vecmill_error *e
   return status;
 }
 
-/* Gives the nameless file a name beside its own: a link cannot take the place of a file, a rename can. */
+/* Gives the nameless file a name beside its own: a link cannot take the place of a file, a rename
+ * can. */
 static bool name_it(whole_file *w) {
   char from[64];
   snprintf(from, sizeof from, "/proc/self/fd/%d", fileno(w->file));
