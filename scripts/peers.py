@@ -36,16 +36,15 @@ def ensure() -> Path:
     if is_complete(python):
         return python
     print(f"installing {len(pins())} PyPI packages and what they need (gigabytes), kept in {folder}", file=sys.stderr)
-    try:
-        if not python.exists():
-            subprocess.run(["/usr/bin/python3", "-m", "venv", folder], check=True)
+    try:  # a half-made environment is completed
+        subprocess.run(["/usr/bin/python3", "-m", "venv", folder], check=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", REQUIREMENTS],
                        check=True)
     except subprocess.CalledProcessError as error:
-        sys.exit(f"vecmill: cannot install the peers: pip exited {error.returncode} (its words are above; is PyPI "
-                 "reachable, and is there room for 6 GB?)")
+        sys.exit(f"vecmill: cannot install the peers: {error.cmd[2]} exited {error.returncode} (its words are above; is "
+                 f"PyPI reachable, and is there room for 6 GB in {folder}?)")
     if not is_complete(python):
-        sys.exit(f"vecmill: cannot install the peers: {folder} lacks the pinned versions still (remove it and try again)")
+        sys.exit(f"vecmill: cannot install the peers: {folder} still lacks pinned versions (remove it and try again)")
     return python
 
 
