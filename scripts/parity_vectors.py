@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Compares vectors, live, with sentence-transformers.
+"""Compares token ids and vectors, live, with sentence-transformers.
 
-usage: parity_vectors.py --vecmill build/vecmill --model MODEL_DIR --texts FILE.jsonl [--count N]
+usage: parity_vectors.py --vecmill build/vecmill --model MODEL_DIR --texts FILE.jsonl... [--count N]
 
-N of the texts, evenly spread, go through `vecmill embed` and through the library as anybody would call it.
-Exit status 0 if and only if every component is within 1e-5. Needs the PyPI package `sentence-transformers`.
+Ids of all the texts, as the model truncates them, through `vecmill tokenize`; vectors of N of the first file's,
+evenly spread, through `vecmill embed` and through the library as anybody would call it. Exit status 0 if and
+only if every id is equal and every component within 1e-5. Needs the PyPI package `sentence-transformers`.
 """
 import argparse
 import json
@@ -15,49 +16,78 @@ import tempfile
 
 import numpy
 import sentence_transformers
+import torch
+import transformers
 
 TOLERANCE = 1e-5
 
 
-def spread(path, count):
+def read(path):
     with open(path, encoding="utf-8") as file:
-        texts = [json.loads(line)["text"] for line in file]
+        return [json.loads(line)["text"] for line in file]
+
+
+def spread(texts, count):
     count = min(count, len(texts))
     return [texts[i * len(texts) // count] for i in range(count)]
 
 
-def ours(vecmill, model, texts):
+def compare_ids(args, path, reference):
+    texts = read(path)
+    done = subprocess.run([args.vecmill, "tokenize", path, "--model", args.model, "--input", "jsonl"],
+                          stdout=subprocess.PIPE, check=True)
+    mine = [json.loads(line) for line in done.stdout.splitlines()]
+    theirs = reference.tokenizer(texts, truncation=True, max_length=reference.max_seq_length)["input_ids"]
+    if len(mine) != len(texts):
+        sys.exit(f"{path}: {len(mine)} answers to {len(texts)} texts")
+    different = [text for text, a, b in zip(texts, mine, theirs) if a != b]
+    for text in different[:5]:
+        print(f"  DIFFERENT {text!a}")
+    n_cut = sum(len(ids) == reference.max_seq_length for ids in theirs)
+    print(f"{os.path.basename(path)}, at most {reference.max_seq_length} tokens ({n_cut} texts that long): "
+          f"{len(texts)} texts, {len(different)} different", flush=True)
+    return len(different)
+
+
+def embed(args, texts):
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "texts.jsonl")
         with open(path, "w", encoding="utf-8") as file:
             file.writelines(json.dumps({"text": text}) + "\n" for text in texts)
         out = os.path.join(folder, "vectors.npy")
-        subprocess.run([vecmill, "embed", path, "--model", model, "--input", "jsonl", "--format", "npy", "-o", out],
-                       check=True)
+        subprocess.run([args.vecmill, "embed", path, "--model", args.model, "--input", "jsonl", "--format", "npy", "-o",
+                        out], check=True, stderr=subprocess.DEVNULL)
         return numpy.load(out)
+
+
+def compare_vectors(args, reference):
+    texts = spread(read(args.texts[0]), args.count)
+    mine = embed(args, texts)
+    theirs = reference.encode(texts, batch_size=32, show_progress_bar=False)
+    if mine.shape != theirs.shape or mine.dtype != numpy.float32:
+        sys.exit(f"{mine.dtype} {mine.shape} vectors, not {theirs.dtype} {theirs.shape}")
+    a, b = mine.astype(numpy.float64), theirs.astype(numpy.float64)
+    difference = numpy.abs(a - b).max(axis=1)
+    cosine = (a * b).sum(axis=1) / (numpy.linalg.norm(a, axis=1) * numpy.linalg.norm(b, axis=1))
+    n_far = int((~(difference <= TOLERANCE)).sum())  # NaN is far
+    print(f"vectors, largest difference of a component {difference.max():.2g}, lowest cosine {cosine.min():.10f}: "
+          f"{len(texts)} texts, {n_far} different", flush=True)
+    return n_far
 
 
 def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("--vecmill", required=True)
     args.add_argument("--model", required=True)
-    args.add_argument("--texts", required=True)
+    args.add_argument("--texts", required=True, nargs="+")
     args.add_argument("--count", type=int, default=6000)
     args = args.parse_args()
-    texts = spread(args.texts, args.count)
-    mine = ours(args.vecmill, args.model, texts)
-    print(f"sentence-transformers {sentence_transformers.__version__}", flush=True)
-    theirs = sentence_transformers.SentenceTransformer(args.model, device="cpu").encode(
-        texts, batch_size=32, show_progress_bar=False)
-    if mine.shape != theirs.shape:
-        sys.exit(f"{mine.shape} vectors, not {theirs.shape}")
-    difference = numpy.abs(mine.astype(numpy.float64) - theirs)
-    cosine = (mine.astype(numpy.float64) * theirs).sum(axis=1) / (
-        numpy.linalg.norm(mine.astype(numpy.float64), axis=1) * numpy.linalg.norm(theirs.astype(numpy.float64), axis=1))
-    n_far = int((difference.max(axis=1) > TOLERANCE).sum())
-    print(f"{len(texts)} vectors, largest difference of a component {difference.max():.2g}, lowest cosine "
-          f"{cosine.min():.9f}, {n_far} beyond {TOLERANCE}")
-    sys.exit(1 if n_far or not numpy.isfinite(mine).all() else 0)
+    transformers.logging.disable_progress_bar()
+    for module in (sentence_transformers, transformers, torch):
+        print(f"{module.__name__.replace('_', '-')} {module.__version__}", flush=True)
+    reference = sentence_transformers.SentenceTransformer(args.model, device="cpu")
+    n_different = sum(compare_ids(args, path, reference) for path in args.texts) + compare_vectors(args, reference)
+    sys.exit(1 if n_different else 0)
 
 
 if __name__ == "__main__":
