@@ -304,6 +304,7 @@ vecmill_status embed_submit(embed *e, embed_job *job, vecmill_error *err) {
   job->n_left = job->n_texts;
   job->n_taken = 0;
   job->next = NULL;
+  bool is_empty = job->n_texts == 0;
   size_t n_bytes = 0;
   for (size_t i = 0; i < job->n_texts; i++) {
     embed_text *text = &job->texts[i];
@@ -315,7 +316,7 @@ vecmill_status embed_submit(embed *e, embed_job *job, vecmill_error *err) {
   pthread_mutex_lock(&e->mutex);
   while (e->n_waiting > e->max_waiting && !e->stopped) pthread_cond_wait(&e->not_full, &e->mutex);
   bool stopped = e->stopped;
-  if (!stopped && job->n_texts > 0) {
+  if (!stopped && !is_empty) {
     if (e->last) e->last->next = job;
     else e->first = job;
     e->last = job;
@@ -326,7 +327,7 @@ vecmill_status embed_submit(embed *e, embed_job *job, vecmill_error *err) {
   }
   pthread_mutex_unlock(&e->mutex);
   if (stopped) return err_set(err, VECMILL_ERROR_STOPPED, "stopped");
-  if (job->n_texts == 0) job->done(job);
+  if (is_empty) job->done(job); /* one with texts may be done, and gone, by now */
   return VECMILL_OK;
 }
 

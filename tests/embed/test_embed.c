@@ -188,6 +188,33 @@ static void test_stop(void **state) {
   embed_close(&e);
 }
 
+static void free_job(embed_job *job) {
+  int *n_done = job->user;
+  mem_free(job->texts->vector);
+  mem_free(job->texts);
+  mem_free(job);
+  __atomic_add_fetch(n_done, 1, __ATOMIC_RELAXED);
+}
+
+/* A job belongs to its submitter again from done() on: nothing may look at it after that. */
+static void test_done_may_free_the_job(void **state) {
+  (void)state;
+  int n_done = 0;
+  embed *e = open_embed(2, 0);
+  for (int i = 0; i < 2000; i++) {
+    embed_job *job = mem_calloc(1, sizeof *job);
+    embed_text *text = mem_calloc(1, sizeof *text);
+    *text = (embed_text){.text = "a", .n_bytes = 1};
+    text->vector = mem_calloc(FAKE_DIMENSION, sizeof(float));
+    *job = (embed_job){.texts = text, .n_texts = 1, .done = free_job, .user = &n_done};
+    assert_int_equal(embed_submit(e, job, &error), VECMILL_OK);
+    if (i % 2) embed_drain(e);
+  }
+  embed_drain(e);
+  assert_int_equal(n_done, 2000);
+  embed_close(&e);
+}
+
 /* Few texts, that would fit one batch: they are shared, so that both workers run at once. */
 static void test_shared_out_at_the_end(void **state) {
   (void)state;
@@ -234,6 +261,7 @@ int main(void) {
       cmocka_unit_test_setup(test_batches_are_full, setup),
       cmocka_unit_test_setup(test_one_bad_text, setup),
       cmocka_unit_test_setup(test_stop, setup),
+      cmocka_unit_test_setup(test_done_may_free_the_job, setup),
       cmocka_unit_test_setup(test_shared_out_at_the_end, setup),
       cmocka_unit_test_setup(test_memory_fails, setup),
   };
