@@ -13,6 +13,7 @@ import argparse
 import functools
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -42,6 +43,8 @@ class Pass:
     mode: str = ""  # VECMILL_TEST: what a slow path leaves out
 
 
+TORTURE_SEEDS = 100
+TORTURE_REPEATS = 30
 CLANG = {"CC": "clang"}
 DEBUG = ["-Dbuildtype=debugoptimized", "-Db_lundef=false"]
 ASAN = {"ASAN_OPTIONS": "allocator_may_return_null=1:detect_leaks=1:abort_on_error=0:exitcode=99:detect_stack_use_after_return=1",
@@ -116,8 +119,8 @@ def count(logs: list) -> tuple[int, int]:
 
 def untested(logs: list) -> list:
     """What the tests say they could not run here, such as a kernel variant: never passed over in silence."""
-    said = "".join(json.loads(line).get("stdout", "") for log in logs
-                   for line in log.read_text(encoding="utf-8").splitlines())
+    tests = [json.loads(line) for log in logs for line in log.read_text(encoding="utf-8").splitlines()]
+    said = "".join(test.get("stdout", "") for test in tests if "-without-" not in test["name"])
     return sorted(set(re.findall(r"^.* not run on this processor:.*$", said, re.MULTILINE)))
 
 
@@ -156,9 +159,39 @@ def run_pass(one: Pass, torture: bool) -> tuple[int, int]:
     if not build(one):
         return 0, 1
     print(f"  {one.name:<12} {'(build)':<10} {time.monotonic() - start:7.1f} s", flush=True)
-    env = {**one.env, "VECMILL_TEST": "torture" if torture else one.mode}
+    # on a slow path torture takes all golden texts, and the rest as ever
+    env = {**one.env, "VECMILL_TEST": one.mode if not torture else "golden" if one.mode else "torture"}
     totals = [run_suite(one, suite, env) for suite in suites_of(one)]
     return sum(p for p, _ in totals), sum(f for _, f in totals)
+
+
+def quote(log: Path, wanted: str) -> None:
+    """Shows the lines of a log that hold what is to be quoted."""
+    for line in log.read_text(encoding="utf-8").splitlines():
+        if re.search(wanted, line):
+            print(f"  {line.strip()}", flush=True)
+
+
+def torture_extra(seed: int) -> tuple[int, int]:
+    """What only make torture does: kills of the real model's runs, many seeds, races looked for again and again."""
+    home = subprocess.run(["scripts/fetch_model.py"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    vecmill, harness = "build/vecmill", "tests/ingest/kill_harness.py"
+    kernels = [[f"build/tests/kernel/test-{name}"] for name in ("nn", "vec")]
+    runs = [("kill-tiny", [[sys.executable, harness, "--vecmill", vecmill, "--kills", "60"]], {}),
+            ("kill-minilm", [[sys.executable, harness, "--vecmill", vecmill, "--kills", "50", "--rows", "1000", "--model", home]], {}),
+            ("kernel-seeds", [command for _ in range(TORTURE_SEEDS) for command in kernels], {}),
+            ("races", [["meson", "test", "-C", "build/tsan", "--no-rebuild", "--repeat", str(TORTURE_REPEATS), "--timeout-multiplier", "10",
+                        "--wrapper", "setarch -R", "embed", "pipeline"]], next(p.env for p in PASSES if p.name == "tsan"))]
+    passed = failed = 0
+    for name, commands, env in runs:
+        start, ok = time.monotonic(), True
+        for i, command in enumerate(commands):
+            log = ROOT / "build" / "test-logs" / f"torture-{name}.txt"
+            ok = run(command, {**env, "VECMILL_SEED": str(seed + i), "VECMILL_TEST": "torture"}, log) and ok
+        print(f"  torture      {name:<12} {time.monotonic() - start:6.1f} s  {len(commands)} runs{'' if ok else ', FAILED'}", flush=True)
+        quote(log, r"in flight at|each id written once|uninterrupted|^Ok:|^Fail:")
+        passed, failed = passed + ok, failed + (not ok)
+    return passed, failed
 
 
 def main() -> None:
@@ -174,10 +207,17 @@ def main() -> None:
     if unknown:
         parser.error(f"no such pass: {', '.join(sorted(unknown))} (--list names them)")
     start, passed, failed = time.monotonic(), 0, 0
+    if arguments.torture:
+        seed = int(os.environ.get("VECMILL_SEED") or random.SystemRandom().randrange(1 << 31))
+        os.environ["VECMILL_SEED"] = str(seed)
+        print(f"seed {seed} (VECMILL_SEED={seed} make torture does it again)", flush=True)
     for one in PASSES:
         if not arguments.passes or one.name in arguments.passes:
             p, f = run_pass(one, arguments.torture)
             passed, failed = passed + p, failed + f
+    if arguments.torture and not arguments.passes:
+        p, f = torture_extra(seed)
+        passed, failed = passed + p, failed + f
     print(f"all passes: {time.monotonic() - start:.0f} s")
     print(f"{passed} passed, {failed} failed")
     sys.exit(1 if failed or not passed else 0)

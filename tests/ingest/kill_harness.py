@@ -133,7 +133,8 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    parser.add_argument("--seed", type=int, help="default: VECMILL_SEED, else drawn",
+                        default=int(os.environ.get("VECMILL_SEED") or random.SystemRandom().randrange(1 << 32)))
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}")
     vecmill = Vecmill(arguments.vecmill, arguments.model)

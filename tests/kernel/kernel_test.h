@@ -20,6 +20,12 @@
 
 static uint64_t random_state = 0x9e3779b97f4a7c15u;
 
+/* VECMILL_SEED makes other numbers: make torture runs many. */
+__attribute__((constructor)) static void seed_random(void) {
+  const char *seed = getenv("VECMILL_SEED");
+  if (seed) random_state ^= strtoull(seed, NULL, 10) * 0xbf58476d1ce4e5b9u;
+}
+
 static inline uint64_t random_bits(void) { /* splitmix64 */
   uint64_t z = (random_state += 0x9e3779b97f4a7c15u);
   z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
