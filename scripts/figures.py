@@ -1,6 +1,7 @@
 """Figures that are kept: docs/measured/PROCESSOR.json, results by name, each with the commit it was taken at."""
 import datetime
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -28,6 +29,7 @@ def processor(cpuinfo: str = "") -> dict:
         name = "zen5"
     wanted = ("avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16")
     return {"name": name, "brand": said.get("model name", "unknown"), "vendor": vendor, "family": family, "model": model,
+            "n_cpus": len(os.sched_getaffinity(0)),
             "features": [flag for flag in wanted if flag in said.get("flags", "").split()]}
 
 
@@ -53,13 +55,18 @@ def merge(old: list, new: list) -> list:
     return merged + list(fresh.values())
 
 
-def save(results: list, path: Path | None = None) -> Path:
+def stamp() -> dict:
+    """When and from what. Taken before a long run: what was built then is what is measured."""
+    return {"commit": commit(), "date": datetime.date.today().isoformat()}
+
+
+def save(results: list, path: Path | None = None, taken: dict | None = None) -> Path:
     """Adds results, stamped with commit and date, to the file of this processor."""
     here = processor()
     path = path or FOLDER / f"{here['name']}.json"
     old = json.loads(path.read_text(encoding="utf-8"))["results"] if path.exists() else []
-    stamp = {"commit": commit(), "date": datetime.date.today().isoformat()}
-    merged = merge(old, [{**result, **stamp} for result in results])
+    taken = taken or stamp()
+    merged = merge(old, [{**result, **taken} for result in results])
     path.parent.mkdir(exist_ok=True)
     lines = ",\n".join("  " + json.dumps(result, ensure_ascii=False) for result in merged)
     head = json.dumps(here, ensure_ascii=False)
