@@ -3,7 +3,7 @@
  *
  *   0    done
  *   1    failed; the reason is on stderr
- *   2    asked for something impossible: unknown option, missing argument, no such column
+ *   2    asked for something impossible: unknown option, missing argument, ambiguous column
  *   3    finished, but some rows or texts failed
  *   130  ended by Ctrl-C (SIGINT), 143 by SIGTERM: what was done is kept
  */
