@@ -5,6 +5,14 @@
 #include "base/file.h"
 #include "base/mem.h"
 
+/* Numbers beyond 64 bits (model_max_length is 1000000000000000019884624838656 in many published
+ * models) become reals, and in such a file all the others too: json_get_int takes both. */
+static json_t *load(const char *data, size_t n_bytes, json_error_t *why) {
+  json_t *root = json_loadb(data, n_bytes, JSON_ALLOW_NUL, why);
+  if (root || json_error_code(why) != json_error_numeric_overflow) return root;
+  return json_loadb(data, n_bytes, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, why);
+}
+
 vecmill_status json_read_file(const char *path, size_t max_bytes, json_t **root_out,
                               vecmill_error *err) {
   char *data;
@@ -12,7 +20,7 @@ vecmill_status json_read_file(const char *path, size_t max_bytes, json_t **root_
   vecmill_status status = file_read(path, max_bytes, &data, &n_bytes, err);
   if (status != VECMILL_OK) return status;
   json_error_t why;
-  *root_out = json_loadb(data, n_bytes, JSON_ALLOW_NUL, &why);
+  *root_out = load(data, n_bytes, &why);
   mem_free(data);
   if (*root_out) return VECMILL_OK;
   if (json_error_code(&why) == json_error_out_of_memory) return err_set_memory(err, path, n_bytes);

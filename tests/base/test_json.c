@@ -109,6 +109,30 @@ static void test_file(void **state) {
   folder_close(folder);
 }
 
+/* As tokenizer_config.json says "no limit": more than 64 bits hold. */
+static void test_big_integer(void **state) {
+  static const char text[] = "{\"most\": 1000000000000000019884624838656, \"n\": 42}";
+  char *folder = folder_open(), *path = file_join(folder, "config.json");
+  json_t *root = NULL;
+  vecmill_error err = {0};
+  double most;
+  int64_t n;
+  assert_int_equal(file_replace(path, text, sizeof text - 1, NULL), VECMILL_OK);
+  assert_int_equal(json_read_file(path, 1000, &root, &err), VECMILL_OK);
+  assert_int_equal(json_get_real(root, path, "most", 0, &most, &err), VECMILL_OK);
+  assert_true(most == 1e30);
+  assert_int_equal(json_get_int(root, path, "n", 0, 100, 0, &n, &err), VECMILL_OK);
+  assert_int_equal(n, 42);
+  assert_int_equal(json_get_int(root, path, "most", 0, 100, 0, &n, &err), VECMILL_ERROR_FORMAT);
+  json_decref(root);
+  assert_int_equal(file_replace(path, "{\"a\": 1e999}", 12, NULL), VECMILL_OK);
+  assert_int_equal(json_read_file(path, 1000, &root, &err), VECMILL_ERROR_FORMAT);
+  assert_names(&err, "real number overflow");
+  mem_free(path);
+  folder_close(folder);
+  (void)state;
+}
+
 int main(void) {
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
   const struct CMUnitTest tests[] = {
@@ -117,6 +141,7 @@ int main(void) {
       TEST(test_real),
       TEST(test_string),
       cmocka_unit_test(test_file),
+      cmocka_unit_test(test_big_integer),
   };
   return cmocka_run_group_tests_name("json", tests, NULL, NULL);
 }
