@@ -180,6 +180,35 @@ def write_settings(folder: Path, a: argparse.Namespace) -> None:
     write_json(folder / "config_sentence_transformers.json", settings)
 
 
+def move_transformer(folder: Path, where: str) -> None:
+    """Into a folder of its own, as old versions saved it."""
+    (folder / where).mkdir(exist_ok=True)
+    for file in [*folder.glob("model*.safetensors*"), *(folder / n for n in (
+            "config.json", "tokenizer.json", "tokenizer_config.json", "sentence_bert_config.json"))]:
+        if file.exists():
+            file.replace(folder / where / file.name)
+    modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+    modules[0]["path"] = where
+    write_json(folder / "modules.json", modules)
+
+
+def change(folder: Path, changes: list) -> None:
+    """FILE:KEY=JSON sets a member, FILE:KEY= removes it, FILE= removes the file, FILE=OTHER renames it."""
+    for one in changes:
+        file, _, rest = one.partition(":") if ":" in one.partition("=")[0] else (one, "", "")
+        if not rest:
+            name, _, other = one.partition("=")
+            (folder / name).replace(folder / other) if other else (folder / name).unlink()
+            continue
+        key, _, text = rest.partition("=")
+        path = folder / file
+        value = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        value.pop(key, None)
+        if text:
+            value[key] = json.loads(text)
+        write_json(path, value)
+
+
 def arguments(words: list | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -197,6 +226,9 @@ def arguments(words: list | None = None) -> argparse.Namespace:
     parser.add_argument("--hidden-act", default="gelu")
     parser.add_argument("--default-prompt", choices=("query", "document"), help="also writes the two prompts")
     parser.add_argument("--plain", action="store_true", help="no modules.json and nothing of sentence-transformers")
+    parser.add_argument("--transformer-folder", default="", help="0_Transformer, as old versions wrote it")
+    parser.add_argument("--set", action="append", default=[], metavar="FILE:KEY=JSON",
+                        help="at last; FILE:KEY= removes the member, FILE= the file, FILE=OTHER renames it")
     return parser.parse_args(words)
 
 
@@ -215,6 +247,9 @@ def main() -> None:
     if not a.plain:
         write_settings(a.folder, a)
         write_modules(a.folder, rng, a)
+    if a.transformer_folder:
+        move_transformer(a.folder, a.transformer_folder)
+    change(a.folder, a.set)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 #include <stdlib.h>
 
 #include "api/model_api.h"
-#include "base/file.h"
 #include "base/mem.h"
 #include "model/model_config.h"
 
@@ -82,16 +81,9 @@ static vecmill_status open_parts(vecmill_tokenizer *t, const char *directory, ve
   model_config config;
   vecmill_status status = model_config_read(directory, &config, err);
   if (status != VECMILL_OK) return status;
-  char *path = file_join(config.transformer_folder, "tokenizer.json");
   t->max_tokens = config.max_tokens;
+  status = model_config_open_tokenizer(&config, &t->inner, err);
   model_config_fini(&config);
-  if (!path) return err_set_memory(err, directory, 0);
-  status = tok_open(path, &t->inner, err);
-  mem_free(path);
-  if (status == VECMILL_OK && tok_n_special(t->inner) > t->max_tokens)
-    status = err_set(err, VECMILL_ERROR_FORMAT,
-                     "%s: %zu tokens a text leave no room for the special ones", directory,
-                     t->max_tokens);
   return status == VECMILL_OK ? tok_scratch_open(t->inner, &t->scratch, err) : status;
 }
 

@@ -55,10 +55,15 @@ void model_list_free(model_location *locations, size_t n) {
   mem_free(locations);
 }
 
+/* A folder with a config.json or, where the Transformer lies in a folder of its own, a
+ * modules.json.
+ */
 static bool is_model(const char *directory) {
-  char *path = file_join(directory, "config.json");
-  bool is = path && file_exists(path);
-  mem_free(path);
+  char *config = file_join(directory, "config.json"),
+       *modules = file_join(directory, "modules.json");
+  bool is = (config && file_exists(config)) || (modules && file_exists(modules));
+  mem_free(config);
+  mem_free(modules);
   return is;
 }
 

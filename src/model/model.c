@@ -8,19 +8,11 @@
 #include "model/model_parts.h"
 
 static vecmill_status open_tokenizer(model *m, vecmill_error *err) {
-  char *path = file_join(m->config.transformer_folder, "tokenizer.json");
-  if (!path) return err_set_memory(err, m->path, strlen(m->path));
-  vecmill_status status = tok_open(path, &m->tokens, err);
-  mem_free(path);
-  if (status != VECMILL_OK) return status;
-  if (tok_n_vocab(m->tokens) > m->config.n_vocab)
+  vecmill_status status = model_config_open_tokenizer(&m->config, &m->tokens, err);
+  if (status == VECMILL_OK && tok_n_vocab(m->tokens) > m->config.n_vocab)
     return err_set(err, VECMILL_ERROR_FORMAT, "%s: its tokenizer knows %zu tokens, its weights %zu",
                    m->path, tok_n_vocab(m->tokens), m->config.n_vocab);
-  if (tok_n_special(m->tokens) > m->config.max_tokens || m->config.max_tokens == 0)
-    return err_set(err, VECMILL_ERROR_FORMAT,
-                   "%s: %zu tokens a text leave no room for the special ones", m->path,
-                   m->config.max_tokens);
-  return VECMILL_OK;
+  return status;
 }
 
 static vecmill_status fill_info(model *m, vecmill_error *err) {

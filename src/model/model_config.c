@@ -6,13 +6,13 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "model/config_parts.h"
 
 /* Bounds on what a file may ask for: far above any published encoder, far below what overflows. */
 #define MAX_CONFIG_BYTES (16u << 20)
 #define MAX_LAYERS 1024
 #define MAX_HIDDEN (1 << 16)
 #define MAX_VOCAB (1 << 26)
-#define MAX_POSITIONS (1 << 22)
 #define NO_LIMIT ((int64_t)1 << 53)
 
 static const char *const pooling_names[POOL_N] = {
@@ -22,14 +22,13 @@ const char *model_pooling_name(enum model_pooling pooling) {
   return pooling_names[pooling];
 }
 
-static vecmill_status unsupported(vecmill_error *err, const char *path, const char *what,
-                                  const char *value) {
+vecmill_status model_config_unsupported(vecmill_error *err, const char *path, const char *what,
+                                        const char *value) {
   return err_set(err, VECMILL_ERROR_UNSUPPORTED, "%s: %s %s: not supported yet", path, what, value);
 }
 
-/* folder/name parsed; a missing file gives *root_out = NULL when it is optional. */
-static vecmill_status read_json(const char *folder, const char *name, bool optional,
-                                char **path_out, json_t **root_out, vecmill_error *err) {
+vecmill_status model_config_read_json(const char *folder, const char *name, bool optional,
+                                      char **path_out, json_t **root_out, vecmill_error *err) {
   *root_out = NULL;
   *path_out = file_join(folder, name);
   if (!*path_out) return err_set_memory(err, folder, strlen(folder));
@@ -52,12 +51,12 @@ static vecmill_status read_sizes(const json_t *root, const char *path, model_con
       {"num_attention_heads", MAX_HIDDEN, &c->n_heads},
       {"vocab_size", MAX_VOCAB, &c->n_vocab},
       {"max_position_embeddings", MAX_POSITIONS, &c->max_positions},
-      {"type_vocab_size", MAX_HIDDEN, &c->n_token_types},
+      {"type_vocab_size", MAX_HIDDEN, &c->n_token_types}, /* BertConfig's default is 2 */
   };
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-    int64_t value;
+    int64_t value, fallback = sizes[i].out == &c->n_token_types ? 2 : -1;
     vecmill_status status =
-        json_get_int(root, path, sizes[i].name, 1, sizes[i].max, -1, &value, err);
+        json_get_int(root, path, sizes[i].name, 1, sizes[i].max, fallback, &value, err);
     if (status != VECMILL_OK) return status;
     if (value < 0)
       return err_set(err, VECMILL_ERROR_FORMAT, "%s: \"%s\" is missing", path, sizes[i].name);
@@ -78,20 +77,23 @@ static vecmill_status refuse_what_is_not_bert(const json_t *root, const char *pa
   bool flag;
   vecmill_status status = json_get_string(root, path, "model_type", "", &text, err);
   if (status == VECMILL_OK && strcmp(text, "bert") != 0)
-    return unsupported(err, path, "model_type", *text ? text : "(none)");
+    return model_config_unsupported(err, path, "model_type", *text ? text : "(none)");
   if (status == VECMILL_OK)
     status = json_get_string(root, path, "position_embedding_type", "absolute", &text, err);
   if (status == VECMILL_OK && strcmp(text, "absolute") != 0)
-    return unsupported(err, path, "position_embedding_type", text);
+    return model_config_unsupported(err, path, "position_embedding_type", text);
   if (status == VECMILL_OK) status = json_get_bool(root, path, "is_decoder", false, &flag, err);
-  if (status == VECMILL_OK && flag) return unsupported(err, path, "is_decoder", "true");
+  if (status == VECMILL_OK && flag)
+    return model_config_unsupported(err, path, "is_decoder", "true");
   if (status == VECMILL_OK)
     status = json_get_bool(root, path, "add_cross_attention", false, &flag, err);
-  if (status == VECMILL_OK && flag) return unsupported(err, path, "add_cross_attention", "true");
+  if (status == VECMILL_OK && flag)
+    return model_config_unsupported(err, path, "add_cross_attention", "true");
   const json_t *quantized = json_object_get(root, "quantization_config");
   if (status == VECMILL_OK && quantized && !json_is_null(quantized)) {
     const char *method = json_string_value(json_object_get(quantized, "quant_method"));
-    return unsupported(err, path, "quantization_config", method ? method : "(no method)");
+    return model_config_unsupported(err, path, "quantization_config",
+                                    method ? method : "(no method)");
   }
   int64_t chunk = 0;
   /* chunk_size_feed_forward changes memory, not numbers; it is let through. */
@@ -110,45 +112,12 @@ static vecmill_status read_bert(const json_t *root, const char *path, model_conf
   if (status == VECMILL_OK) status = json_get_real(root, path, "layer_norm_eps", 1e-12, &eps, err);
   if (status != VECMILL_OK) return status;
   if (strcmp(act, "gelu") != 0 && strcmp(act, "relu") != 0)
-    return unsupported(err, path, "hidden_act", act);
+    return model_config_unsupported(err, path, "hidden_act", act);
   if (!(eps >= 0 && eps < 1))
     return err_set(err, VECMILL_ERROR_FORMAT, "%s: \"layer_norm_eps\" is %g", path, eps);
   c->activation = strcmp(act, "gelu") == 0 ? NN_GELU : NN_RELU;
   c->layer_norm_eps = (float)eps;
   return VECMILL_OK;
-}
-
-/* --- how long a text may be --- */
-
-/* sentence_bert_config.json's max_seq_length, else the tokenizer's model_max_length, capped by the
- * position table. */
-static vecmill_status read_max_tokens(const char *folder, model_config *c, vecmill_error *err) {
-  char *st_path = NULL, *tok_path = NULL;
-  json_t *st = NULL, *tok = NULL;
-  int64_t from_st = NO_LIMIT, from_tok = NO_LIMIT;
-  double huge = 0;
-  bool lower = false;
-  vecmill_status status = read_json(folder, "sentence_bert_config.json", true, &st_path, &st, err);
-  if (status == VECMILL_OK && st) {
-    status = json_get_int(st, st_path, "max_seq_length", 1, NO_LIMIT, NO_LIMIT, &from_st, err);
-    if (status == VECMILL_OK)
-      status = json_get_bool(st, st_path, "do_lower_case", false, &lower, err);
-    if (status == VECMILL_OK && lower) status = unsupported(err, st_path, "do_lower_case", "true");
-  }
-  if (status == VECMILL_OK)
-    status = read_json(folder, "tokenizer_config.json", true, &tok_path, &tok, err);
-  if (status == VECMILL_OK && tok) {
-    /* Models without a limit carry 1e30 here. */
-    status = json_get_real(tok, tok_path, "model_max_length", 0, &huge, err);
-    if (status == VECMILL_OK && huge >= 1 && huge < MAX_POSITIONS) from_tok = (int64_t)huge;
-  }
-  int64_t limit = from_st != NO_LIMIT ? from_st : from_tok;
-  c->max_tokens = limit < (int64_t)c->max_positions ? (size_t)limit : c->max_positions;
-  json_decref(st);
-  json_decref(tok);
-  mem_free(st_path);
-  mem_free(tok_path);
-  return status;
 }
 
 /* --- modules --- */
@@ -166,7 +135,7 @@ static vecmill_status add_named_pooling(const char *path, const json_t *name, mo
       m->pooling[m->n_pooling++] = (enum model_pooling)p;
       return VECMILL_OK;
     }
-  return unsupported(err, path, "pooling_mode", text);
+  return model_config_unsupported(err, path, "pooling_mode", text);
 }
 
 /* The old form: one boolean a mode; several are concatenated in this order. */
@@ -189,6 +158,14 @@ static vecmill_status read_old_pooling(const json_t *root, const char *path, mod
     if (status != VECMILL_OK) return status;
     if (on) m->pooling[m->n_pooling++] = flags[i].mode;
   }
+  const char *name;
+  json_t *value;
+  json_object_foreach((json_t *)root, name, value) {
+    size_t i = 0, n = sizeof flags / sizeof *flags;
+    while (i < n && strcmp(flags[i].name, name) != 0) i++;
+    if (i == n && strncmp(name, "pooling_mode_", 13) == 0 && json_is_true(value))
+      return model_config_unsupported(err, path, name, "true");
+  }
   if (m->n_pooling == 0) m->pooling[m->n_pooling++] = POOL_MEAN; /* the reference's default */
   return VECMILL_OK;
 }
@@ -197,11 +174,12 @@ static vecmill_status read_pooling(model_module *m, vecmill_error *err) {
   char *path;
   json_t *root;
   bool include_prompt = true;
-  vecmill_status status = read_json(m->folder, "config.json", false, &path, &root, err);
+  vecmill_status status =
+      model_config_read_json(m->folder, "config.json", false, &path, &root, err);
   if (status == VECMILL_OK)
     status = json_get_bool(root, path, "include_prompt", true, &include_prompt, err);
   if (status == VECMILL_OK && !include_prompt)
-    status = unsupported(err, path, "include_prompt", "false");
+    status = model_config_unsupported(err, path, "include_prompt", "false");
   const json_t *mode = status == VECMILL_OK ? json_object_get(root, "pooling_mode") : NULL;
   if (json_is_array(mode)) {
     for (size_t i = 0; status == VECMILL_OK && i < json_array_size(mode); i++)
@@ -218,6 +196,30 @@ static vecmill_status read_pooling(model_module *m, vecmill_error *err) {
   return status;
 }
 
+/* What a module after Pooling reads and writes: the vector of a text, nothing else. */
+static vecmill_status check_feature_names(const json_t *root, const char *path,
+                                          vecmill_error *err) {
+  static const char *const names[] = {"module_input_name", "module_output_name"};
+  static const char vector[] = "sentence_embedding";
+  for (size_t i = 0; i < 2; i++) {
+    const char *text;
+    vecmill_status status = json_get_string(root, path, names[i], vector, &text, err);
+    if (status != VECMILL_OK) return status;
+    if (strcmp(text, vector) != 0) return model_config_unsupported(err, path, names[i], text);
+  }
+  return VECMILL_OK;
+}
+
+static vecmill_status read_normalize(model_module *m, vecmill_error *err) {
+  char *path;
+  json_t *root;
+  vecmill_status status = model_config_read_json(m->folder, "config.json", true, &path, &root, err);
+  if (status == VECMILL_OK) status = check_feature_names(root, path, err);
+  json_decref(root);
+  mem_free(path);
+  return status;
+}
+
 static vecmill_status read_dense(model_module *m, vecmill_error *err) {
   static const struct {
     const char *name;
@@ -227,12 +229,18 @@ static vecmill_status read_dense(model_module *m, vecmill_error *err) {
       {"torch.nn.modules.linear.Identity", NN_LINEAR},
       {"torch.nn.modules.activation.ReLU", NN_RELU},
       {"torch.nn.modules.activation.GELU", NN_GELU},
+      {"torch.nn.Tanh", NN_TANH},
+      {"torch.nn.Identity", NN_LINEAR},
+      {"torch.nn.ReLU", NN_RELU},
+      {"torch.nn.GELU", NN_GELU},
   };
+  bool use_residual = false;
   char *path;
   json_t *root;
   const char *act = NULL;
   int64_t n_in = 0, n_out = 0;
-  vecmill_status status = read_json(m->folder, "config.json", false, &path, &root, err);
+  vecmill_status status =
+      model_config_read_json(m->folder, "config.json", false, &path, &root, err);
   if (status == VECMILL_OK)
     status = json_get_int(root, path, "in_features", 1, MAX_HIDDEN, 0, &n_in, err);
   if (status == VECMILL_OK)
@@ -240,13 +248,18 @@ static vecmill_status read_dense(model_module *m, vecmill_error *err) {
   if (status == VECMILL_OK) status = json_get_bool(root, path, "bias", true, &m->has_bias, err);
   if (status == VECMILL_OK)
     status = json_get_string(root, path, "activation_function", activations[0].name, &act, err);
+  if (status == VECMILL_OK) status = check_feature_names(root, path, err);
+  if (status == VECMILL_OK)
+    status = json_get_bool(root, path, "use_residual", false, &use_residual, err);
+  if (status == VECMILL_OK && use_residual)
+    status = model_config_unsupported(err, path, "use_residual", "true");
   if (status == VECMILL_OK && (n_in == 0 || n_out == 0))
     status = err_set(err, VECMILL_ERROR_FORMAT,
                      "%s: \"in_features\" or \"out_features\" is missing", path);
   size_t i = 0, n = sizeof activations / sizeof *activations;
   if (status == VECMILL_OK) {
     while (i < n && strcmp(activations[i].name, act) != 0) i++;
-    if (i == n) status = unsupported(err, path, "activation_function", act);
+    if (i == n) status = model_config_unsupported(err, path, "activation_function", act);
     else m->activation = activations[i].act;
   }
   m->n_in = (size_t)n_in;
@@ -274,14 +287,14 @@ static vecmill_status add_module(const char *directory, const char *path, const 
   if (ours && strcmp(class, "Pooling") == 0) m->kind = MODULE_POOLING;
   else if (ours && strcmp(class, "Dense") == 0) m->kind = MODULE_DENSE;
   else if (ours && strcmp(class, "Normalize") == 0) m->kind = MODULE_NORMALIZE;
-  else return unsupported(err, path, "module", type);
+  else return model_config_unsupported(err, path, "module", type);
   if ((m->kind == MODULE_POOLING) != (c->n_modules == 0))
-    return unsupported(err, path, "module order:", type);
+    return model_config_unsupported(err, path, "module order:", type);
   m->folder = file_join(directory, sub);
   if (!m->folder) return err_set_memory(err, path, 0);
   c->n_modules++;
   if (m->kind == MODULE_POOLING) return read_pooling(m, err);
-  return m->kind == MODULE_DENSE ? read_dense(m, err) : VECMILL_OK;
+  return m->kind == MODULE_DENSE ? read_dense(m, err) : read_normalize(m, err);
 }
 
 /* A folder name out of modules.json: inside the model directory, nowhere else. */
@@ -310,7 +323,7 @@ static vecmill_status read_modules(const char *directory, const char *path, cons
     }
     if (strncmp(type, "sentence_transformers.", 22) != 0 ||
         strcmp(class_of(type), "Transformer") != 0)
-      return unsupported(err, path, "module", type);
+      return model_config_unsupported(err, path, "module", type);
     c->transformer_folder = *sub ? file_join(directory, sub) : mem_strdup(directory);
     if (!c->transformer_folder) return err_set_memory(err, path, 0);
   }
@@ -330,25 +343,55 @@ static vecmill_status assume_mean_pooling(const char *directory, model_config *c
 
 /* --- prompts and the finished vector --- */
 
+/* The reference knows these two of every model, empty where nothing is said of them. */
+static bool is_known_prompt(const char *name) {
+  return strcmp(name, "query") == 0 || strcmp(name, "document") == 0;
+}
+
+/* A copy in which every prompt is a string: null is an empty one. */
+static vecmill_status copy_prompts(const json_t *prompts, const char *path, json_t **copy_out,
+                                   vecmill_error *err) {
+  const char *name;
+  json_t *value;
+  *copy_out = json_copy((json_t *)prompts);
+  if (!*copy_out) return err_set_memory(err, path, 0);
+  json_object_foreach((json_t *)prompts, name, value) {
+    if (json_is_string(value)) continue;
+    if (!json_is_null(value))
+      return err_set(err, VECMILL_ERROR_FORMAT, "%s: prompt \"%s\" is not a string", path, name);
+    if (json_object_set_new(*copy_out, name, json_string("")) != 0)
+      return err_set_memory(err, path, 0);
+  }
+  return VECMILL_OK;
+}
+
 static vecmill_status read_prompts(const json_t *root, const char *path, model_config *c,
                                    vecmill_error *err) {
   const char *name, *text = "";
-  json_t *prompts = json_object_get(root, "prompts"), *value;
+  json_t *prompts = json_object_get(root, "prompts");
   if (prompts && !json_is_null(prompts) && !json_is_object(prompts))
     return err_set(err, VECMILL_ERROR_FORMAT, "%s: \"prompts\" is not an object", path);
-  const char *key;
-  json_object_foreach(prompts, key, value) {
-    if (!json_is_string(value))
-      return err_set(err, VECMILL_ERROR_FORMAT, "%s: prompt \"%s\" is not a string", path, key);
-  }
   vecmill_status status = json_get_string(root, path, "default_prompt_name", NULL, &name, err);
+  if (status == VECMILL_OK && json_is_object(prompts))
+    status = copy_prompts(prompts, path, &c->prompts, err);
   if (status != VECMILL_OK) return status;
-  if (name && !(text = json_string_value(json_object_get(prompts, name))))
+  if (name) text = json_string_value(json_object_get(c->prompts, name));
+  if (!text && is_known_prompt(name)) text = "";
+  if (!text)
     return err_set(err, VECMILL_ERROR_FORMAT,
                    "%s: default_prompt_name \"%s\" is not among the prompts", path, name);
-  if (json_is_object(prompts)) c->prompts = json_incref(prompts);
   c->default_prompt = mem_strdup(text);
   return c->default_prompt ? VECMILL_OK : err_set_memory(err, path, 0);
+}
+
+/* Other kinds (SparseEncoder, MultiVectorEncoder) are other modules than they seem. */
+static vecmill_status check_model_type(const json_t *root, const char *path, vecmill_error *err) {
+  static const char ours[] = "SentenceTransformer";
+  const char *type;
+  vecmill_status status = json_get_string(root, path, "model_type", ours, &type, err);
+  return status == VECMILL_OK && strcmp(type, ours) != 0
+             ? model_config_unsupported(err, path, "model_type", type)
+             : status;
 }
 
 /* Follows the modules: what goes into each must be what came out of the one before. */
@@ -371,11 +414,14 @@ static vecmill_status read_rest(const char *directory, model_config *c, vecmill_
   json_t *bert = NULL, *st = NULL;
   int64_t truncate = 0;
   vecmill_status status =
-      read_json(c->transformer_folder, "config.json", false, &bert_path, &bert, err);
+      model_config_read_json(c->transformer_folder, "config.json", false, &bert_path, &bert, err);
   if (status == VECMILL_OK) status = read_bert(bert, bert_path, c, err);
-  if (status == VECMILL_OK) status = read_max_tokens(c->transformer_folder, c, err);
-  if (status == VECMILL_OK)
-    status = read_json(directory, "config_sentence_transformers.json", true, &st_path, &st, err);
+  if (status == VECMILL_OK) status = model_config_read_tokens(c, err);
+  /* In a plain directory the reference does not look at it. */
+  if (status == VECMILL_OK && !c->is_plain)
+    status = model_config_read_json(directory, "config_sentence_transformers.json", true, &st_path,
+                                    &st, err);
+  if (status == VECMILL_OK) status = check_model_type(st, st_path, err);
   if (status == VECMILL_OK) status = read_prompts(st, st_path, c, err);
   if (status == VECMILL_OK)
     status = json_get_int(st, st_path, "truncate_dim", 1, MAX_HIDDEN, 0, &truncate, err);
@@ -391,7 +437,8 @@ vecmill_status model_config_read(const char *directory, model_config *c, vecmill
   char *path;
   json_t *modules;
   *c = (model_config){0};
-  vecmill_status status = read_json(directory, "modules.json", true, &path, &modules, err);
+  vecmill_status status =
+      model_config_read_json(directory, "modules.json", true, &path, &modules, err);
   if (status == VECMILL_OK)
     status = modules ? read_modules(directory, path, modules, c, err)
                      : assume_mean_pooling(directory, c, err);

@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "kernel/nn/nn.h"
+#include "text/tokenizer.h"
 
 enum model_pooling {
   POOL_CLS,
@@ -44,6 +45,8 @@ typedef struct model_config {
   float layer_norm_eps;
   enum nn_activation activation;
   size_t max_tokens;
+  bool is_bert_tokenizer;           /* transformers would make a BertTokenizer, from these: */
+  tok_bert_settings bert_tokenizer; /* tokenizer_config.json */
   model_module modules[MODEL_MAX_MODULES]; /* in order, Pooling first */
   size_t n_modules;
   bool is_plain;        /* no modules.json: the chain above is assumed */
@@ -57,6 +60,11 @@ typedef struct model_config {
 vecmill_status model_config_read(const char *directory, model_config *config_out,
                                  vecmill_error *err);
 void model_config_fini(model_config *config);
+
+/* The tokenizer of such a model. Errors: tok_open's, and FORMAT when max_tokens has no room for the
+ * special ones. */
+vecmill_status model_config_open_tokenizer(const model_config *config, tokenizer **tok_out,
+                                           vecmill_error *err);
 
 const char *model_pooling_name(enum model_pooling pooling);
 

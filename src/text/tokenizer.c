@@ -37,23 +37,38 @@ static vecmill_status open_charmaps(tokenizer *tok, vecmill_error *err) {
   return status;
 }
 
-vecmill_status tok_open(const char *tokenizer_json_path, tokenizer **tok_out, vecmill_error *err) {
+static vecmill_status set_normalizer(json_t *root, const tok_bert_settings *settings,
+                                     const char *path, vecmill_error *err) {
+  json_t *strip = settings->strip_accents == TOK_STRIP_AS_LOWERCASE
+                      ? json_null()
+                      : json_boolean(settings->strip_accents == TOK_STRIP);
+  json_t *made =
+      json_pack("{s:s, s:b, s:b, s:o}", "type", "BertNormalizer", "lowercase", settings->lowercase,
+                "handle_chinese_chars", settings->space_chinese, "strip_accents", strip);
+  return made && json_object_set_new(root, "normalizer", made) == 0 ? VECMILL_OK
+                                                                    : err_set_memory(err, path, 0);
+}
+
+vecmill_status tok_open_bert(const char *tokenizer_json_path, const tok_bert_settings *settings,
+                             tokenizer **tok_out, vecmill_error *err) {
   json_t *root;
   *tok_out = NULL;
   vecmill_status status = json_read_file(tokenizer_json_path, MAX_FILE_BYTES, &root, err);
   if (status != VECMILL_OK) return status;
+  if (settings && json_is_object(root))
+    status = set_normalizer(root, settings, tokenizer_json_path, err);
   tokenizer *tok = mem_calloc(1, sizeof *tok);
-  if (tok)
-    status = tok_parse(root, tokenizer_json_path, tok, err);
-  else
-    status = err_set_memory(err, tokenizer_json_path, sizeof *tok);
+  if (tok && status == VECMILL_OK) status = tok_parse(root, tokenizer_json_path, tok, err);
+  else if (!tok) status = err_set_memory(err, tokenizer_json_path, sizeof *tok);
   json_decref(root);
   if (status == VECMILL_OK) status = open_charmaps(tok, err);
-  if (status == VECMILL_OK)
-    *tok_out = tok;
-  else
-    tok_close(&tok);
+  if (status == VECMILL_OK) *tok_out = tok;
+  else tok_close(&tok);
   return status;
+}
+
+vecmill_status tok_open(const char *tokenizer_json_path, tokenizer **tok_out, vecmill_error *err) {
+  return tok_open_bert(tokenizer_json_path, NULL, tok_out, err);
 }
 
 void tok_close(tokenizer **tok) {

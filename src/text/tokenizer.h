@@ -27,6 +27,17 @@ typedef struct tokenizer tokenizer;
 typedef struct tok_scratch tok_scratch;
 
 vecmill_status tok_open(const char *tokenizer_json_path, tokenizer **tok_out, vecmill_error *err);
+
+/* What a tokenizer_config.json says to BertTokenizer. */
+typedef struct tok_bert_settings {
+  bool lowercase;     /* do_lower_case */
+  bool space_chinese; /* tokenize_chinese_chars */
+  enum { TOK_STRIP_AS_LOWERCASE, TOK_STRIP_NOT, TOK_STRIP } strip_accents;
+} tok_bert_settings;
+/* As tok_open, with a BertNormalizer of these settings in place of the file's own normalizer:
+ * transformers makes one (BertTokenizer, tokenization_bert.py). NULL: the file's own. */
+vecmill_status tok_open_bert(const char *tokenizer_json_path, const tok_bert_settings *settings,
+                             tokenizer **tok_out, vecmill_error *err);
 void tok_close(tokenizer **tok);
 
 vecmill_status tok_scratch_open(const tokenizer *tok, tok_scratch **scratch_out,

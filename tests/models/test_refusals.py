@@ -133,6 +133,7 @@ def test_missing_and_misshapen(folder):
 
 def test_what_is_not_computed(folder):
     model = make(folder, "--dense", "8")
+    (model / "3_Normalize" / "config.json").write_text("{}", encoding="utf-8")
     for file, changes, wanted in [
             ("config.json", {"hidden_act": "swish"}, "hidden_act swish: not supported yet"),
             ("config.json", {"hidden_act": "gelu_new"}, "hidden_act gelu_new: not supported yet"),
@@ -148,10 +149,29 @@ def test_what_is_not_computed(folder):
             ("sentence_bert_config.json", {"max_seq_length": 1}, "leave no room for the special ones"),
             ("sentence_bert_config.json", {"max_seq_length": "long"}, "max_seq_length"),
             ("sentence_bert_config.json", {"do_lower_case": True}, "do_lower_case true: not supported yet"),
+            ("sentence_bert_config.json", {"transformer_task": "fill-mask"}, "transformer_task fill-mask: not supported yet"),
+            ("sentence_bert_config.json", {"module_output_name": "scores"}, "module_output_name scores: not supported yet"),
+            ("sentence_bert_config.json", {"modality_config": {"text": {"method": "forward", "method_output_name": "pooler_output"}}},
+             "method_output_name pooler_output: not supported yet"),
+            ("sentence_bert_config.json", {"modality_config": {"text": {"method": "get_text"}}}, "method get_text: not supported yet"),
+            ("sentence_bert_config.json", {"processing_kwargs": {"text": {"max_length": 7}}}, "processing_kwargs text: not supported yet"),
+            ("sentence_bert_config.json", {"tokenizer_args": {"trust_remote_code": True, "model_max_length": 7}},
+             "tokenizer_args model_max_length: not supported yet"),
+            ("sentence_bert_config.json", {"config_kwargs": {"num_hidden_layers": 1}}, "config_kwargs num_hidden_layers: not supported yet"),
+            ("tokenizer_config.json", {"do_lower_case": "no"}, "\"do_lower_case\" is not true or false"),
+            ("tokenizer_config.json", {"strip_accents": 1}, "\"strip_accents\" is not true or false"),
+            ("tokenizer_config.json", {"model_max_length": "long"}, "\"model_max_length\" is not a number"),
+            ("1_Pooling/config.json", {"pooling_mode_attention": True}, "pooling_mode_attention true: not supported yet"),
             ("1_Pooling/config.json", {"pooling_mode": "attention"}, "pooling_mode attention: not supported yet"),
             ("1_Pooling/config.json", {"pooling_mode": []}, "\"pooling_mode\" is empty"),
             ("1_Pooling/config.json", {"include_prompt": False}, "include_prompt false: not supported yet"),
             ("2_Dense/config.json", {"in_features": 9}, "in_features is 9, but 8 come in"),
+            ("2_Dense/config.json", {"use_residual": True}, "use_residual true: not supported yet"),
+            ("2_Dense/config.json", {"module_input_name": "token_embeddings"}, "module_input_name token_embeddings: not supported yet"),
+            ("2_Dense/config.json", {"module_output_name": "other"}, "module_output_name other: not supported yet"),
+            ("3_Normalize/config.json", {"module_input_name": "token_embeddings"}, "module_input_name token_embeddings: not supported yet"),
+            ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "model_type SparseEncoder: not supported yet"),
+            ("config_sentence_transformers.json", {"prompts": {"query": 5}}, "prompt \"query\" is not a string"),
             ("2_Dense/config.json", {"activation_function": "torch.nn.SiLU"}, "activation_function torch.nn.SiLU: not supported yet"),
             ("config_sentence_transformers.json", {"default_prompt_name": "nope"}, "default_prompt_name \"nope\" is not among the prompts"),
             ("config_sentence_transformers.json", {"prompts": ["query"]}, "\"prompts\" is not an object"),
@@ -233,6 +253,9 @@ def test_look_up(folder):
     assert named("--model", "theirs", **env) == f"they/theirs|{revision}"
     assert named(**{**env, "EMBED_MODEL": "mine"}).startswith("org/mine|")
     assert named("--model", str(mine), **env).startswith(f"{mine.resolve()}|sha256:")
+    old = make(home / "models" / "org" / "old", "--transformer-folder", "0_Transformer")
+    assert named("--model", "old", **env).startswith("org/old|sha256:"), "config.json in 0_Transformer alone"
+    shutil.rmtree(old)
     told = named("--model", "nobody/nothing", **env)
     assert "model nobody/nothing: not on this machine (--model takes: org/mine, they/theirs" in told, told
     make(home / "models" / "other" / "mine", "--seed", "3")
