@@ -16,7 +16,7 @@ static const char *const files[] = {
     "config.json",           "modules.json",
     "1_Pooling/config.json", "sentence_bert_config.json",
     "tokenizer_config.json", "config_sentence_transformers.json",
-    "2_Dense/config.json",
+    "2_Dense/config.json",   "3_Normalize/config.json",
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes);
@@ -28,8 +28,8 @@ static const char *folder(void) {
   strcpy(path, "model_config-XXXXXX");
   char sub[128];
   if (!mkdtemp(path)) abort();
-  for (const char *const *name = (const char *const[]){"1_Pooling", "2_Dense", NULL}; *name;
-       name++) {
+  for (const char *const *name = (const char *const[]){"1_Pooling", "2_Dense", "3_Normalize", NULL};
+       *name; name++) {
     snprintf(sub, sizeof sub, "%s/%s", path, *name);
     if (mkdir(sub, 0700) != 0) abort();
   }

@@ -16,8 +16,9 @@ from make_tiny_model import write_safetensors
 HERE = Path(__file__).resolve().parent
 CORPUS = HERE.parent / "fuzz" / "corpus"
 FILES = ["config.json", "modules.json", "1_Pooling/config.json", "sentence_bert_config.json", "tokenizer_config.json",
-         "config_sentence_transformers.json", "2_Dense/config.json"]
-MODELS = {"tiny": [], "dense": ["--dense", "24"], "plain": ["--plain"],
+         "config_sentence_transformers.json", "2_Dense/config.json", "3_Normalize/config.json"]
+MODELS = {"tiny": [], "dense": ["--dense", "24", "--set", "3_Normalize/config.json:module_input_name=\"sentence_embedding\"", "--set",
+                                             "tokenizer_config.json:strip_accents=false"], "plain": ["--plain"],
           "new": ["--module-names", "new", "--pooling", "mean,cls", "--default-prompt", "query", "--truncate-dim", "9"]}
 
 
