@@ -52,9 +52,9 @@ vecmill_status model_scratch_open(const model *m, size_t max_tokens, model_scrat
   for (int i = 0; i < 2; i++) s->pooled[i] = mem_alloc_aligned(n_vector, sizeof(float));
   if (!s->hidden || !s->qkv || !s->context || !s->ffn || !s->attention || !s->word || !s->weights ||
       !s->pooled[0] || !s->pooled[1]) {
+    size_t n_floats = max_tokens * (2 * s->ld_hidden + s->ld_qkv + s->ld_ffn);
     model_scratch_close(&s);
-    return err_set_memory(err, "encoder scratch",
-                          max_tokens * (2 * s->ld_hidden + s->ld_qkv + s->ld_ffn) * sizeof(float));
+    return err_set_memory(err, "encoder scratch", n_floats * sizeof(float));
   }
   for (size_t i = 0; i < c->max_tokens; i++) s->weights[i] = (float)(i + 1);
   *scratch_out = s;

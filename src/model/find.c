@@ -58,13 +58,14 @@ void model_list_free(model_location *locations, size_t n) {
 /* A folder with a config.json or, where the Transformer lies in a folder of its own, a
  * modules.json.
  */
-static bool is_model(const char *directory) {
+static vecmill_status is_model(const char *directory, bool *is_out, vecmill_error *err) {
   char *config = file_join(directory, "config.json"),
        *modules = file_join(directory, "modules.json");
-  bool is = (config && file_exists(config)) || (modules && file_exists(modules));
+  bool has_memory = config && modules;
+  *is_out = has_memory && (file_exists(config) || file_exists(modules));
   mem_free(config);
   mem_free(modules);
-  return is;
+  return has_memory ? VECMILL_OK : err_set_memory(err, directory, 0);
 }
 
 static bool has_name(const found *list, const char *name) {
@@ -117,7 +118,9 @@ static vecmill_status visit_home(void *context, const char *folder, const char *
   char *full = v->organisation ? file_join(v->organisation, name) : mem_strdup(name);
   vecmill_status status = directory && full ? VECMILL_OK : err_set_memory(err, folder, 0);
   home_visit inner = {.list = v->list, .organisation = name};
-  if (status == VECMILL_OK && is_model(directory)) status = add(v->list, full, directory, err);
+  bool is = false;
+  if (status == VECMILL_OK) status = is_model(directory, &is, err);
+  if (status == VECMILL_OK && is) status = add(v->list, full, directory, err);
   else if (status == VECMILL_OK && !v->organisation)
     status = each_entry(directory, visit_home, &inner, err);
   mem_free(directory);
@@ -125,22 +128,27 @@ static vecmill_status visit_home(void *context, const char *folder, const char *
   return status;
 }
 
-/* The snapshot that refs/main names, NULL when there is none. */
-static char *main_snapshot(const char *repository) {
-  char *ref = file_join(repository, "refs/main"), *revision = NULL, *directory = NULL;
+/* The snapshot that refs/main names; *directory_out is NULL when there is none. */
+static vecmill_status main_snapshot(const char *repository, char **directory_out,
+                                    vecmill_error *err) {
+  char *ref = file_join(repository, "refs/main"), *revision = NULL;
+  str path = {0};
   size_t n;
-  if (ref && file_read(ref, 256, &revision, &n, NULL) == VECMILL_OK) {
-    revision[strcspn(revision, " \r\n\t")] = '\0';
-    str path = {0};
-    str_append_format(&path, "%s/snapshots/%s", repository, revision);
-    if (*revision && !strchr(revision, '/') && revision[0] != '.' && !path.failed &&
-        is_model(path.data))
-      directory = path.data;
-    else str_fini(&path);
-  }
+  bool is = false;
+  vecmill_status status =
+      ref ? file_read(ref, 256, &revision, &n, err) : err_set_memory(err, repository, 0);
   mem_free(ref);
+  *directory_out = NULL;
+  if (status != VECMILL_OK) return status == VECMILL_ERROR_MEMORY ? status : VECMILL_OK;
+  revision[strcspn(revision, " \r\n\t")] = '\0';
+  str_append_format(&path, "%s/snapshots/%s", repository, revision);
+  if (path.failed) status = err_set_memory(err, repository, 0);
+  else if (*revision && !strchr(revision, '/') && revision[0] != '.')
+    status = is_model(path.data, &is, err);
   mem_free(revision);
-  return directory;
+  if (is) *directory_out = path.data;
+  else str_fini(&path);
+  return status;
 }
 
 /* models--ORG--NAME of the hub cache. */
@@ -149,16 +157,16 @@ static vecmill_status visit_hub(void *context, const char *folder, const char *e
   static const char lead[] = "models--";
   if (strncmp(entry, lead, sizeof lead - 1) != 0) return VECMILL_OK;
   char *repository = file_join(folder, entry), *name = mem_strdup(entry + sizeof lead - 1);
-  vecmill_status status = repository && name ? VECMILL_OK : err_set_memory(err, folder, 0);
-  if (status == VECMILL_OK) {
-    char *dashes = strstr(name, "--"), *directory = main_snapshot(repository);
-    if (dashes) {
-      *dashes = '/';
-      memmove(dashes + 1, dashes + 2, strlen(dashes + 2) + 1);
-    }
-    if (directory) status = add(context, name, directory, err);
-    mem_free(directory);
+  char *directory = NULL;
+  vecmill_status status = repository && name ? main_snapshot(repository, &directory, err)
+                                             : err_set_memory(err, folder, 0);
+  char *dashes = name ? strstr(name, "--") : NULL;
+  if (dashes) {
+    *dashes = '/';
+    memmove(dashes + 1, dashes + 2, strlen(dashes + 2) + 1);
   }
+  if (directory) status = add(context, name, directory, err);
+  mem_free(directory);
   mem_free(repository);
   mem_free(name);
   return status;
@@ -207,11 +215,15 @@ static vecmill_status not_here(const char *name, const model_location *list, siz
   str here = {0};
   for (size_t i = 0; i < n; i++) str_append_format(&here, "%s%s", i ? ", " : "", list[i].name);
   char *home = model_home();
+  if (here.failed || !home) {
+    mem_free(home);
+    str_fini(&here);
+    return err_set_memory(err, "list of models", n);
+  }
   err_set(err, VECMILL_ERROR_NOT_FOUND,
           "model %s: not on this machine (%s%s; put others into %s/models/ORG/NAME, or name a "
           "directory)",
-          name, n ? "--model takes: " : "no model is", n ? (here.data ? here.data : "") : " here",
-          home ? home : "$VECMILL_HOME");
+          name, n ? "--model takes: " : "no model is", n ? here.data : " here", home);
   mem_free(home);
   str_fini(&here);
   return VECMILL_ERROR_NOT_FOUND;
@@ -244,7 +256,12 @@ static vecmill_status find_default(const model_location *list, size_t n,
 
 vecmill_status model_find(const char *name, model_location *location_out, vecmill_error *err) {
   *location_out = (model_location){0};
-  if (name && file_is_folder(name) && is_model(name)) {
+  bool is_directory = false;
+  if (name && file_is_folder(name)) {
+    vecmill_status status = is_model(name, &is_directory, err);
+    if (status != VECMILL_OK) return status;
+  }
+  if (is_directory) {
     /* A directory is its own name, whole, so that a record of it holds from any working folder. */
     char *whole = realpath(name, NULL);
     if (!whole)
