@@ -64,6 +64,7 @@ def test_record(vecmill, folder):
     # Another prefix, another model.
     done = vecmill.ingest(path, "--prefix", "passage: ", status=1)
     expect("prefix" in done.stderr and "--vector-column" in done.stderr, done.stderr)
+    expect("Embedded" not in done.stdout, f"a summary of a run that never began: {done.stdout}")
     other = folder / "other-model"
     shutil.copytree(vecmill.model, other)
     with open(other / "model.safetensors", "r+b") as file:  # the last weight's last bit

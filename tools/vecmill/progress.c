@@ -280,7 +280,9 @@ static void print_workers(const vecmill_ingest_report *report) {
 static void print_summary(const vecmill_ingest_report *report, vecmill_status status) {
   if (!report->table) return;
   unsigned long long n_written = report->n_written;
-  if (report->n_batches == 0 && status == VECMILL_OK) {
+  bool is_done = status == VECMILL_OK || status == VECMILL_ERROR_PARTIAL;
+  if (report->n_workers == 0 && !is_done) return; /* refused before it began: stderr says why */
+  if (report->n_batches == 0 && is_done) {
     printf("Nothing to embed: %llu of %llu rows of %s have a vector already\n",
            (unsigned long long)report->n_had_vector, (unsigned long long)report->n_rows,
            report->table);
