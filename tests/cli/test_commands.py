@@ -10,6 +10,10 @@ import struct
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from cases import run_cases  # noqa: E402
 
 COMMAND = ""
 
@@ -24,7 +28,7 @@ def expect(done, status, stdout=None, stderr=None):
     assert stderr is None or done.stderr == stderr, f"stderr {done.stderr!r}"
 
 
-def test_tokenize():
+def test_tokenize(_folder):
     expect(run("tokenize", stdin="hello world\n\nAloha kākou\r\n[SEP]".encode()), 0,
            b"[101, 7592, 2088, 102]\n[101, 102]\n[101, 2632, 11631, 2050, 10556, 24861, 102]\n[101, 102, 102]\n", b"")
     expect(run("tokenize", "--input=jsonl", "-", stdin=b'{"text":"a\\u0000b"}\n\n{"n":1,"text":""}\n'), 0,
@@ -32,7 +36,7 @@ def test_tokenize():
     expect(run("tokenize", stdin=b""), 0, b"", b"")
 
 
-def test_refusals():
+def test_refusals(_folder):
     expect(run("embed", "--input", "jsonl", stdin=b'{"text":"a"}\n{"text":5}\n'), 1, None,
            b'vecmill: standard input line 2: not an object with a string "text"\n')
     expect(run("embed", "/nonexistent"), 1, b"", b"vecmill: cannot open /nonexistent: No such file or directory\n")
@@ -45,7 +49,7 @@ def test_refusals():
         assert done.stderr.startswith(b"vecmill: model intfloat/multilingual-e5-small: not on this machine"), done.stderr
 
 
-def test_fields_stay():
+def test_fields_stay(_folder):
     lines = ['{"id": 12345678901234567890123, "text":"hi", "x": {"a":[1.10]} }', '{"text": ""}', '{"embedding": 3, "text": "z"}']
     done = run("embed", "--input", "jsonl", stdin="\n".join(lines).encode())
     expect(done, 0, None, b"")
@@ -55,7 +59,7 @@ def test_fields_stay():
     assert json.loads(out[2])["text"] == "z"
 
 
-def test_embedding_that_came_in():
+def test_embedding_that_came_in(_folder):
     """It goes, wherever it stands and however its name is written; the other fields stay as they are, to the byte."""
     cases = {r'{"embedding": {"a": ["}", ","]}, "text":"t", "n": 123456789012345678901234567890}':
              r'{ "text":"t", "n": 123456789012345678901234567890, "embedding": [',
@@ -68,7 +72,7 @@ def test_embedding_that_came_in():
         assert len(json.loads(line)["embedding"]) == 384
 
 
-def test_ill_formed_utf8():
+def test_ill_formed_utf8(_folder):
     told = b"vecmill: 1 records of standard input held ill-formed UTF-8: each bad sequence became U+FFFD\n"
     good, bad = "a \ufffd b\nfine\n".encode(), b"a \xff b\nfine\n"
     expect(run("tokenize", stdin=bad), 0, run("tokenize", stdin=good).stdout, told)
@@ -77,12 +81,12 @@ def test_ill_formed_utf8():
            run("embed", "--input", "jsonl", stdin='{"text": "a \ufffd"}\n'.encode()).stdout, told)
 
 
-def test_truncation_is_told():
+def test_truncation_is_told(_folder):
     expect(run("embed", stdin=b"word " * 300 + b"\nshort\n"), 0, None,
            b"vecmill: 1 of 2 texts truncated: longer than the model's 256 tokens\n")
 
 
-def test_order_and_bytes():
+def test_order_and_bytes(_folder):
     """npy to a pipe and to a file, one worker and three: the same bytes, in order, equal to what JSON says."""
     text = "".join(f"text number {i} " + "word " * (i * 7 % 90) + "\n" for i in range(400)).encode()
     with tempfile.TemporaryDirectory() as folder:
@@ -100,7 +104,7 @@ def test_order_and_bytes():
     assert [struct.unpack("<f", struct.pack("<f", v))[0] for v in first] == list(row)
 
 
-def test_nothing_half_written():
+def test_nothing_half_written(_folder):
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "v.jsonl")
         expect(run("embed", "--input", "jsonl", "-o", path, stdin=b'{"text":"a"}\nbroken\n'), 1)
@@ -125,23 +129,13 @@ def test_nothing_half_written():
     assert done.returncode == 1 and b"No space left" in done.stderr, done
 
 
-def main():
+def main() -> int:
     global COMMAND
     parser = argparse.ArgumentParser()
     parser.add_argument("--vecmill", required=True)
     COMMAND = parser.parse_args().vecmill
     os.environ["EMBED_MODEL"] = "sentence-transformers/all-MiniLM-L6-v2"
-    tests = [(name, test) for name, test in globals().items() if name.startswith("test_")]
-    n_failed = 0
-    for name, test in tests:
-        try:
-            test()
-            print(f"  ok    {name}")
-        except (AssertionError, subprocess.TimeoutExpired) as problem:
-            n_failed += 1
-            print(f"  FAIL  {name}: {problem}")
-    print(f"{len(tests) - n_failed} passed, {n_failed} failed")
-    return 1 if n_failed else 0
+    return run_cases(globals())
 
 
 if __name__ == "__main__":

@@ -13,7 +13,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+from cases import run_cases  # noqa: E402
+
 COMMANDS = ["ingest", "search", "embed", "tokenize", "doctor", "bench"]
 KERNELS = ["peak_fma_f32", "microkernel_f32", "matmul_f32_384x1152", "matmul_f32_384x384", "matmul_f32_384x1536_gelu",
            "matmul_f32_1536x384", "attention_f32_16", "attention_f32_88", "attention_f32_256", "layer_norm_f32_384", "dot_f32_384"]
@@ -21,9 +24,9 @@ VECMILL = ""
 MODEL = ""
 
 
-def run(*words, **env):
+def run(*words, folder=None, **env):
     return subprocess.run([VECMILL, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
-                          check=False, env={**os.environ, **env})
+                          check=False, cwd=folder, env={**os.environ, **env})
 
 
 def options(text: str) -> set:
@@ -35,7 +38,7 @@ def section(text: str, start: str, heading: str) -> str:
     return part.split(heading)[0]
 
 
-def test_documents_name_every_option(_folder):
+def test_documents_name_every_option(folder):
     """--help, docs/command.md and the manual page name the same options."""
     page = (ROOT / "docs" / "command.md").read_text(encoding="utf-8")
     manual = re.sub(r"\\f[BIR]", "", (ROOT / "docs" / "vecmill.1").read_text(encoding="utf-8")).replace("\\-", "-")
@@ -49,7 +52,7 @@ def test_documents_name_every_option(_folder):
         assert told == in_page, f"{command}: docs/command.md: {told ^ in_page}"
         assert told == in_manual, f"{command}: docs/vecmill.1: {told ^ in_manual}"
         for option in told:  # what is named is there
-            answer = run(command, option, "--help").stderr
+            answer = run(command, option, "--help", folder=folder).stderr  # -o --help writes a file
             assert "unknown option" not in answer, answer
 
 
@@ -126,21 +129,10 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--vecmill", required=True)
     VECMILL = os.path.abspath(parser.parse_args().vecmill)
-    tests = [(name, test) for name, test in globals().items() if name.startswith("test_")]
-    n_failed = 0
     with tempfile.TemporaryDirectory() as model:
         subprocess.run([sys.executable, ROOT / "scripts" / "make_tiny_model.py", model], check=True)
         MODEL = model
-        for name, test in tests:
-            with tempfile.TemporaryDirectory() as folder:
-                try:
-                    test(folder)
-                    print(f"  ok    {name}")
-                except (AssertionError, subprocess.SubprocessError, OSError) as problem:
-                    n_failed += 1
-                    print(f"  FAIL  {name}: {problem}")
-    print(f"{len(tests) - n_failed} passed, {n_failed} failed")
-    return 1 if n_failed else 0
+        return run_cases(globals())
 
 
 if __name__ == "__main__":

@@ -15,6 +15,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from cases import run_cases  # noqa: E402
+
 MAKE = Path(__file__).resolve().parent.parent.parent / "scripts" / "make_tiny_model.py"
 SMALL = ["--layers", "1", "--hidden", "8", "--heads", "2", "--intermediate", "8", "--positions", "16"]
 VECMILL = ""
@@ -300,18 +303,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--vecmill", required=True)
     VECMILL = os.path.abspath(parser.parse_args().vecmill)
-    tests = [(name, test) for name, test in globals().items() if name.startswith("test_")]
-    n_failed = 0
-    for name, test in tests:
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                test(folder)
-                print(f"  ok    {name}")
-            except (AssertionError, subprocess.SubprocessError, OSError) as problem:
-                n_failed += 1
-                print(f"  FAIL  {name}: {problem}")
-    print(f"{len(tests) - n_failed} passed, {n_failed} failed")
-    return 1 if n_failed else 0
+    return run_cases(globals())
 
 
 if __name__ == "__main__":
