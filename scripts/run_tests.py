@@ -52,8 +52,8 @@ ASAN = {"ASAN_OPTIONS": "allocator_may_return_null=1:detect_leaks=1:abort_on_err
 PASSES = [
     Pass("gcc", "build"),
     Pass("clang", "build/clang", LOW_ROOMS + ["base"], env=CLANG, mode="short"),
-    Pass("no-avx512", "build", LOW_ROOMS, env={"VECMILL_CPU": "-avx512"}, mode="short"),
-    Pass("no-avx2", "build", LOW_ROOMS, env={"VECMILL_CPU": "-avx512,-avx2"}, slower=4, mode="short"),
+    Pass("no-avx512", "build", LOW_ROOMS + ["models"], env={"VECMILL_CPU": "-avx512"}, mode="short"),
+    Pass("no-avx2", "build", LOW_ROOMS + ["models"], env={"VECMILL_CPU": "-avx512,-avx2"}, slower=4, mode="short"),
     Pass("neon", "build/arm64", LOW_ROOMS + ["base"], prepare=["scripts/arm64", "setup"], slower=10,
          mode="short"),
     Pass("asan-ubsan", "build/asan", setup=["-Db_sanitize=address,undefined", *DEBUG],
