@@ -42,6 +42,10 @@ def test_refusals(_folder):
     expect(run("embed", "/nonexistent"), 1, b"", b"vecmill: cannot open /nonexistent: No such file or directory\n")
     expect(run("embed", "--format", "xml"), 2, b"", b"vecmill: --format xml: unknown (jsonl or npy)\n")
     expect(run("embed", "--wrong"), 2, b"", b"vecmill: --wrong: unknown option (see vecmill embed --help)\n")
+    for words, why in [(["search", "a", "-k"], "-k: needs a value"), (["ingest", "t", "--db"], "--db: needs a value"),
+                       (["embed", "-xy"], "-x: unknown option"), (["embed", "a", "-\u00e9"], "-?: unknown option"),
+                       (["search", "a", "--json=5", "b"], "--json=5: takes no value"), (["ingest", "t", "--w", "2"], "--w: unknown option")]:
+        expect(run(*words), 2, b"", f"vecmill: {why} (see vecmill {words[0]} --help)\n".encode())
     expect(run("fly"), 2, b"", b"vecmill: fly: no such command (see vecmill --help)\n")
     with tempfile.TemporaryDirectory() as folder:
         done = run("embed", VECMILL_HOME=folder, HF_HUB_CACHE=folder, EMBED_MODEL="")

@@ -11,14 +11,19 @@ int command_next_option(int argc, char **argv, const char *short_options,
   opterr = 0;
   char options[16];
   snprintf(options, sizeof options, ":%s", short_options); /* ':' tells a missing value apart */
-  int at = optind, option = getopt_long(argc, argv, options, long_options, NULL);
-  const char *word = at < argc ? argv[at] : "";
-  if (option == ':')
-    fprintf(stderr, "vecmill: %s: needs a value (see vecmill %s --help)\n", word, argv[0]);
-  if (option == '?')
-    fprintf(stderr, "vecmill: %s: unknown option (see vecmill %s --help)\n", argv[optind - 1],
-            argv[0]);
-  return option == ':' ? '?' : option;
+  optopt = 0;
+  int option = getopt_long(argc, argv, options, long_options, NULL);
+  if (option != ':' && option != '?') return option;
+  /* optopt is the letter of a short option (a byte below 0 where it is not ASCII), the number of a
+   * long one that is known, else 0. */
+  bool is_long = optopt >= 0 && optopt < ' ';
+  char letter[] = {'-', optopt > ' ' ? (char)optopt : '?', '\0'};
+  const char *why = option == ':'            ? "needs a value"
+                    : is_long && optopt != 0 ? "takes no value"
+                                             : "unknown option";
+  fprintf(stderr, "vecmill: %s: %s (see vecmill %s --help)\n",
+          is_long ? argv[optind - 1] : letter, why, argv[0]);
+  return '?';
 }
 
 bool command_number(const char *word, uint64_t min, uint64_t max, uint64_t *number_out) {
