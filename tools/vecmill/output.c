@@ -8,9 +8,8 @@
 
 #include "command.h"
 
-#define NPY_HEADER_BYTES                                                                           \
-  128 /* room for any count; a multiple of 64, as NumPy's description asks                         \
-       */
+/* Room for any count; a multiple of 64, as NumPy's description asks. */
+#define NPY_HEADER_BYTES 128
 
 static const char *name_of(const output *o) {
   return o->whole.path ? o->whole.path : "standard output";
