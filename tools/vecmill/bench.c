@@ -26,8 +26,9 @@
 #define MIN_QUIET 0.85
 
 static const char usage[] =
-    "Usage: vecmill bench embed [--input FILE] [--workers N|auto] [--model NAME|DIR] [--json]\n"
-    "       vecmill bench kernels [--workers N|auto] [--json]\n"
+    "Usage: vecmill bench embed [--input FILE] [--workers N|auto] [--model NAME|DIR] "
+    "[--seconds N] [--json]\n"
+    "       vecmill bench kernels [--workers N|auto] [--seconds N] [--json]\n"
     "Rates beside the register peak and the matrix microkernel, measured in turns on as many "
     "threads.\n"
     "\n"
