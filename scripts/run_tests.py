@@ -22,6 +22,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import fetch_model
+
 ROOT = Path(__file__).resolve().parent.parent
 LOW_ROOMS = ["kernel", "text", "model", "provider", "embed"]
 ONCE = ["rules", "scripts", "install"]  # nothing of theirs changes with the build
@@ -41,25 +43,28 @@ class Pass:
     slower: int = 1  # how many times the usual time limit
     prepare: list = field(default_factory=list)  # makes the folder instead of `meson setup`
     mode: str = ""  # VECMILL_TEST: what a slow path leaves out
+    torture_mode: str = "golden"  # VECMILL_TEST in torture: all golden texts, and the rest as ever
 
 
 TORTURE_SEEDS = 100
 TORTURE_REPEATS = 30
+RANDOM_TESTS = ["kernel/test-nn", "kernel/test-vec", "text/test-text-vocab", "text/test-text-tokenizer", "ingest/test_pipeline"]
 CLANG = {"CC": "clang"}
 DEBUG = ["-Dbuildtype=debugoptimized", "-Db_lundef=false"]
 ASAN = {"ASAN_OPTIONS": "allocator_may_return_null=1:detect_leaks=1:abort_on_error=0:exitcode=99:detect_stack_use_after_return=1",
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
 PASSES = [
-    Pass("gcc", "build"),
+    Pass("gcc", "build", torture_mode="torture"),
     Pass("clang", "build/clang", LOW_ROOMS + ["base"], env=CLANG, mode="short"),
     Pass("no-avx512", "build", LOW_ROOMS + ["models"], env={"VECMILL_CPU": "-avx512"}, mode="short"),
     Pass("no-avx2", "build", LOW_ROOMS + ["models"], env={"VECMILL_CPU": "-avx512,-avx2"}, slower=4, mode="short"),
     Pass("neon", "build/arm64", LOW_ROOMS + ["base"], prepare=["scripts/arm64", "setup"], slower=10,
          mode="short"),
     Pass("asan-ubsan", "build/asan", setup=["-Db_sanitize=address,undefined", *DEBUG],
-         env=CLANG | ASAN, slower=6, mode="short"),
+         env=CLANG | ASAN, slower=6, mode="short", torture_mode="short"),
     Pass("tsan", "build/tsan", THREADED, setup=["-Db_sanitize=thread", *DEBUG],
-         env=CLANG | {"TSAN_OPTIONS": "allocator_may_return_null=1:halt_on_error=1:exitcode=99"}, slower=10, mode="short"),
+         env=CLANG | {"TSAN_OPTIONS": "allocator_may_return_null=1:halt_on_error=1:exitcode=99"}, slower=10, mode="short",
+         torture_mode="short"),
 ]
 
 
@@ -159,8 +164,7 @@ def run_pass(one: Pass, torture: bool) -> tuple[int, int]:
     if not build(one):
         return 0, 1
     print(f"  {one.name:<12} {'(build)':<10} {time.monotonic() - start:7.1f} s", flush=True)
-    # on a slow path torture takes all golden texts, and the rest as ever
-    env = {**one.env, "VECMILL_TEST": one.mode if not torture else "golden" if one.mode else "torture"}
+    env = {**one.env, "VECMILL_TEST": one.torture_mode if torture else one.mode}
     totals = [run_suite(one, suite, env) for suite in suites_of(one)]
     return sum(p for p, _ in totals), sum(f for _, f in totals)
 
@@ -172,25 +176,60 @@ def quote(log: Path, wanted: str) -> None:
             print(f"  {line.strip()}", flush=True)
 
 
-def torture_extra(seed: int) -> tuple[int, int]:
-    """What only make torture does: kills of the real model's runs, many seeds, races looked for again and again."""
-    home = subprocess.run(["scripts/fetch_model.py"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-    vecmill, harness = "build/vecmill", "tests/ingest/kill_harness.py"
-    kernels = [[f"build/tests/kernel/test-{name}"] for name in ("nn", "vec")]
-    runs = [("kill-tiny", [[sys.executable, harness, "--vecmill", vecmill, "--kills", "60"]], {}),
-            ("kill-minilm", [[sys.executable, harness, "--vecmill", vecmill, "--kills", "50", "--rows", "1000", "--model", home]], {}),
-            ("kernel-seeds", [command for _ in range(TORTURE_SEEDS) for command in kernels], {}),
-            ("races", [["meson", "test", "-C", "build/tsan", "--no-rebuild", "--repeat", str(TORTURE_REPEATS), "--timeout-multiplier", "10",
-                        "--wrapper", "setarch -R", "embed", "pipeline"]], next(p.env for p in PASSES if p.name == "tsan"))]
-    passed = failed = 0
-    for name, commands, env in runs:
-        start, ok = time.monotonic(), True
-        for i, command in enumerate(commands):
-            log = ROOT / "build" / "test-logs" / f"torture-{name}.txt"
-            ok = run(command, {**env, "VECMILL_SEED": str(seed + i), "VECMILL_TEST": "torture"}, log) and ok
-        print(f"  torture      {name:<12} {time.monotonic() - start:6.1f} s  {len(commands)} runs{'' if ok else ', FAILED'}", flush=True)
-        quote(log, r"in flight at|each id written once|uninterrupted|^Ok:|^Fail:")
-        passed, failed = passed + ok, failed + (not ok)
+def repeated(n: int, *tests: str) -> list:
+    """Command that runs tests of the build for races `n` times over."""
+    wrapper = ["--wrapper", "setarch -R"] if fixed_addresses() else []
+    return ["meson", "test", "-C", "build/tsan", "--no-rebuild", "--repeat", str(n), "--timeout-multiplier", "10", *wrapper, *tests]
+
+
+def torture_extras(seed: int) -> dict:
+    """What only make torture does, by name: (command, environment) one after the other."""
+    def kills(*words: str) -> list:
+        return [([sys.executable, "tests/ingest/kill_harness.py", "--vecmill", "build/vecmill", *words], {})]
+    tsan = next(p.env for p in PASSES if p.name == "tsan")
+    return {
+        "kill-tiny": kills("--kills", "60"),
+        "kill-minilm": kills("--kills", "50", "--rows", "1000", "--model", str(fetch_model.folder())),
+        "seeds": [([f"build/tests/{name}"], {"VECMILL_SEED": str(seed + i)}) for name in RANDOM_TESTS for i in range(TORTURE_SEEDS)],
+        "races": [(repeated(TORTURE_REPEATS, "queue", "thread", "mem", "embed", "pipeline"), tsan),
+                  (repeated(3, "ingest-command", "ingest-kill"), {**tsan, "VECMILL_TEST": "short"})],
+    }
+
+
+def run_extra(name: str, runs: list) -> tuple[int, int]:
+    """Runs that count as one each; the log of a run that failed stays, and its seed is told."""
+    start, failed = time.monotonic(), 0
+    for i, (command, env) in enumerate(runs):
+        log = ROOT / "build" / "test-logs" / f"torture-{name}-{i}.txt"
+        if not run(command, {"VECMILL_TEST": "torture", **env}, log):
+            failed += 1
+            print(f"  torture      {name}: again: VECMILL_SEED={env.get('VECMILL_SEED', os.environ['VECMILL_SEED'])}"
+                  f" {' '.join(map(str, command))}", flush=True)
+        quote(log, r"in flight at|each id written once|^uninterrupted|^Ok:|^Fail:")
+    print(f"  torture      {name:<12} {time.monotonic() - start:6.1f} s"
+          f"  {len(runs) - failed} of {len(runs)} runs passed", flush=True)
+    return len(runs) - failed, failed
+
+
+def run_all(names: list, seed: int | None) -> dict:
+    """(passed, failed, seconds) of each pass, and of what only torture does."""
+    jobs = {one.name: functools.partial(run_pass, one, seed is not None) for one in PASSES if not names or one.name in names}
+    if seed is not None and not names:
+        jobs |= {name: functools.partial(run_extra, name, runs) for name, runs in torture_extras(seed).items()}
+    told = {}
+    for name, job in jobs.items():
+        start = time.monotonic()
+        told[name] = (*job(), time.monotonic() - start)
+    return told
+
+
+def summarise(told: dict) -> tuple[int, int]:
+    print(f"\n  {'':<12} {'passed':>7} {'failed':>7} {'seconds':>8}")
+    for name, (passed, failed, seconds) in told.items():
+        print(f"  {name:<12} {passed:7} {failed:7} {seconds:8.0f}")
+    passed, failed = sum(t[0] for t in told.values()), sum(t[1] for t in told.values())
+    print(f"all passes: {sum(t[2] for t in told.values()):.0f} s")
+    print(f"{passed} passed, {failed} failed", flush=True)
     return passed, failed
 
 
@@ -206,20 +245,12 @@ def main() -> None:
     unknown = set(arguments.passes) - {one.name for one in PASSES}
     if unknown:
         parser.error(f"no such pass: {', '.join(sorted(unknown))} (--list names them)")
-    start, passed, failed = time.monotonic(), 0, 0
+    seed = None
     if arguments.torture:
         seed = int(os.environ.get("VECMILL_SEED") or random.SystemRandom().randrange(1 << 31))
         os.environ["VECMILL_SEED"] = str(seed)
         print(f"seed {seed} (VECMILL_SEED={seed} make torture does it again)", flush=True)
-    for one in PASSES:
-        if not arguments.passes or one.name in arguments.passes:
-            p, f = run_pass(one, arguments.torture)
-            passed, failed = passed + p, failed + f
-    if arguments.torture and not arguments.passes:
-        p, f = torture_extra(seed)
-        passed, failed = passed + p, failed + f
-    print(f"all passes: {time.monotonic() - start:.0f} s")
-    print(f"{passed} passed, {failed} failed")
+    passed, failed = summarise(run_all(arguments.passes, seed))
     sys.exit(1 if failed or not passed else 0)
 
 

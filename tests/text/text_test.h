@@ -39,4 +39,11 @@ static inline uint32_t next_random(uint64_t *state) {
   return (uint32_t)(*state * UINT64_C(0x2545F4914F6CDD1D) >> 32);
 }
 
+/* VECMILL_SEED makes other numbers: make torture runs many. Never 0, where xorshift stays. */
+static inline uint64_t first_seed(uint64_t usual) {
+  const char *seed = getenv("VECMILL_SEED");
+  uint64_t other = seed ? strtoull(seed, NULL, 10) * UINT64_C(0xbf58476d1ce4e5b9) : 0;
+  return usual ^ other ? usual ^ other : usual;
+}
+
 #endif
