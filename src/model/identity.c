@@ -109,6 +109,8 @@ static vecmill_status list_files(const char *directory, str *list, vecmill_error
     status = add_file(list, config.modules[i].folder, "config.json", err);
     if (status == VECMILL_OK)
       status = add_file(list, config.modules[i].folder, "model.safetensors", err);
+    if (status == VECMILL_OK && config.modules[i].kind == MODULE_DENSE)
+      status = add_shards(list, config.modules[i].folder, err);
   }
   model_config_fini(&config);
   return status;

@@ -296,6 +296,13 @@ def test_identity(folder):
     part = shards / "model-00002-of-00002.safetensors"
     part.write_bytes(part.read_bytes()[:-4] + b"\0\0\0\0")
     assert named("--model", str(shards), **env) != first, "a shard"
+    dense = model / "2_Dense"
+    (dense / "model.safetensors").rename(dense / "part.safetensors")
+    where = {"linear.weight": "part.safetensors", "linear.bias": "part.safetensors"}
+    (dense / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+    first = named("--model", str(model), **env)
+    (dense / "part.safetensors").write_bytes((dense / "part.safetensors").read_bytes()[:-4] + b"\0\0\0\0")
+    assert named("--model", str(model), **env) != first, "a shard of a Dense module"
 
 
 def main() -> int:
