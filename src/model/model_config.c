@@ -111,11 +111,13 @@ static vecmill_status read_bert(const json_t *root, const char *path, model_conf
   if (status == VECMILL_OK) status = json_get_string(root, path, "hidden_act", "gelu", &act, err);
   if (status == VECMILL_OK) status = json_get_real(root, path, "layer_norm_eps", 1e-12, &eps, err);
   if (status != VECMILL_OK) return status;
-  if (strcmp(act, "gelu") != 0 && strcmp(act, "relu") != 0)
+  /* "gelu_python" is the same function, by erf, spelt out in Python (transformers' ACT2FN). */
+  bool is_gelu = strcmp(act, "gelu") == 0 || strcmp(act, "gelu_python") == 0;
+  if (!is_gelu && strcmp(act, "relu") != 0)
     return model_config_unsupported(err, path, "hidden_act", act);
   if (!(eps >= 0 && eps < 1))
     return err_set(err, VECMILL_ERROR_FORMAT, "%s: \"layer_norm_eps\" is %g", path, eps);
-  c->activation = strcmp(act, "gelu") == 0 ? NN_GELU : NN_RELU;
+  c->activation = is_gelu ? NN_GELU : NN_RELU;
   c->layer_norm_eps = (float)eps;
   return VECMILL_OK;
 }
