@@ -27,6 +27,7 @@
 #include "kernel/nn/nn.h"
 #include "model/find.h"
 #include "model/model.h"
+#include "model_test.h"
 
 #define MODEL_NAME "sentence-transformers/all-MiniLM-L6-v2"
 #define DIMENSION 384
@@ -156,14 +157,6 @@ static void embed_in_order(const model *m, const size_t *order, size_t n, size_t
   }
   model_scratch_close(&scratch);
   tok_scratch_close(&tokens);
-}
-
-static uint64_t digest_of(const float *values, size_t n) {
-  const unsigned char *bytes = (const unsigned char *)values;
-  uint64_t digest = UINT64_C(0xcbf29ce484222325);
-  for (size_t i = 0; i < n * sizeof *values; i++)
-    digest = (digest ^ bytes[i]) * UINT64_C(0x100000001b3);
-  return digest;
 }
 
 /* The first 40 texts of at most 32 tokens: where they stand. */
