@@ -1,6 +1,9 @@
 """What the tests of the real command share: databases, runs, comparisons. Python 3's standard library alone."""
+import argparse
+import copy
 import json
 import os
+import pwd
 import random
 import shutil
 import sqlite3
@@ -69,6 +72,7 @@ class Vecmill:
             model = str(self.folder / "tiny-bert")
             subprocess.run([sys.executable, MAKE_TINY_MODEL, model], check=True)
         self.command, self.model = os.path.abspath(command), os.path.abspath(model)
+        self.options = {}  # of every process
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("EMBED_", "VECMILL_", "HF_"))}
         self.environment["VECMILL_HOME"] = str(self.folder / "home")
         self.environment["HF_HOME"] = str(self.folder / "hf")
@@ -79,13 +83,26 @@ class Vecmill:
     def close(self) -> None:
         shutil.rmtree(self.folder)
 
+    def without_rights(self, folder: Path) -> "Vecmill":
+        """The same, run by somebody who may write only where his rights allow it: for root, who may anywhere, by nobody."""
+        if os.geteuid() != 0:
+            return self
+        user, other, home = pwd.getpwnam("nobody"), copy.copy(self), folder / "home-of-nobody"
+        home.mkdir()
+        other.command = shutil.copy(self.command, home)  # the build folder may be closed to others
+        subprocess.run(["chmod", "-R", "a+rX", self.folder], check=True)
+        os.chown(home, user.pw_uid, user.pw_gid)
+        other.environment = {**self.environment, "HOME": str(home), "VECMILL_HOME": str(home / "vecmill")}
+        other.options = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [], "cwd": home}
+        return other
+
     def start(self, *words, **options) -> subprocess.Popen:
         return subprocess.Popen([self.command, *map(str, words)], env=self.environment, text=True, encoding="utf-8",
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **{**self.options, **options})
 
     def run(self, *words, status: int | None = 0, environment: dict | None = None) -> subprocess.CompletedProcess:
         done = subprocess.run([self.command, *map(str, words)], env={**self.environment, **(environment or {})}, text=True,
-                              encoding="utf-8", capture_output=True, stdin=subprocess.DEVNULL, timeout=600)
+                              encoding="utf-8", capture_output=True, stdin=subprocess.DEVNULL, timeout=600, **self.options)
         if status is not None and done.returncode != status:
             raise AssertionError(f"{words}: exit {done.returncode}, not {status}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
         return done
@@ -101,3 +118,30 @@ class Vecmill:
 def expect(condition: bool, what: str) -> None:
     if not condition:
         raise AssertionError(what)
+
+
+def run_tests(namespace: dict) -> int:
+    """Calls the test_* functions that the command line names, else all, each with a folder of its own; the exit status."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--vecmill", required=True)
+    parser.add_argument("--model", help="a directory; a tiny random BERT if none is named")
+    parser.add_argument("names", nargs="*")
+    arguments = parser.parse_args()
+    tests = {name[5:]: run for name, run in namespace.items() if name.startswith("test_") and callable(run)}
+    failed = []
+    vecmill = Vecmill(arguments.vecmill, arguments.model)
+    try:
+        for name in arguments.names or tests:
+            folder = vecmill.folder / name
+            folder.mkdir()
+            try:
+                tests[name](vecmill, folder)
+                print(f"  ok    {name}", flush=True)
+            except (AssertionError, subprocess.TimeoutExpired) as problem:
+                print(f"  FAIL  {name}: {problem}", flush=True)
+                failed.append(name)
+            shutil.rmtree(folder)
+    finally:
+        vecmill.close()
+    print(f"{len(arguments.names or tests) - len(failed)} passed, {len(failed)} failed")
+    return 1 if failed else 0

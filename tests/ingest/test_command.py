@@ -3,7 +3,6 @@
 
   test_command.py --vecmill PATH [--model DIR] [NAME..]
 """
-import argparse
 import json
 import math
 import os
@@ -17,7 +16,7 @@ import subprocess
 import sys
 import time
 
-from ingest_case import Vecmill, execute, expect, floats, make_table, query, vectors
+from ingest_case import execute, expect, floats, make_table, query, run_tests, vectors
 
 
 def test_lines(vecmill, folder):
@@ -352,31 +351,5 @@ def test_million_blanks(vecmill, folder):
     expect(seconds < 60, f"{seconds:.1f} s: blank rows are fetched again and again")  # paging over them by row takes hours
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--vecmill", required=True)
-    parser.add_argument("--model", help="a directory; a tiny random BERT if none is named")
-    parser.add_argument("names", nargs="*")
-    arguments = parser.parse_args()
-    tests = {name[5:]: run for name, run in globals().items() if name.startswith("test_") and callable(run)}
-    failed = []
-    vecmill = Vecmill(arguments.vecmill, arguments.model)
-    try:
-        for name in arguments.names or tests:
-            folder = vecmill.folder / name
-            folder.mkdir()
-            try:
-                tests[name](vecmill, folder)
-                print(f"  ok    {name}", flush=True)
-            except (AssertionError, subprocess.TimeoutExpired) as problem:
-                print(f"  FAIL  {name}: {problem}", flush=True)
-                failed.append(name)
-            shutil.rmtree(folder)
-    finally:
-        vecmill.close()
-    print(f"{len(arguments.names or tests) - len(failed)} passed, {len(failed)} failed")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tests(globals()))
