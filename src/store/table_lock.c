@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -34,6 +35,17 @@ static int still_there(int fd, const char *path) {
          by_fd.st_ino == by_path.st_ino;
 }
 
+/* No right to open it is told as that: EACCES from the lock itself means that another holds it. */
+static vecmill_status cannot_open(str *path, int failed, vecmill_error *err) {
+  char reason[128];
+  vecmill_status status =
+      err_set(err, VECMILL_ERROR_IO,
+              "cannot lock %s: %s (vecmill must be able to write to that file and to its folder)",
+              path->data, strerror_r(failed, reason, sizeof reason));
+  str_fini(path);
+  return status;
+}
+
 vecmill_status table_lock_take(table_lock *lock, const char *database_path, const char *table,
                                const char *column, vecmill_error *err) {
   str path = {0};
@@ -48,12 +60,13 @@ vecmill_status table_lock_take(table_lock *lock, const char *database_path, cons
    */
   for (int n_busy = 0; n_busy < 5;) {
     int fd = open(path.data, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    int failed = fd < 0 ? errno : lock_bytes(fd, F_WRLCK, at, 1) < 0 ? errno : 0;
+    if (fd < 0) return cannot_open(&path, errno, err);
+    int failed = lock_bytes(fd, F_WRLCK, at, 1) < 0 ? errno : 0;
     if (!failed && still_there(fd, path.data)) {
       *lock = (table_lock){.fd = fd, .path = path.data};
       return VECMILL_OK;
     }
-    if (fd >= 0) close(fd);
+    close(fd);
     if (failed && failed != EAGAIN && failed != EACCES) {
       vecmill_status status = err_set_errno(err, failed, "cannot lock", path.data);
       str_fini(&path);

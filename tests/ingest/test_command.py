@@ -258,16 +258,46 @@ def test_texts(vecmill, folder):
     expect((summary["written"], summary["truncated"], summary["repaired"]) == (7, 1, 2), str(summary))
 
 
-def test_read_only(vecmill, folder):
-    path = folder / "t.db"
-    make_table(path, 10, seed=9)
-    if os.geteuid() == 0:
-        execute(path, "PRAGMA journal_mode = DELETE")
-        return  # root may write anywhere: nothing to see
-    path.chmod(0o444)
+def refused(vecmill, path, message: str) -> None:
+    """A run that must fail with just this message and leave the database's bytes alone."""
+    before = path.read_bytes()
     done = vecmill.ingest(path, status=1)
-    expect("must be able to write" in done.stderr, done.stderr)
-    path.chmod(0o644)
+    expect(done.stderr == f"vecmill: {message}\n", done.stderr)
+    expect(path.read_bytes() == before, "the database was written to")
+
+
+def test_read_only(vecmill, folder):
+    """A file, then a folder, that may not be written: nothing begun, something begun, and WAL, which needs files beside it."""
+    user = vecmill.without_rights(folder)
+    write_both = "(vecmill must be able to write to the file and to its folder)"
+    for name, mode, limit, problem in (
+            ("new", "delete", 0, "cannot create vecmill's tables"), ("begun", "delete", 3, "cannot write a vector"),
+            ("new-wal", "wal", 0, "cannot create vecmill's tables"), ("begun-wal", "wal", 3, "cannot write a vector")):
+        place = folder / name
+        place.mkdir()
+        path = place / "t.db"
+        make_table(path, 10, seed=9)
+        execute(path, f"PRAGMA journal_mode = {mode}")
+        if limit:
+            vecmill.ingest(path, "--limit", limit)
+        place.chmod(0o777)
+        path.chmod(0o444)
+        refused(user, path, f"{path}: {problem}: attempt to write a readonly database {write_both}")
+        for beside in place.glob("t.db-*"):
+            beside.unlink()  # SQLite's own, of a WAL that may be read alone
+        path.chmod(0o666)
+        place.chmod(0o555)
+        try:
+            if mode == "wal":
+                refused(user, path, f"{path}: cannot read the database: attempt to write a readonly database {write_both}")
+            else:
+                refused(user, path, f"cannot lock {path}-vecmill-lock: Permission denied "
+                                    "(vecmill must be able to write to that file and to its folder)")
+        finally:
+            place.chmod(0o777)
+        expect(sorted(p.name for p in place.iterdir()) == ["t.db"], f"left behind: {list(place.iterdir())}")
+        user.ingest(path)
+        expect(query(path, "SELECT count(embedding) FROM t") == [(10,)], "with the rights given back: not all")
 
 
 def test_no_room(vecmill, folder):
