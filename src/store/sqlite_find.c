@@ -412,13 +412,16 @@ static vecmill_status find_vector_column(sqlite_store *s, const table_info *info
 
 /* --- where --- */
 
-static vecmill_status check_where(sqlite_store *s, const char *where, vecmill_error *err) {
+/* Compiles the condition, in brackets (as every query has it) or as it is. */
+static vecmill_status compile_where(sqlite_store *s, const char *where, bool brackets,
+                                    vecmill_error *err) {
   str sql = {0};
   sqlite3_stmt *statement = NULL;
   const char *tail = NULL;
   str_append_text(&sql, "SELECT 1 FROM ");
   sql_append_table(&sql, s);
-  str_append_format(&sql, " WHERE (%s\n)", where); /* the line break ends a comment */
+  /* the line break ends a comment */
+  str_append_format(&sql, brackets ? " WHERE (%s\n)" : " WHERE %s", where);
   int code = sql.failed ? SQLITE_NOMEM : sqlite3_prepare_v2(s->db, sql.data, -1, &statement, &tail);
   vecmill_status status = VECMILL_OK;
   if (code == SQLITE_NOMEM) status = err_set_memory(err, "--where", strlen(where));
@@ -433,6 +436,16 @@ static vecmill_status check_where(sqlite_store *s, const char *where, vecmill_er
                      where);
   sqlite3_finalize(statement);
   str_fini(&sql);
+  return status;
+}
+
+/*
+ * "a) OR (b" compiles in brackets alone, and would undo the conditions beside it: every page would
+ * find the same rows again, for ever. What compiles both ways is one condition.
+ */
+static vecmill_status check_where(sqlite_store *s, const char *where, vecmill_error *err) {
+  vecmill_status status = compile_where(s, where, true, err);
+  if (status == VECMILL_OK) status = compile_where(s, where, false, err);
   if (status != VECMILL_OK) return status;
   s->where = mem_strdup(where);
   return s->where ? VECMILL_OK : err_set_memory(err, "--where", strlen(where));

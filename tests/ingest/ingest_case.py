@@ -100,9 +100,10 @@ class Vecmill:
         return subprocess.Popen([self.command, *map(str, words)], env=self.environment, text=True, encoding="utf-8",
                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **{**self.options, **options})
 
-    def run(self, *words, status: int | None = 0, environment: dict | None = None) -> subprocess.CompletedProcess:
+    def run(self, *words, status: int | None = 0, environment: dict | None = None,
+            timeout: float = 600) -> subprocess.CompletedProcess:
         done = subprocess.run([self.command, *map(str, words)], env={**self.environment, **(environment or {})}, text=True,
-                              encoding="utf-8", capture_output=True, stdin=subprocess.DEVNULL, timeout=600, **self.options)
+                              encoding="utf-8", capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout, **self.options)
         if status is not None and done.returncode != status:
             raise AssertionError(f"{words}: exit {done.returncode}, not {status}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
         return done
