@@ -21,7 +21,7 @@ static const char *const text_names[] = {
 
 typedef struct column_info {
   char *name;
-  bool text_affinity, not_null;
+  bool text_affinity, not_null, generated;
   int key_position; /* in the primary key, from 1; 0: not in it */
 } column_info;
 
@@ -115,9 +115,9 @@ static vecmill_status read_columns(sqlite_store *s, table_info *info_out, vecmil
   sqlite3_stmt *statement = NULL;
   str sql = {0};
   /* xinfo lists generated columns too; hidden 1 are those of virtual tables. */
-  str_append_text(&sql,
-                  "SELECT name, type, \"notnull\", pk FROM pragma_table_xinfo(:table, 'main') "
-                  "WHERE hidden <> 1");
+  str_append_text(
+      &sql, "SELECT name, type, \"notnull\", pk, hidden FROM pragma_table_xinfo(:table, 'main') "
+            "WHERE hidden <> 1");
   vecmill_status status = sqlite_compile(s, &sql, "cannot read the schema", &statement, err);
   str_fini(&sql);
   if (status != VECMILL_OK) return status;
@@ -132,6 +132,7 @@ static vecmill_status read_columns(sqlite_store *s, table_info *info_out, vecmil
     column->text_affinity = has_text_affinity((const char *)sqlite3_column_text(statement, 1));
     column->not_null = sqlite3_column_int(statement, 2) != 0;
     column->key_position = sqlite3_column_int(statement, 3);
+    column->generated = sqlite3_column_int(statement, 4) != 0;
     info_out->n++;
   }
   if (code != SQLITE_DONE && info_out->n < MAX_COLUMNS)
@@ -405,6 +406,11 @@ static vecmill_status find_vector_column(sqlite_store *s, const table_info *info
                    "table %s: \"%s\" cannot be the vector column (name another with "
                    "--vector-column)",
                    s->table, wanted);
+  if (column && column->generated)
+    return err_set(err, VECMILL_ERROR_ARGUMENT,
+                   "table %s: %s is a generated column, and vectors cannot be written there (name "
+                   "another with --vector-column)",
+                   s->table, column->name);
   s->has_vector_column = column != NULL;
   s->vector_column = mem_strdup(column ? column->name : wanted);
   return s->vector_column ? VECMILL_OK : err_set_memory(err, wanted, strlen(wanted));
