@@ -1,9 +1,11 @@
 #include "model/find.h"
 
 #include <dirent.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/mem.h"
@@ -26,22 +28,30 @@ static char *under(const char *folder, const char *rest) {
   return folder ? file_join(folder, rest) : NULL;
 }
 
+/* rest, under the user's home: $HOME, else what the system's list of users says, else /. NULL when
+ * memory is out. */
+static char *under_home(const char *rest) {
+  char buffer[4096];
+  struct passwd entry, *user = NULL;
+  const char *home = environment("HOME");
+  if (home) return under(home, rest);
+  int failed = getpwuid_r(geteuid(), &entry, buffer, sizeof buffer, &user);
+  return under(!failed && user && user->pw_dir[0] ? user->pw_dir : "/", rest);
+}
+
 char *model_home(void) {
   const char *home = environment("VECMILL_HOME"), *cache = environment("XDG_CACHE_HOME");
   if (home) return mem_strdup(home);
-  if (cache) return under(cache, "vecmill");
-  const char *user = environment("HOME");
-  return user ? under(user, ".cache/vecmill") : mem_strdup(".vecmill");
+  return cache ? under(cache, "vecmill") : under_home(".cache/vecmill");
 }
 
-/* Where the Hugging Face libraries keep snapshots. NULL when memory is out or there is no home. */
+/* Where the Hugging Face libraries keep snapshots. NULL when memory is out. */
 static char *hub_cache(void) {
   const char *direct = environment("HF_HUB_CACHE"), *home = environment("HF_HOME");
   if (direct) return mem_strdup(direct);
   if (home) return under(home, "hub");
   const char *cache = environment("XDG_CACHE_HOME");
-  if (cache) return under(cache, "huggingface/hub");
-  return under(environment("HOME"), ".cache/huggingface/hub");
+  return cache ? under(cache, "huggingface/hub") : under_home(".cache/huggingface/hub");
 }
 
 void model_location_fini(model_location *location) {

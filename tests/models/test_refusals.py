@@ -7,6 +7,7 @@ real command; where models are looked for; what identifies them.
 import argparse
 import json
 import os
+import pwd
 import shutil
 import sqlite3
 import struct
@@ -266,6 +267,14 @@ def test_look_up(folder):
     assert "more than one has that name (say org/mine or other/mine)" in told, told
     make(home / "models" / "intfloat" / "multilingual-e5-small", "--seed", "4")
     assert named(**env).startswith("intfloat/multilingual-e5-small|"), "the default"
+
+
+def test_no_home(_folder):
+    """Without HOME, the home that the system knows; an empty variable is none."""
+    env = {"HOME": "", "VECMILL_HOME": "", "XDG_CACHE_HOME": ""}
+    done = run("embed", "--model", "nobody/nothing", **env)
+    home = pwd.getpwuid(os.geteuid()).pw_dir
+    assert done.returncode == 1 and f"put others into {home}/.cache/vecmill/models/ORG/NAME".encode() in done.stderr, done.stderr
 
 
 def test_identity(folder):
