@@ -30,6 +30,8 @@ void vecmill_ingest_report_fini(vecmill_ingest_report *report) {
 vecmill_status vecmill_database_check(const char *database, vecmill_error *err) {
   store *s = NULL;
   vecmill_status status = store_open_sqlite(database, NULL, &s, err);
-  if (status == VECMILL_OK) s->operations->close(s);
+  if (status != VECMILL_OK) return status;
+  status = store_check_sqlite_writable(s, err);
+  s->operations->close(s);
   return status;
 }

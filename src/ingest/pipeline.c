@@ -306,7 +306,8 @@ static void commit_page(pipeline *p, page_job *job) {
   if (status == VECMILL_OK) {
     count_commit(p, &counts, n_untouched, p->outcome->n_tokens - n_tokens_before);
   } else {
-    p->outcome->n_left += n_rows;
+    uint64_t n_lost = n_rows - counts.n_written - counts.n_failed - counts.n_changed;
+    count_commit(p, &counts, n_lost, p->outcome->n_tokens - n_tokens_before);
     p->dropping = true;
     pthread_mutex_lock(&p->mutex);
     keep_error(p, status, &error);

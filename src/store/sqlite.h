@@ -14,4 +14,7 @@
 vecmill_status store_open_sqlite(const char *path, const int *stop, store **store_out,
                                  vecmill_error *err);
 
+/* DATABASE, and what to do, where the file or its folder may not be written. Writes nothing. */
+vecmill_status store_check_sqlite_writable(store *s, vecmill_error *err);
+
 #endif

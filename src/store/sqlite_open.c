@@ -1,7 +1,9 @@
 /* Opening and closing the SQLite store; waiting for locks; errors in words; SQL in pieces. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -233,6 +235,21 @@ static vecmill_status open_database(sqlite_store *s, vecmill_error *err) {
   code = sqlite_add_functions(s->db);
   if (code != SQLITE_OK) return sqlite_error(s, code, "cannot open the database", err);
   return sqlite_run(s, "SELECT count(*) FROM sqlite_schema", "cannot read the database", err);
+}
+
+/* The folder too: SQLite keeps its journal there, and vecmill its lock. */
+vecmill_status store_check_sqlite_writable(store *base, vecmill_error *err) {
+  sqlite_store *s = of(base);
+  char *real = realpath(s->path, NULL);
+  if (!real) return err_set_errno(err, errno, "cannot open the database", s->path);
+  int failed = access(real, W_OK) != 0 ? errno : 0;
+  char *slash = strrchr(real, '/');
+  if (slash) slash[slash == real] = '\0';
+  if (!failed && access(real, W_OK) != 0) failed = errno;
+  free(real);
+  return failed ? err_set(err, VECMILL_ERROR_DATABASE, "%s: %s%s", s->path, strerror(failed),
+                          advice_for(s, SQLITE_READONLY))
+                : VECMILL_OK;
 }
 
 vecmill_status store_open_sqlite(const char *path, const int *stop, store **store_out,

@@ -1,5 +1,5 @@
 /*
- * Pages: totals, claims by key, commits.
+ * Pages: totals, the statements of a run, claims by key.
  *
  * A page's query passes over blank rows, rows recorded as failed and rows that have a vector inside
  * SQLite: they are looked at once a pass, in the scan that finds the next rows anyway, and never
@@ -342,87 +342,4 @@ void sqlite_store_page_free(store *s, store_page *page) {
   mem_free(page->rows);
   mem_free(page->memory);
   *page = (store_page){0};
-}
-
-/* --- commits --- */
-
-static void bind_row(sqlite3_stmt *statement, const store_row *row) {
-  key_bind(statement, 'k', row->key, row->n_key_bytes);
-  int text = sqlite3_bind_parameter_index(statement, ":text");
-  sqlite3_bind_text64(statement, text, row->text, row->n_text_bytes, SQLITE_STATIC, SQLITE_UTF8);
-}
-
-/* Records why a row failed, if it is still the row that was claimed. */
-static vecmill_status write_failure(sqlite_store *s, const store_row *row, const char *reason,
-                                    store_commit_counts *counts, vecmill_error *err) {
-  bind_row(s->fail, row);
-  sqlite_bind_text_at(s->fail, ":reason", reason && *reason ? reason : "unknown");
-  int code = sqlite3_step(s->fail);
-  sqlite3_reset(s->fail);
-  if (code != SQLITE_DONE) return sqlite_error(s, code, "cannot write a failure", err);
-  if (sqlite3_changes64(s->db) > 0) counts->n_failed++;
-  else counts->n_changed++;
-  return VECMILL_OK;
-}
-
-static vecmill_status remove_failure(sqlite_store *s, const store_row *row, vecmill_error *err) {
-  str json = {0};
-  key_append_json(&json, row->key, row->n_key_bytes);
-  if (json.failed) return err_set_memory(err, "key", row->n_key_bytes);
-  sqlite_bind_text_at(s->unfail, ":key", json.data);
-  int code = sqlite3_step(s->unfail);
-  sqlite3_reset(s->unfail);
-  str_fini(&json);
-  return code == SQLITE_DONE ? VECMILL_OK : sqlite_error(s, code, "cannot write a failure", err);
-}
-
-static vecmill_status write_vector(sqlite_store *s, const store_row *row, size_t n_vector_bytes,
-                                   store_commit_counts *counts, vecmill_error *err) {
-  bind_row(s->update, row);
-  int vector = sqlite3_bind_parameter_index(s->update, ":vector");
-  sqlite3_bind_blob64(s->update, vector, row->vector, n_vector_bytes, SQLITE_STATIC);
-  int code = sqlite3_step(s->update);
-  sqlite3_reset(s->update);
-  /* The user's own triggers and checks may refuse a row: that row has failed, the others have not.
-   */
-  if ((code & 0xFF) == SQLITE_CONSTRAINT && !sqlite3_get_autocommit(s->db)) {
-    sqlite3_snprintf(sizeof counts->refusal, counts->refusal, "the database refused the vector: %s",
-                     sqlite3_errmsg(s->db));
-    return write_failure(s, row, counts->refusal, counts, err);
-  }
-  if (code != SQLITE_DONE) return sqlite_error(s, code, "cannot write a vector", err);
-  if (sqlite3_changes64(s->db) == 0) {
-    counts->n_changed++;
-    return VECMILL_OK;
-  }
-  counts->n_written++;
-  return s->retry_failed ? remove_failure(s, row, err) : VECMILL_OK;
-}
-
-static vecmill_status write_rows(sqlite_store *s, const store_page *page,
-                                 store_commit_counts *counts, vecmill_error *err) {
-  vecmill_status status = VECMILL_OK;
-  for (size_t i = 0; status == VECMILL_OK && i < page->n_rows; i++) {
-    const store_row *row = &page->rows[i];
-    if (row->outcome == STORE_EMBEDDED)
-      status = write_vector(s, row, s->n_vector_bytes, counts, err);
-    if (row->outcome == STORE_FAILED) status = write_failure(s, row, row->reason, counts, err);
-  }
-  return status;
-}
-
-vecmill_status sqlite_store_commit(store *base, const store_page *page,
-                                   store_commit_counts *counts_out, vecmill_error *err) {
-  sqlite_store *s = of(base);
-  store_commit_counts counts = {0};
-  *counts_out = counts;
-  pthread_mutex_lock(&s->mutex);
-  vecmill_status status = sqlite_begin(s, err);
-  if (status == VECMILL_OK) {
-    status = write_rows(s, page, &counts, err);
-    status = sqlite_end(s, status, err);
-  }
-  pthread_mutex_unlock(&s->mutex);
-  if (status == VECMILL_OK) *counts_out = counts;
-  return status;
 }
