@@ -74,6 +74,9 @@ static vecmill_status differs(const store_columns *columns, const char *what, co
 vecmill_status ingest_maker_match(const ingest_maker *m, const store_maker *record,
                                   const store_columns *columns, vecmill_error *err) {
   const store_maker *now = &m->maker;
+  if (*record->text_column && strcmp(record->text_column, columns->text_column) != 0)
+    return differs(columns, "text column", record->text_column, columns->text_column,
+                   "give that --text-column, or none", err);
   if (strcmp(record->revision, now->revision) != 0 || record->dimension != now->dimension) {
     /* The same name with other files is worth saying differently. */
     if (strcmp(record->model, now->model) != 0)

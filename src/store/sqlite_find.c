@@ -168,9 +168,26 @@ static vecmill_status add_id(sqlite_store *s, const char *name, vecmill_error *e
   return VECMILL_OK;
 }
 
+static const char *const rowid_names[] = {"rowid", "_rowid_", "oid"};
+enum { N_ROWID_NAMES = sizeof rowid_names / sizeof *rowid_names };
+
+static bool is_rowid(const char *name) {
+  for (size_t i = 0; i < N_ROWID_NAMES; i++)
+    if (strcasecmp(name, rowid_names[i]) == 0) return true;
+  return false;
+}
+
+/* A name of the rowid that no column takes from it; NULL when all are taken. */
+static const char *free_rowid(const table_info *info) {
+  for (size_t i = 0; i < N_ROWID_NAMES; i++)
+    if (!column_named(info, rowid_names[i])) return rowid_names[i];
+  return NULL;
+}
+
 /* The primary key's columns in the key's order. */
 static vecmill_status primary_key(sqlite_store *s, const table_info *info, vecmill_error *err) {
   vecmill_status status = VECMILL_OK;
+  const char *rowid = free_rowid(info);
   for (int position = 1; status == VECMILL_OK; position++) {
     const char *name = NULL;
     for (size_t i = 0; i < info->n; i++)
@@ -182,14 +199,9 @@ static vecmill_status primary_key(sqlite_store *s, const table_info *info, vecmi
     status = err_set(
         err, VECMILL_ERROR_ARGUMENT,
         "table %s: no primary key, so its rows cannot be told apart (name a unique column with "
-        "--id-column, or --id-column rowid)",
-        s->table);
+        "--id-column%s%s)",
+        s->table, rowid ? ", or --id-column " : "", rowid ? rowid : "");
   return status;
-}
-
-static bool is_rowid(const char *name) {
-  return strcasecmp(name, "rowid") == 0 || strcasecmp(name, "_rowid_") == 0 ||
-         strcasecmp(name, "oid") == 0;
 }
 
 /* The columns named by "a,b". */
@@ -308,6 +320,7 @@ static vecmill_status list_ids(sqlite_store *s, const table_info *info, vecmill_
  */
 static vecmill_status settle_key(sqlite_store *s, const table_info *info, vecmill_error *err) {
   char *index = NULL;
+  const char *rowid = free_rowid(info);
   str hint = {0};
   bool works = false;
   vecmill_status status = list_ids(s, info, err);
@@ -321,10 +334,9 @@ static vecmill_status settle_key(sqlite_store *s, const table_info *info, vecmil
                        "table %s: has no %s (name a unique column with --id-column)", s->table,
                        s->id_list);
   } else if (!index) {
-    status = err_set(
-        err, VECMILL_ERROR_ARGUMENT,
-        "table %s: nothing keeps %s unique (CREATE UNIQUE INDEX on it, or use --id-column rowid)",
-        s->table, s->id_list);
+    status = err_set(err, VECMILL_ERROR_ARGUMENT,
+                     "table %s: nothing keeps %s unique (CREATE UNIQUE INDEX on it%s%s)", s->table,
+                     s->id_list, rowid ? ", or use --id-column " : "", rowid ? rowid : "");
   } else {
     str_append_text(&hint, " INDEXED BY ");
     sql_append_name(&hint, index);
@@ -380,6 +392,12 @@ static vecmill_status find_text_column(sqlite_store *s, const table_info *info, 
     const column_info *column = column_named(info, wanted);
     if (!column) return no_such_column(s, info, wanted, "--text-column", err);
     name = column->name;
+  } else {
+    store_maker record;
+    bool found;
+    vecmill_status status = sqlite_store_record(&s->base, &record, &found, err);
+    if (status != VECMILL_OK) return status;
+    if (found && *record.text_column) name = record.text_column;
   }
   for (size_t i = 0; !name && i < sizeof text_names / sizeof *text_names; i++) {
     const column_info *column = column_named(info, text_names[i]);

@@ -38,7 +38,7 @@ typedef struct sqlite_store {
   sqlite3_int64 run; /* tells this run's failures from earlier ones */
 
   /* record */
-  char *maker_text[5];
+  char *maker_text[6];
 
   /* begin and later: prepared statements, owned */
   sqlite3_stmt *first_page, *next_page, *update, *fail, *unfail;

@@ -13,7 +13,8 @@ static const char create_tables[] =
     "table_name TEXT NOT NULL COLLATE NOCASE, vector_column TEXT NOT NULL COLLATE NOCASE, "
     "model TEXT NOT NULL, revision TEXT NOT NULL, dimension INTEGER NOT NULL, pooling TEXT NOT "
     "NULL, "
-    "prefix TEXT NOT NULL, precision TEXT NOT NULL, created TEXT NOT NULL, "
+    "prefix TEXT NOT NULL, precision TEXT NOT NULL, text_column TEXT NOT NULL COLLATE NOCASE, "
+    "created TEXT NOT NULL, "
     "PRIMARY KEY(table_name, vector_column));"
     "CREATE TABLE IF NOT EXISTS main.vecmill_failures("
     "table_name TEXT NOT NULL COLLATE NOCASE, vector_column TEXT NOT NULL COLLATE NOCASE, "
@@ -33,13 +34,14 @@ static vecmill_status own_tables_exist(sqlite_store *s, bool *both_out, vecmill_
 
 static vecmill_status take_record(sqlite_store *s, sqlite3_stmt *statement, store_maker *maker_out,
                                   vecmill_error *err) {
-  for (int i = 0; i < 5; i++) {
+  int n = sizeof s->maker_text / sizeof *s->maker_text;
+  for (int i = 0; i < n; i++) {
     const char *text = (const char *)sqlite3_column_text(statement, i);
     mem_free(s->maker_text[i]);
     s->maker_text[i] = mem_strdup(text ? text : "");
     if (!s->maker_text[i]) return err_set_memory(err, "vecmill_columns", 64);
   }
-  sqlite3_int64 dimension = sqlite3_column_int64(statement, 5);
+  sqlite3_int64 dimension = sqlite3_column_int64(statement, n);
   if (dimension < 1 || dimension > 1 << 20)
     return err_set(err, VECMILL_ERROR_FORMAT,
                    "%s: vecmill_columns gives %s.%s %lld dimensions (repair or delete that row)",
@@ -49,6 +51,7 @@ static vecmill_status take_record(sqlite_store *s, sqlite3_stmt *statement, stor
                              .pooling = s->maker_text[2],
                              .prefix = s->maker_text[3],
                              .precision = s->maker_text[4],
+                             .text_column = s->maker_text[5],
                              .dimension = (size_t)dimension};
   return VECMILL_OK;
 }
@@ -63,9 +66,9 @@ vecmill_status sqlite_store_record(store *base, store_maker *maker_out, bool *fo
   sqlite3_stmt *statement = NULL;
   str sql = {0};
   str_append_text(
-      &sql,
-      "SELECT model, revision, pooling, prefix, precision, dimension FROM main.vecmill_columns "
-      "WHERE table_name = :table AND vector_column = :column");
+      &sql, "SELECT model, revision, pooling, prefix, precision, (SELECT c.name FROM "
+            "pragma_table_xinfo(:table, 'main') AS c WHERE c.name = text_column), dimension "
+            "FROM main.vecmill_columns WHERE table_name = :table AND vector_column = :column");
   status = sqlite_compile(s, &sql, "cannot read vecmill_columns", &statement, err);
   str_fini(&sql);
   if (status != VECMILL_OK) return status;
@@ -170,9 +173,9 @@ static vecmill_status write_record(sqlite_store *s, const store_maker *maker, ve
   str_append_text(&sql,
                   "INSERT INTO main.vecmill_columns(table_name, vector_column, model, revision, "
                   "dimension, pooling, "
-                  "prefix, precision, created) VALUES(:table, :column, :model, :revision, "
-                  ":dimension, :pooling, "
-                  ":prefix, :precision, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))");
+                  "prefix, precision, text_column, created) VALUES(:table, :column, :model, "
+                  ":revision, :dimension, :pooling, "
+                  ":prefix, :precision, :text, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))");
   vecmill_status status = sqlite_compile(s, &sql, "cannot write vecmill_columns", &statement, err);
   str_fini(&sql);
   if (status != VECMILL_OK) return status;
@@ -183,6 +186,7 @@ static vecmill_status write_record(sqlite_store *s, const store_maker *maker, ve
   sqlite_bind_text_at(statement, ":pooling", maker->pooling);
   sqlite_bind_text_at(statement, ":prefix", maker->prefix);
   sqlite_bind_text_at(statement, ":precision", maker->precision);
+  sqlite_bind_text_at(statement, ":text", s->text_column);
   sqlite_bind_integer_at(statement, ":dimension", (sqlite3_int64)maker->dimension);
   int code = sqlite3_step(statement);
   if (code != SQLITE_DONE) status = sqlite_error(s, code, "cannot write vecmill_columns", err);
@@ -199,11 +203,14 @@ static vecmill_status settle_record(sqlite_store *s, const store_maker *maker, v
   if (status != VECMILL_OK) return status;
   if (!found) return write_record(s, maker, err);
   if (strcmp(there.revision, maker->revision) == 0 && there.dimension == maker->dimension &&
-      strcmp(there.prefix, maker->prefix) == 0 && strcmp(there.precision, maker->precision) == 0)
+      strcmp(there.prefix, maker->prefix) == 0 && strcmp(there.precision, maker->precision) == 0 &&
+      (!*there.text_column || strcmp(there.text_column, s->text_column) == 0))
     return VECMILL_OK;
-  return err_set(err, VECMILL_ERROR_CONFLICT,
-                 "table %s: column %s is made by %s (use that model, or another --vector-column)",
-                 s->table, s->vector_column, there.model);
+  return err_set(
+      err, VECMILL_ERROR_CONFLICT,
+      "table %s: column %s is made by %s, prefix \"%s\", from column %s (run it so, or give "
+      "another --vector-column)",
+      s->table, s->vector_column, there.model, there.prefix, there.text_column);
 }
 
 static vecmill_status something_missing(sqlite_store *s, bool *missing_out, vecmill_error *err) {

@@ -64,6 +64,7 @@ typedef struct store_maker {
   const char *pooling;
   const char *prefix;
   const char *precision;
+  const char *text_column; /* the store's own: begin writes it. "": not there any more */
   size_t dimension;
 } store_maker;
 
@@ -128,7 +129,8 @@ typedef struct store_operations {
   /* Gives back what begin took and frees the store. No page may be out. Called once. */
   void (*close)(store *s);
 
-  /* Called once, before anything below. Writes nothing. `where` is checked here. */
+  /* Called once, before anything below. Writes nothing. `where` is checked here. A text column that
+   * is not named is the one that the record names, if there is a record. */
   vecmill_status (*find)(store *s, const store_target *target, store_columns *columns_out,
                          vecmill_error *err);
 
@@ -164,9 +166,10 @@ typedef struct store_operations {
   vecmill_status (*claim)(store *s, size_t n_max, store_page *page_out, vecmill_error *err);
 
   /*
-   * Writes the page's outcomes in one transaction; all or nothing. A vector lands only if the row's
-   * text is still the text that was claimed and the row still has none. The page stays the
-   * caller's, to be freed.
+   * Writes the page's outcomes in one transaction, all or nothing; in several only where a rule of
+   * the database's own rolls one back. After an error *counts_out tells what was committed before
+   * it. A vector lands only if the row's text is still the text that was claimed and the row still
+   * has none. The page stays the caller's, to be freed.
    */
   vecmill_status (*commit)(store *s, const store_page *page, store_commit_counts *counts_out,
                            vecmill_error *err);

@@ -17,7 +17,7 @@
 #include "ingest/pipeline.h"
 #include "store/sqlite.h"
 
-static const store_maker maker = {"a/model", "sha256:1", "mean", "", "f32", FAKE_DIMENSION};
+static const store_maker maker = {"a/model", "sha256:1", "mean", "", "f32", "", FAKE_DIMENSION};
 static char folder[64], path[128];
 static vecmill_error error;
 static fake_provider fake;

@@ -23,7 +23,7 @@
 #include "store/sqlite.h"
 
 #define DIMENSION 2
-static const store_maker maker = {"a/model", "sha256:1", "mean", "", "f32", DIMENSION};
+static const store_maker maker = {"a/model", "sha256:1", "mean", "", "f32", "", DIMENSION};
 
 static char folder[64], path[128];
 static vecmill_error error;
@@ -232,6 +232,13 @@ static void test_named_keys(void **state) {
   sql("CREATE TABLE c(a INTEGER, b INTEGER, text TEXT, PRIMARY KEY(a, b))");
   refused(&(store_target){.table = "c", .id_column = "a"}, VECMILL_ERROR_ARGUMENT,
           "nothing keeps a unique");
+  /* columns that take the rowid's names from it */
+  sql("CREATE TABLE r(ROWID TEXT, _rowid_ TEXT, text TEXT)");
+  refused(&(store_target){.table = "r"}, VECMILL_ERROR_ARGUMENT, ", or --id-column oid)");
+  refused(&(store_target){.table = "r", .id_column = "rowid"}, VECMILL_ERROR_ARGUMENT,
+          "(CREATE UNIQUE INDEX on it, or use --id-column oid)");
+  sql("ALTER TABLE r ADD COLUMN oid");
+  refused(&(store_target){.table = "r"}, VECMILL_ERROR_ARGUMENT, "with --id-column)");
 }
 
 /* --- columns --- */
