@@ -1,4 +1,7 @@
 /* Keys of rows as bytes: read, bound, compared, printed. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "store/sqlite_parts.h"
@@ -128,15 +131,31 @@ static void append_json_bytes(str *json, const key_part *part) {
   str_append_text(json, "'\"");
 }
 
+/* The shortest of 15 to 17 digits that is the same number (SQLite's own printf is not exact in the
+ * last ones), with a point whatever the locale has. */
+static void append_json_real(str *json, double real) {
+  char digits[64];
+  /* JSON has no infinity, but numbers that are read as one. */
+  if (isinf(real)) str_append_text(json, real < 0 ? "-9e999" : "9e999");
+  if (!isfinite(real)) return; /* SQLite stores no NaN */
+  for (int n = 15; n <= 17; n++) {
+    snprintf(digits, sizeof digits, "%.*g", n, real);
+    if (strtod(digits, NULL) == real) break;
+  }
+  bool is_integer = true;
+  for (const char *c = digits; *c; c++) {
+    bool plain = strchr("0123456789+-e", *c) != NULL;
+    if (plain) str_append_char(json, *c);
+    else if (is_integer) str_append_char(json, '.'); /* of a locale's separator the first byte */
+    is_integer = is_integer && plain && *c != 'e';
+  }
+  if (is_integer) str_append_text(json, ".0");
+}
+
 static void append_json_part(str *json, const key_part *part) {
-  char real[40];
   switch (part->type) {
     case 'i': str_append_format(json, "%lld", (long long)part->integer); break;
-    case 'r':
-      sqlite3_snprintf(sizeof real, real, "%!.17g",
-                       part->real); /* always with a point, no locale */
-      str_append_text(json, real);
-      break;
+    case 'r': append_json_real(json, part->real); break;
     case 't':
       if (is_utf8(part->bytes, part->n)) append_json_string(json, part->bytes, part->n);
       else append_json_bytes(json, part);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <vecmill/text.h>
 
 #include "command.h"
 
@@ -83,16 +84,28 @@ static int take_arguments(int argc, char **argv, vecmill_search_options *options
   return COMMAND_GO_ON;
 }
 
-/* Text that is not UTF-8 is left out of the object: JSON could not hold it. */
-static void print_json(const vecmill_search_hit *hit) {
-  json_t *id = json_loads(hit->id_json, JSON_DECODE_ANY, NULL);
-  json_t *object = json_pack("{s:o*, s:f}", "id", id, "score", (double)hit->score);
-  json_t *text = hit->text ? json_stringn(hit->text, hit->n_text_bytes) : NULL;
-  if (object && text) json_object_set_new(object, "text", text);
-  char *line = object ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
-  if (line) puts(line);
-  free(line);
-  json_decref(object);
+/* The text as JSON, ill-formed UTF-8 as U+FFFD; false when memory is out. */
+static bool print_text(const vecmill_search_hit *hit) {
+  char *repaired = malloc(3 * hit->n_text_bytes + 1);
+  size_t n = repaired ? vecmill_text_repair(hit->text, hit->n_text_bytes, repaired, NULL) : 0;
+  json_t *text = repaired ? json_stringn(repaired, n) : NULL;
+  char *quoted = text ? json_dumps(text, JSON_ENCODE_ANY) : NULL;
+  if (quoted) printf(",\"text\":%s", quoted);
+  free(quoted);
+  json_decref(text);
+  free(repaired);
+  return quoted != NULL;
+}
+
+/* The id is JSON already and stays as it is: a parser might round it. */
+static vecmill_status print_json(const vecmill_search_hit *hit, vecmill_error *error) {
+  printf("{\"id\":%s,\"score\":%.9g", hit->id_json, (double)hit->score);
+  bool complete = !hit->text || print_text(hit);
+  puts("}");
+  if (complete) return VECMILL_OK;
+  error->status = VECMILL_ERROR_MEMORY;
+  snprintf(error->text, sizeof error->text, "row %s: out of memory for its text", hit->id_json);
+  return VECMILL_ERROR_MEMORY;
 }
 
 /* The beginning of the text on one line: white space runs become a space, control characters
@@ -124,6 +137,14 @@ static void print_hit(size_t rank, const vecmill_search_hit *hit) {
   putchar('\n');
 }
 
+static void tell_nothing(const vecmill_search_options *options) {
+  if (options->where)
+    fprintf(stderr, "vecmill: table %s: no row that --where leaves has a vector\n", options->table);
+  else
+    fprintf(stderr, "vecmill: table %s: no row has a vector yet (vecmill ingest %s --db %s)\n",
+            options->table, options->table, options->database);
+}
+
 int command_search(int argc, char **argv) {
   vecmill_search_options options = {0};
   bool json = false;
@@ -133,7 +154,7 @@ int command_search(int argc, char **argv) {
   vecmill_error error = {0};
   vecmill_status status = vecmill_search_run(&options, &result, &error);
   for (size_t i = 0; status == VECMILL_OK && i < result.n_hits; i++) {
-    if (json) print_json(&result.hits[i]);
+    if (json) status = print_json(&result.hits[i], &error);
     else print_hit(i + 1, &result.hits[i]);
   }
   if (status == VECMILL_OK && result.n_skipped > 0)
@@ -141,9 +162,7 @@ int command_search(int argc, char **argv) {
             "vecmill: %llu rows hold no usable vector and were not compared (another size, all "
             "zeros, or not finite)\n",
             (unsigned long long)result.n_skipped);
-  if (status == VECMILL_OK && result.n_scanned == 0)
-    fprintf(stderr, "vecmill: table %s: no row has a vector yet (vecmill ingest %s --db %s)\n",
-            options.table, options.table, options.database);
+  if (status == VECMILL_OK && result.n_scanned == 0) tell_nothing(&options);
   vecmill_search_result_fini(&result);
   if (status != VECMILL_OK) fprintf(stderr, "vecmill: %s\n", error.text);
   return command_exit_status(status);
