@@ -40,17 +40,27 @@ def test_refusals(_folder):
     expect(run("embed", "--input", "jsonl", stdin=b'{"text":"a"}\n{"text":5}\n'), 1, None,
            b'vecmill: standard input line 2: not an object with a string "text"\n')
     expect(run("embed", "/nonexistent"), 1, b"", b"vecmill: cannot open /nonexistent: No such file or directory\n")
+    expect(run("embed", "."), 1, b"", b"vecmill: cannot read .: Is a directory\n")
     expect(run("embed", "--format", "xml"), 2, b"", b"vecmill: --format xml: unknown (jsonl or npy)\n")
     expect(run("embed", "--wrong"), 2, b"", b"vecmill: --wrong: unknown option (see vecmill embed --help)\n")
     for words, why in [(["search", "a", "-k"], "-k: needs a value"), (["ingest", "t", "--db"], "--db: needs a value"),
                        (["embed", "-xy"], "-x: unknown option"), (["embed", "a", "-\u00e9"], "-?: unknown option"),
-                       (["search", "a", "--json=5", "b"], "--json=5: takes no value"), (["ingest", "t", "--w", "2"], "--w: unknown option")]:
+                       (["search", "a", "--json=5", "b"], "--json=5: takes no value"), (["ingest", "t", "--w", "2"], "--w: unknown option"), (["embed", "--form", "npy"], "--form: unknown option"),
+                       (["embed", "--form=npy"], "--form=npy: unknown option")]:
         expect(run(*words), 2, b"", f"vecmill: {why} (see vecmill {words[0]} --help)\n".encode())
     expect(run("fly"), 2, b"", b"vecmill: fly: no such command (see vecmill --help)\n")
     with tempfile.TemporaryDirectory() as folder:
         done = run("embed", VECMILL_HOME=folder, HF_HUB_CACHE=folder, EMBED_MODEL="")
         expect(done, 1, b"")
         assert done.stderr.startswith(b"vecmill: model intfloat/multilingual-e5-small: not on this machine"), done.stderr
+
+
+def test_lost_output(_folder):
+    """What could not be written is told, whichever command wrote it."""
+    for words in (["--version"], ["--help"], ["doctor", "--help"], ["tokenize"], ["embed"], ["embed", "--format", "npy"]):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([COMMAND, *words], input=b"a\n", stdout=full, stderr=subprocess.PIPE, timeout=120, check=False)
+        assert (done.returncode, done.stderr) == (1, b"vecmill: cannot write standard output: No space left on device\n"), (words, done)
 
 
 def test_fields_stay(_folder):

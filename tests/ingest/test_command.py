@@ -57,9 +57,9 @@ def test_record(vecmill, folder):
     path = folder / "t.db"
     make_table(path, 60, seed=2)
     vecmill.ingest(path, "--limit", 30)
-    record = query(path, "SELECT table_name, vector_column, model, dimension, prefix, precision FROM vecmill_columns")
+    record = query(path, "SELECT table_name, vector_column, model, dimension, prefix, precision, text_column FROM vecmill_columns")
     n_bytes = query(path, "SELECT length(embedding) FROM t WHERE embedding IS NOT NULL LIMIT 1")[0][0]
-    expect(record == [("t", "embedding", vecmill.model, n_bytes // 4, "", "f32")], str(record))
+    expect(record == [("t", "embedding", vecmill.model, n_bytes // 4, "", "f32", "text")], str(record))
     # Another prefix, another model.
     done = vecmill.ingest(path, "--prefix", "passage: ", status=1)
     expect("prefix" in done.stderr and "--vector-column" in done.stderr, done.stderr)
@@ -82,6 +82,25 @@ def test_record(vecmill, folder):
     done = vecmill.run("ingest", "t", "--db", path, environment={"EMBED_MODEL": "/nowhere/at-all"}, status=1)
     expect("/nowhere/at-all" in done.stderr, done.stderr)
     vecmill.ingest(path, environment={"EMBED_MODEL": "/nowhere/at-all"})
+
+
+def test_recorded_text_column(vecmill, folder):
+    """Vectors of one text column are not continued with another's; the record's is taken where none is named."""
+    path = folder / "t.db"
+    execute(path, "CREATE TABLE t(id INTEGER PRIMARY KEY, body TEXT, note TEXT);"
+                  "INSERT INTO t(body, note) VALUES('small engine', 'the stars'), ('read a file', 'less water')")
+    vecmill.ingest(path, "--text-column", "Note", "--limit", 1)
+    done = vecmill.ingest(path, "--text-column", "body", status=1)
+    expect(done.stderr == 'vecmill: table t: column embedding was made with text column "note", not "body" '
+                          "(give that --text-column, or none, or another --vector-column)\n", done.stderr)
+    vecmill.ingest(path, "--text-column", "body", "--vector-column", "of_body")
+    expect("text_col=note," in vecmill.ingest(path).stdout, "not the record's column")
+    done = vecmill.run("search", "t", "the stars", "--db", path, "-k", 1, "--json")
+    expect(json.loads(done.stdout)["text"] == "the stars", done.stdout)
+    execute(path, "ALTER TABLE t RENAME COLUMN note TO remark; INSERT INTO t(body, remark) VALUES('a', 'renamed')")
+    vecmill.ingest(path, "--text-column", "remark")
+    got = query(path, "SELECT count(embedding), count(of_body), count(DISTINCT embedding) FROM t")
+    expect(got == [(3, 2, 3)], str(got))
 
 
 def test_unrecorded_column(vecmill, folder):
@@ -152,37 +171,6 @@ def test_json(vecmill, folder):
     expect(vecmill.ingest(path, "--progress", "off").stdout == "", "off is not silent")
 
 
-def test_search(vecmill, folder):
-    path = folder / "t.db"
-    make_table(path, 200, seed=6)
-    vecmill.ingest(path)
-    text = query(path, "SELECT text FROM t WHERE id = 42")[0][0]
-    done = vecmill.run("search", "t", text, "--db", path, "-k", 7, "--json")
-    hits = [json.loads(line) for line in done.stdout.splitlines()]
-    wanted = floats(vectors(path)[42])
-    norm = lambda v: math.sqrt(math.fsum(x * x for x in v))
-    scores = {i: math.fsum(a * b for a, b in zip(wanted, floats(v))) / norm(wanted) / norm(floats(v))
-              for i, v in vectors(path).items() if v is not None}
-    best = sorted(scores, key=lambda i: (-scores[i], i))[:7]
-    expect([hit["id"] for hit in hits][0] == 42 and len(hits) == 7, done.stdout)
-    for hit, i in zip(hits, best):
-        expect(abs(hit["score"] - scores[hit["id"]]) < 1e-5 and abs(hit["score"] - scores[i]) < 1e-5, f"{hit} {i} {scores[i]}")
-    expect([hit["score"] for hit in hits] == sorted((hit["score"] for hit in hits), reverse=True), done.stdout)
-    lines = vecmill.run("search", "t", text, "--db", path, "-k", 2).stdout.splitlines()
-    expect(len(lines) == 2 and lines[0].split()[0] == "1" and lines[0].split()[2] == "42", str(lines))
-    # Twins tie: key order. Broken vectors are counted, not compared.
-    execute(path, "INSERT INTO t SELECT 1000, text, embedding FROM t WHERE id = 42; UPDATE t SET embedding = x'00' WHERE id = 1")
-    done = vecmill.run("search", "t", text, "--db", path, "-k", 2, "--json")
-    expect([json.loads(line)["id"] for line in done.stdout.splitlines()] == [42, 1000], done.stdout)
-    expect("1 rows hold no usable vector" in done.stderr, done.stderr)
-    # Text and composite ids.
-    execute(path, "CREATE TABLE c(a TEXT, n INTEGER, body TEXT, PRIMARY KEY(a, n)) WITHOUT ROWID;"
-                  "INSERT INTO c VALUES('x', 1, 'small engine'), ('x', 2, 'the stars and planets');")
-    vecmill.ingest(path, table="c")
-    done = vecmill.run("search", "c", "the stars and planets", "--db", path, "--json", "-k", 1)
-    expect(json.loads(done.stdout)["id"] == ["x", 2], done.stdout)
-
-
 def test_second_process(vecmill, folder):
     path = folder / "t.db"
     make_table(path, 40, seed=7)
@@ -244,6 +232,36 @@ def test_failures_and_exit_status(vecmill, folder):
     vecmill.ingest(path, "--retry-failed")
     expect(query(path, "SELECT count(*) FROM vecmill_failures")[0][0] == 0, "the record stayed")
     expect(query(path, "SELECT count(embedding) FROM t")[0][0] == 30, "not all")
+
+
+def test_triggers(vecmill, folder):
+    """However a trigger refuses a row, that row alone has failed: even where it takes the whole transaction with it."""
+    refused = "the database refused the vector: not this one"
+    for refusal, reason in (("ABORT, 'not this one'", refused), ("FAIL, 'not this one'", refused), ("ROLLBACK, 'not this one'", refused),
+                            ("IGNORE", "the database passed over the vector: a trigger on the table ignores the update")):
+        path = folder / f"{refusal[:4]}.db"
+        make_table(path, 30, seed=8, blank_every=0)
+        execute(path, f"""CREATE TRIGGER no BEFORE UPDATE OF embedding ON t WHEN new.id IN (3, 4, 17, 30)
+                          BEGIN SELECT raise({refusal}); END""")
+        done = vecmill.ingest(path, 10, status=3)
+        expect(f"vecmill: table t: 4 rows could not be embedded, the first because: {reason} (" in done.stderr, done.stderr)
+        expect("Embedded 26 rows" in done.stdout and "Progress: 30 / 30" in done.stdout, done.stdout)
+        failed = query(path, "SELECT key, reason FROM vecmill_failures ORDER BY CAST(key AS INTEGER)")
+        expect(failed == [(key, reason) for key in ("3", "4", "17", "30")], str(failed))
+        expect(query(path, "SELECT id FROM t WHERE embedding IS NULL") == [(3,), (4,), (17,), (30,)], "others have failed")
+        expect(query(path, "SELECT count(*), count(DISTINCT id) FROM log") == [(26, 26)], "written more than once")
+
+
+def test_reader_of_progress_leaves(vecmill, folder):
+    """The work goes on without it; that the end could not be told makes the exit status."""
+    path = folder / "t.db"
+    make_table(path, 400, seed=8, blank_every=0)
+    process = vecmill.start("ingest", "t", 1, "--db", path, "--model", vecmill.model)
+    process.stdout.readline()
+    process.stdout.close()
+    errors = process.stderr.read()
+    expect(process.wait(60) == 1 and errors == "vecmill: cannot write standard output: an earlier part was lost\n", f"{process.returncode} {errors}")
+    expect(query(path, "SELECT count(embedding) FROM t") == [(400,)], "work was lost")
 
 
 def test_texts(vecmill, folder):

@@ -6,13 +6,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Whether the long option just taken was written out: getopt_long takes any beginning that is
+ * unique, which the next option to be added would break. */
+static bool is_whole(char **argv, const char *name) {
+  const char *word = argv[optind - 1 - (optarg == argv[optind - 1])];
+  size_t n = strcspn(word + 2, "=");
+  return strlen(name) == n && strncmp(word + 2, name, n) == 0;
+}
+
 int command_next_option(int argc, char **argv, const char *short_options,
                         const struct option *long_options) {
   opterr = 0;
   char options[16];
   snprintf(options, sizeof options, ":%s", short_options); /* ':' tells a missing value apart */
   optopt = 0;
-  int option = getopt_long(argc, argv, options, long_options, NULL);
+  int at = -1, option = getopt_long(argc, argv, options, long_options, &at);
+  if (at >= 0 && option != ':' && option != '?' && !is_whole(argv, long_options[at].name)) {
+    option = '?';
+    optopt = 0;
+  }
   if (option != ':' && option != '?') return option;
   /* optopt is the letter of a short option (a byte below 0 where it is not ASCII), the number of a
    * long one that is known, else 0. */
@@ -22,7 +34,7 @@ int command_next_option(int argc, char **argv, const char *short_options,
                     : is_long && optopt != 0 ? "takes no value"
                                              : "unknown option";
   fprintf(stderr, "vecmill: %s: %s (see vecmill %s --help)\n",
-          is_long ? argv[optind - 1] : letter, why, argv[0]);
+          is_long ? argv[optind - 1 - (optarg == argv[optind - 1])] : letter, why, argv[0]);
   return '?';
 }
 
@@ -51,9 +63,11 @@ int command_help(const char *usage) {
 }
 
 vecmill_status command_flush(FILE *file, const char *name, vecmill_error *error) {
-  if (fflush(file) == 0 && !ferror(file)) return VECMILL_OK;
+  int failed = fflush(file) != 0 ? errno : 0;
+  if (!failed && !ferror(file)) return VECMILL_OK;
   error->status = VECMILL_ERROR_IO;
-  snprintf(error->text, sizeof error->text, "cannot write %s: %s", name, strerror(errno));
+  snprintf(error->text, sizeof error->text, "cannot write %s: %s", name,
+           failed ? strerror(failed) : "an earlier part was lost");
   return VECMILL_ERROR_IO;
 }
 

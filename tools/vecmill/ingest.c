@@ -74,6 +74,7 @@ static void catch_signals(void) {
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, NULL);
   sigaction(SIGTERM, &action, NULL);
+  signal(SIGPIPE, SIG_IGN); /* who read the progress has gone: the work goes on */
 }
 
 static void on_log(void *context, vecmill_log_level level, const char *text) {

@@ -33,9 +33,8 @@ static void tell_warning(void *context, vecmill_log_level level, const char *tex
   if (level == VECMILL_LOG_WARNING) fprintf(stderr, "vecmill: warning: %s\n", text);
 }
 
-int main(int argc, char **argv) {
+static int run(int argc, char **argv) {
   const char *word = argc > 1 ? argv[1] : "";
-  vecmill_log_set_handler(tell_warning, NULL);
   for (size_t i = 0; i < N_COMMANDS; i++)
     if (strcmp(word, commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
   if (strcmp(word, "--version") == 0) {
@@ -45,4 +44,15 @@ int main(int argc, char **argv) {
   if (strcmp(word, "--help") == 0 || strcmp(word, "help") == 0) return print_usage(stdout, 0);
   if (*word) fprintf(stderr, "vecmill: %s: no such command (see vecmill --help)\n", word);
   return *word ? COMMAND_EXIT_USAGE : print_usage(stderr, COMMAND_EXIT_USAGE);
+}
+
+/* What was printed and could not be written is a failure, for every subcommand alike. */
+int main(int argc, char **argv) {
+  vecmill_error error = {0};
+  vecmill_log_set_handler(tell_warning, NULL);
+  int exit_status = run(argc, argv);
+  if (exit_status != 0 || command_flush(stdout, "standard output", &error) == VECMILL_OK)
+    return exit_status;
+  fprintf(stderr, "vecmill: %s\n", error.text);
+  return command_exit_status(error.status);
 }

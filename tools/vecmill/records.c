@@ -109,7 +109,9 @@ vecmill_status records_next(records *r, record *one, bool *is_end_out, vecmill_e
     if (!read_line(r, one)) {
       *is_end_out = true;
       if (!ferror(r->file)) return VECMILL_OK;
-      return fail_line(error, VECMILL_ERROR_IO, r, strerror(errno));
+      error->status = VECMILL_ERROR_IO;
+      snprintf(error->text, sizeof error->text, "cannot read %s: %s", r->name, strerror(errno));
+      return VECMILL_ERROR_IO;
     }
   } while (r->is_jsonl && is_blank(one));
   *is_end_out = false;
