@@ -121,6 +121,14 @@ def expect(condition: bool, what: str) -> None:
         raise AssertionError(what)
 
 
+def refused(vecmill: Vecmill, path: Path, message: str, *words, status: int, **options) -> None:
+    """A run that must end with just this message and leave the database's bytes alone."""
+    before = path.read_bytes()
+    done = vecmill.ingest(path, *words, status=status, **options)
+    expect(done.stderr == f"vecmill: {message}\n", done.stderr)
+    expect(path.read_bytes() == before, f"{message}: the database was written to")
+
+
 def run_tests(namespace: dict) -> int:
     """Calls the test_* functions that the command line names, else all, each with a folder of its own; the exit status."""
     parser = argparse.ArgumentParser()

@@ -3,21 +3,14 @@
 
   test_adverse.py --vecmill PATH [--model DIR] [NAME..]
 """
+import json
 import sqlite3
 import sys
 from contextlib import closing
 
-from ingest_case import execute, expect, make_table, query, run_tests, vectors
+from ingest_case import execute, expect, make_table, query, refused, run_tests, vectors
 
 WHAT_WHERE = "(give what would follow WHERE)"
-
-
-def refused(vecmill, path, message: str, *words, status: int, **options) -> None:
-    """A run that must end with just this message and leave the database's bytes alone."""
-    before = path.read_bytes()
-    done = vecmill.ingest(path, *words, status=status, **options)
-    expect(done.stderr == f"vecmill: {message}\n", done.stderr)
-    expect(path.read_bytes() == before, f"{message}: the database was written to")
 
 
 def test_where(vecmill, folder):
@@ -36,26 +29,26 @@ def test_where(vecmill, folder):
     expect(got == [(i,) for i in (*range(1, 5), *range(41, 51))], str(got))
 
 
-def plain_table(path, texts) -> None:
+def plain_table(path, texts: dict) -> None:
     """What other tables are compared with: t(id, text)."""
+    path.unlink(missing_ok=True)
     with closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, text TEXT)")
-        db.executemany("INSERT INTO t(text) VALUES(?)", [(text,) for text in texts])
+        db.executemany("INSERT INTO t VALUES(?, ?)", texts.items())
         db.commit()
 
 
-def vectors_of(vecmill, folder, texts) -> list:
-    """The vectors that a plain table of these texts gets."""
+def vectors_of(vecmill, folder, texts: dict) -> dict:
+    """The vectors that a plain table of these texts gets, by id."""
     path = folder / "plain.db"
-    path.unlink(missing_ok=True)
     plain_table(path, texts)
     vecmill.ingest(path)
-    return [vector for _, vector in sorted(vectors(path).items())]
+    return vectors(path)
 
 
 def test_generated_columns(vecmill, folder):
     """Texts and ids may be generated, and others may be made from the vector; the vector itself may not."""
-    expected = vectors_of(vecmill, folder, ["small engine", "the stars"])
+    expected = vectors_of(vecmill, folder, {1: "small engine", 2: "the stars"})
     for kind in ("VIRTUAL", "STORED"):
         path = folder / f"{kind}.db"
         execute(path, f"""
@@ -66,13 +59,114 @@ def test_generated_columns(vecmill, folder):
             INSERT INTO t(n, a, b) VALUES(2, 'the', 'stars'), (1, 'small', 'engine');""")
         vecmill.ingest(path, "--id-column", "key")
         got = query(path, "SELECT key, embedding, n_bytes FROM t ORDER BY key")
-        expect(got == [("k1", expected[0], len(expected[0])), ("k2", expected[1], len(expected[1]))], str(got))
+        expect(got == [("k1", expected[1], len(expected[1])), ("k2", expected[2], len(expected[2]))], str(got))
         expect(query(path, "PRAGMA integrity_check") == [("ok",)], "an index is wrong")
         path = folder / f"{kind}-vector.db"
         execute(path, f"CREATE TABLE t(id INTEGER PRIMARY KEY, text TEXT, Embedding AS (NULL) {kind}); INSERT INTO t(text) VALUES('a')")
         refused(vecmill, path, "table t: Embedding is a generated column, and vectors cannot be written there "
                                "(name another with --vector-column)", status=2)
         vecmill.ingest(path, "--vector-column", "other")
+
+
+def test_batch_and_limit(vecmill, folder):
+    path = folder / "t.db"
+    make_table(path, 50, seed=22)
+    whole = path.read_bytes()
+    refused(vecmill, path, "BATCH 0: not a number of rows (1 to 1000000)", 0, status=2)
+    refused(vecmill, path, "BATCH 1000001: not a number of rows (1 to 1000000)", 1000001, status=2)
+    refused(vecmill, path, "--limit 0: not a number of rows (1 or more)", "--limit", 0, status=2)
+    vecmill.ingest(path)
+    expected = vectors(path)
+    for batch, n_batches in ((1, 49), (1000000, 1)):
+        path = folder / f"{batch}.db"
+        path.write_bytes(whole)
+        events = vecmill.ingest_json(path, batch)
+        expect(sum(event["event"] == "batch" for event in events) == n_batches, f"batch {batch}: {events}")
+        expect(vectors(path) == expected, f"batch {batch}: other bytes")
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def test_strange_names(vecmill, folder):
+    texts = {"a": "small engine", "b": "the stars", "c": "disks; broken"}
+    expected = list(vectors_of(vecmill, folder, dict(enumerate(texts.values()))).values())
+    for n, (table, key, text, vector) in enumerate((
+            ("table", "order", "where", "select"), (" a table ", " id ", " text ", " "), ("t;--", "a;b", "/* c", "*/ d"),
+            ('say "t"', '"', '""', '"v'), ("it's", "'", "''", "'v'"), ("main.t", "t.id", "[text]", "`v`"),
+            ("таблица", "ключ", "テキスト", "vecteur_é🙂"), ("a\nb", "k\n", "te\nxt", "v\t"), ("%s%n", ":k0", "?1", "@v $v"),
+            ("x", "a,b", "text", "v,w"),
+            ("T" * 2000, "K" * 2000, "X" * 2000, "V" * 2000))):
+        path = folder / f"{n}.db"
+        t, k, x, v = map(quoted, (table, key, text, vector))
+        with closing(sqlite3.connect(path)) as db:
+            db.execute(f"CREATE TABLE {t}({k} TEXT NOT NULL UNIQUE, {x} TEXT, text_too TEXT)")
+            db.executemany(f"INSERT INTO {t}({k}, {x}) VALUES(?, ?)", texts.items())
+            db.commit()
+        columns = ("--id-column", key, "--text-column", text, "--vector-column", vector)
+        vecmill.ingest(path, 2, *columns, "--where", f"{k} <> 'c'", "--progress", "off", table=table)
+        got = query(path, f"SELECT {v} FROM {t} ORDER BY {k}")
+        expect(got == [(expected[0],), (expected[1],), (None,)], f"{table!r}: {got}")
+        vecmill.ingest(path, *columns, "--limit", 3, "--progress", "off", table=table)
+        expect(query(path, f"SELECT {v} FROM {t} ORDER BY {k}") == [(one,) for one in expected], f"{table!r}: not completed")
+        got = query(path, "SELECT table_name, vector_column FROM vecmill_columns")
+        expect(got == [(table, vector)], f"recorded as {got}")
+        done = vecmill.run("search", table, "the stars", "--db", path, *columns, "-k", 1, "--json")
+        expect([json.loads(line)["id"] for line in done.stdout.splitlines()] == ["b"], f"{table!r}: {done.stdout}")
+
+
+def test_large_texts(vecmill, folder):
+    """10 MB in one row: what the model reads of it is what counts, and so it is said."""
+    path = folder / "t.db"
+    expected = vectors_of(vecmill, folder, {1: "engine " * 3000, 2: "x" * 200})
+    plain_table(path, {1: "engine " * 1500000, 2: "x" * 10_000_000})
+    summary = vecmill.ingest_json(path)[-1]
+    expect(vectors(path) == expected, "other bytes than a short text's that begins so")
+    expect((summary["written"], summary["truncated"], summary["failed"]) == (2, 1, 0), str(summary))
+
+
+def test_foreign_keys(vecmill, folder):
+    """Rows that others refer to, and one that refers to nothing: all are embedded, none is moved."""
+    path = folder / "t.db"
+    execute(path, """
+        CREATE TABLE parent(id INTEGER PRIMARY KEY);
+        CREATE TABLE t(id INTEGER PRIMARY KEY, text TEXT, parent REFERENCES parent(id) ON UPDATE CASCADE ON DELETE CASCADE);
+        CREATE TABLE child(id INTEGER PRIMARY KEY, t REFERENCES t(id) ON UPDATE SET NULL ON DELETE CASCADE);
+        CREATE TABLE gone(id);
+        CREATE TRIGGER gone_t AFTER DELETE ON t BEGIN INSERT INTO gone VALUES(old.id); END;
+        INSERT INTO parent VALUES(1), (2);
+        INSERT INTO t VALUES(1, 'small engine', 1), (2, 'the stars', 2), (3, 'broken disks', 99);
+        INSERT INTO child VALUES(1, 1), (2, 1), (3, 77);""")
+    state = ("SELECT id, text, parent FROM t", "SELECT * FROM child", "SELECT * FROM parent", "SELECT * FROM gone",
+             "PRAGMA foreign_key_check", "PRAGMA foreign_key_list(t)", "PRAGMA foreign_key_list(child)")
+    before = [query(path, sql) for sql in state]
+    expect(len(before[4]) == 2, f"not the two dangling rows: {before[4]}")
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA foreign_keys = ON")  # another program's connection, open all the while
+        db.execute("SELECT count(*) FROM t").fetchall()
+        vecmill.ingest(path)
+        expect([query(path, sql) for sql in state] == before, "something else than the vectors changed")
+        db.execute("DELETE FROM parent WHERE id = 1")
+    expect(query(path, "SELECT id, embedding IS NULL FROM t") == [(2, 0), (3, 0)], "the cascade does not work any more")
+    expect(query(path, "SELECT id FROM child") == [(3,)], "the cascade does not work any more")
+
+
+def test_other_lengths(vecmill, folder):
+    """A column that holds anything but this model's vectors is refused, recorded or not."""
+    n_bytes = len(vectors_of(vecmill, folder, {1: "a"})[1])
+    for recorded in (False, True):
+        for value, length in (("x'00112233'", 4), ("''", 0), ("'text'", 4), ("1.5", 3), (f"zeroblob({2 * n_bytes})", 2 * n_bytes),
+                              (f"zeroblob({n_bytes - 1})", n_bytes - 1), (f"printf('%{n_bytes}d', 1)", n_bytes)):
+            path = folder / "t.db"
+            path.unlink(missing_ok=True)
+            make_table(path, 20, seed=23)
+            if recorded:
+                vecmill.ingest(path, "--limit", 10)
+            execute(path, f"UPDATE t SET embedding = {value} WHERE id = 15")
+            refused(vecmill, path, f"table t: column embedding holds other things than vectors of {n_bytes // 4} numbers "
+                                   f"({n_bytes} bytes each; one has {length}) (use the model that made it, or another "
+                                   "--vector-column)", status=1)
 
 
 if __name__ == "__main__":

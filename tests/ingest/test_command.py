@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 
-from ingest_case import execute, expect, floats, make_table, query, run_tests, vectors
+from ingest_case import execute, expect, floats, make_table, query, refused, run_tests, vectors
 
 
 def test_lines(vecmill, folder):
@@ -276,14 +276,6 @@ def test_texts(vecmill, folder):
     expect((summary["written"], summary["truncated"], summary["repaired"]) == (7, 1, 2), str(summary))
 
 
-def refused(vecmill, path, message: str) -> None:
-    """A run that must fail with just this message and leave the database's bytes alone."""
-    before = path.read_bytes()
-    done = vecmill.ingest(path, status=1)
-    expect(done.stderr == f"vecmill: {message}\n", done.stderr)
-    expect(path.read_bytes() == before, "the database was written to")
-
-
 def test_read_only(vecmill, folder):
     """A file, then a folder, that may not be written: nothing begun, something begun, and WAL, which needs files beside it."""
     user = vecmill.without_rights(folder)
@@ -300,17 +292,17 @@ def test_read_only(vecmill, folder):
             vecmill.ingest(path, "--limit", limit)
         place.chmod(0o777)
         path.chmod(0o444)
-        refused(user, path, f"{path}: {problem}: attempt to write a readonly database {write_both}")
+        refused(user, path, f"{path}: {problem}: attempt to write a readonly database {write_both}", status=1)
         for beside in place.glob("t.db-*"):
             beside.unlink()  # SQLite's own, of a WAL that may be read alone
         path.chmod(0o666)
         place.chmod(0o555)
         try:
             if mode == "wal":
-                refused(user, path, f"{path}: cannot read the database: attempt to write a readonly database {write_both}")
+                refused(user, path, f"{path}: cannot read the database: attempt to write a readonly database {write_both}", status=1)
             else:
                 refused(user, path, f"cannot lock {path}-vecmill-lock: Permission denied "
-                                    "(vecmill must be able to write to that file and to its folder)")
+                                    "(vecmill must be able to write to that file and to its folder)", status=1)
         finally:
             place.chmod(0o777)
         expect(sorted(p.name for p in place.iterdir()) == ["t.db"], f"left behind: {list(place.iterdir())}")
