@@ -169,5 +169,50 @@ def test_other_lengths(vecmill, folder):
                                    "--vector-column)", status=1)
 
 
+DAMAGED = "database disk image is malformed (the file is damaged: restore a backup, or try sqlite3 FILE .recover)"
+
+
+def test_damaged_files(vecmill, folder):
+    """Told as damage, and left as it was found."""
+    whole, path = folder / "whole.db", folder / "t.db"
+    make_table(whole, 1500, seed=24)
+    execute(whole, "PRAGMA page_size = 4096; VACUUM")
+    vecmill.ingest(whole, "--limit", 100)
+    data, root = whole.read_bytes(), query(whole, "SELECT rootpage FROM sqlite_schema WHERE name = 't'")[0][0]
+    n_pages = len(data) // 4096
+
+    def without(page):
+        return data[:(page - 1) * 4096] + bytes(4096) + data[page * 4096:]
+
+    for damaged, problem in (
+            (without(root), f"cannot read the vector column: {DAMAGED}"),
+            (without(n_pages // 2), f"cannot read the vector column: {DAMAGED}"),
+            (data[:n_pages // 2 * 4096], f"cannot read the database: {DAMAGED}"),
+            (data[:5000], f"cannot read the database: {DAMAGED}"),
+            (data[:50], f"cannot read the database: {DAMAGED}"),
+            (b"SQLite format 3\0" + b"\xff" * 8176, "cannot read the database: file is not a database (is it an SQLite database?)"),
+            (b"not a database at all\n" * 400, "cannot read the database: file is not a database (is it an SQLite database?)"),
+            (b"", "no table t (the database holds no table)")):
+        path.write_bytes(damaged)
+        refused(vecmill, path, f"{path}: {problem}", status=1, timeout=60)
+        left = sorted(p.name for p in folder.glob("t.db*"))
+        expect(left == ["t.db"], f"left behind: {left}")
+
+
+def test_damage_met_while_writing(vecmill, folder):
+    """The page that a trigger writes to is gone: what was committed stays, nothing else lands."""
+    path = folder / "t.db"
+    make_table(path, 300, seed=24)
+    execute(path, "PRAGMA page_size = 4096; VACUUM")
+    vecmill.ingest(path, "--limit", 100)
+    before = vectors(path)
+    root = query(path, "SELECT rootpage FROM sqlite_schema WHERE name = 'log'")[0][0]
+    with open(path, "r+b") as file:
+        file.seek((root - 1) * 4096)
+        file.write(bytes(4096))
+    refused(vecmill, path, f"{path}: cannot write a vector: {DAMAGED}", status=1)
+    expect(vectors(path) == before and sum(v is not None for v in before.values()) == 98, "the rows are not those committed")
+
+
 if __name__ == "__main__":
     sys.exit(run_tests(globals()))
