@@ -4,9 +4,15 @@
   test_adverse.py --vecmill PATH [--model DIR] [NAME..]
 """
 import json
+import os
+import resource
+import shutil
+import signal
 import sqlite3
+import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 
 from ingest_case import execute, expect, make_table, query, refused, run_tests, vectors
 
@@ -212,6 +218,75 @@ def test_damage_met_while_writing(vecmill, folder):
         file.write(bytes(4096))
     refused(vecmill, path, f"{path}: cannot write a vector: {DAMAGED}", status=1)
     expect(vectors(path) == before and sum(v is not None for v in before.values()) == 98, "the rows are not those committed")
+
+
+def short_of_room(vecmill, path, expected: dict, problems: tuple, **options) -> None:
+    """A run that room runs out for: what it told as progress is what is kept, whole and right."""
+    process = vecmill.start("ingest", "t", 10, "--db", path, "--model", vecmill.model, "--progress", "json", **options)
+    output, errors = process.communicate(timeout=60)
+    expect(process.returncode == 1 and errors in [f"vecmill: {path}: {problem}\n" for problem in problems],
+           f"{process.returncode} {errors}")
+    kept = {key: vector for key, vector in vectors(path).items() if vector is not None}
+    summary = json.loads(output.splitlines()[-1])
+    expect(0 < len(kept) < len(expected) and summary["written"] == len(kept), f"{len(kept)} rows kept: {summary}")
+    expect(kept == {key: expected[key] for key in kept}, "what was committed is not what a whole run gives")
+    expect(query(path, "PRAGMA integrity_check") == [("ok",)], "the database is damaged")
+
+
+def finished(vecmill, path, expected: dict) -> None:
+    vecmill.ingest(path, 10)
+    expect(vectors(path) == expected, "not the bytes of a run that was never short of room")
+    n = len(expected)
+    expect(query(path, "SELECT count(DISTINCT id), count(*) FROM log") == [(n, n)], "not once each")
+
+
+def large_table(vecmill, folder) -> tuple:
+    """A database, and the vectors that it is to hold in the end."""
+    path, whole = folder / "before.db", folder / "whole.db"
+    make_table(path, 2000, seed=9, blank_every=0)
+    shutil.copy(path, whole)
+    vecmill.ingest(whole)
+    return path, vectors(whole)
+
+
+def test_file_may_not_grow(vecmill, folder):
+    """A limit on the size of files (no rights are needed for that): a write that fails in the middle of the run."""
+    path, expected = large_table(vecmill, folder)
+    limit = path.stat().st_size + 100000
+
+    def less_room():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    short_of_room(vecmill, path, expected, tuple(
+        f"{what}: disk I/O error (the system refused a read or a write: look at the disk; what was committed is kept)"
+        for what in ("cannot commit", "cannot write a vector")), preexec_fn=less_room, restore_signals=False)
+    finished(vecmill, path, expected)
+
+
+def test_full_disk(vecmill, folder):
+    """A file system of its own, with a file that fills it."""
+    place = folder / "small"
+    place.mkdir()
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", place], check=False).returncode != 0:
+        print("    no right to mount a small file system: only test_file_may_not_grow runs out of room")
+        return
+    full = "database or disk is full (make room on the disk, run again: what was committed is kept)"
+    try:
+        before, expected = large_table(vecmill, folder)
+        for mode in ("delete", "wal"):
+            path, ballast = Path(shutil.copy(before, place / "t.db")), place / "ballast"
+            ballast.write_bytes(bytes((8 << 20) - path.stat().st_size))
+            refused(vecmill, path, f"{path}: cannot create vecmill's tables: {full}", status=1)
+            ballast.unlink()
+            execute(path, f"PRAGMA journal_mode = {mode}")
+            ballast.write_bytes(bytes((8 << 20) - path.stat().st_size - 200000))
+            short_of_room(vecmill, path, expected, (f"cannot write a vector: {full}", f"cannot commit: {full}"))
+            ballast.unlink()
+            finished(vecmill, path, expected)
+            path.unlink()
+    finally:
+        subprocess.run(["umount", place], check=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import pty
-import resource
 import shutil
 import signal
 import sqlite3
@@ -308,26 +307,6 @@ def test_read_only(vecmill, folder):
         expect(sorted(p.name for p in place.iterdir()) == ["t.db"], f"left behind: {list(place.iterdir())}")
         user.ingest(path)
         expect(query(path, "SELECT count(embedding) FROM t") == [(10,)], "with the rights given back: not all")
-
-
-def test_no_room(vecmill, folder):
-    """The file may not grow any further: an error in words; the next run, with room, goes on."""
-    path = folder / "t.db"
-    make_table(path, 2000, seed=9, blank_every=0)
-    vecmill.ingest(path, "--limit", 1)
-    limit = path.stat().st_size + 100000
-
-    def less_room():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-    process = vecmill.start("ingest", "t", 10, "--db", path, "--model", vecmill.model, preexec_fn=less_room, restore_signals=False)
-    output, errors = process.communicate(timeout=60)
-    expect(process.returncode == 1 and "what was committed is kept" in errors, f"{process.returncode} {errors}")
-    n_kept = query(path, "SELECT count(embedding) FROM t")[0][0]
-    expect(1 < n_kept < 2000, f"{n_kept} rows")
-    vecmill.ingest(path)
-    expect(query(path, "SELECT count(DISTINCT id), count(*) FROM log") == [(2000, 2000)], "not once each")
 
 
 def test_header_and_journal_files(vecmill, folder):
