@@ -108,7 +108,8 @@ def end_many(vecmill, path, arguments, n_total, batch_seconds) -> float:
         n_ended += 1
         n_in_flight += ended.n_in_flight > 0
         print(f"  {arguments.signal} {n_ended}: {n_embedded(path)} of {n_total} rows committed, {ended.n_in_flight} in flight", flush=True)
-    expect(n_ended >= 0.9 * arguments.kills, f"only {n_ended} of {arguments.kills} runs were ended: the table is too small")
+    # The last of them may come too late on a busy machine, however large the table.
+    expect(n_ended >= min(0.9 * arguments.kills, arguments.kills - 1), f"only {n_ended} of {arguments.kills} runs were ended: the table is too small")
     return n_in_flight / n_ended
 
 
