@@ -10,6 +10,7 @@
  */
 #include "embed/embed.h"
 
+#include <math.h>
 #include <pthread.h>
 
 #include "base/clock.h"
@@ -200,6 +201,12 @@ static vecmill_status run_range(worker *w, size_t from, size_t n, vecmill_error 
   return p->operations->run(p, w->state, w->items, n, w->vectors, err);
 }
 
+static bool is_finite(const float *vector, size_t n) {
+  for (size_t i = 0; i < n; i++)
+    if (!isfinite(vector[i])) return false;
+  return true;
+}
+
 /* A batch that fails is run text by text, so that only the culprit fails. */
 static void run(worker *w) {
   vecmill_error error = {0};
@@ -210,6 +217,11 @@ static void run(worker *w) {
       vecmill_status own = alone ? run_range(w, i, 1, &error) : status;
       if (own != VECMILL_OK) fail_text(w->batch[i].text, own, error.text);
     }
+  for (size_t i = 0; i < w->n; i++) {
+    embed_text *text = w->batch[i].text;
+    if (text->status == VECMILL_OK && !is_finite(text->vector, w->e->p->dimension))
+      fail_text(text, VECMILL_ERROR_FORMAT, "the model gave a vector that is not finite");
+  }
 }
 
 static void count_batch(worker *w, uint64_t busy_ns) {

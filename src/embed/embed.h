@@ -28,7 +28,7 @@ typedef struct embed_text {
   float *vector; /* room for `dimension` floats */
   void *user;    /* the caller's own */
 
-  vecmill_status status; /* VECMILL_OK: the vector is there */
+  vecmill_status status; /* VECMILL_OK: the vector is there, all of it finite */
   char *reason; /* otherwise why, freed by the caller with mem_free; may be NULL when memory was out
                  */
   uint32_t n_tokens;       /* as embedded */

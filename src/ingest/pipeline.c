@@ -10,7 +10,6 @@
  */
 #include "ingest/pipeline.h"
 
-#include <math.h>
 #include <string.h>
 #include <time.h>
 
@@ -223,12 +222,6 @@ static void *reader_thread(void *context) {
 
 /* --- the writer --- */
 
-static bool is_finite(const float *vector, size_t n) {
-  for (size_t i = 0; i < n; i++)
-    if (!isfinite(vector[i])) return false;
-  return true;
-}
-
 /* Out of memory is no fault of the row's: it is left for another run, and this one ends. */
 static void settle_row(pipeline *p, const embed_text *text, store_row *row) {
   ingest_outcome *outcome = p->outcome;
@@ -249,9 +242,6 @@ static void settle_row(pipeline *p, const embed_text *text, store_row *row) {
   } else if (text->status != VECMILL_OK) {
     row->outcome = STORE_FAILED;
     row->reason = text->reason ? text->reason : vecmill_status_name(text->status);
-  } else if (!is_finite(text->vector, p->plan->provider->dimension)) {
-    row->outcome = STORE_FAILED;
-    row->reason = "the model gave a vector that is not finite";
   } else {
     row->outcome = STORE_EMBEDDED;
     row->vector = text->vector;
