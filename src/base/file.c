@@ -14,7 +14,8 @@
 static vecmill_status open_regular(const char *path, int *fd_out, size_t *n_bytes_out,
                                    vecmill_error *err) {
   struct stat st;
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  /* A pipe without a writer must not be waited for; a regular file does not mind. */
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return err_set_errno(err, errno, "cannot open", path);
   if (fstat(fd, &st) != 0) {
     int e = errno;

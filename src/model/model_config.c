@@ -33,7 +33,10 @@ vecmill_status model_config_read_json(const char *folder, const char *name, bool
   *path_out = file_join(folder, name);
   if (!*path_out) return err_set_memory(err, folder, strlen(folder));
   if (optional && !file_exists(*path_out)) return VECMILL_OK;
-  return json_read_file(*path_out, MAX_CONFIG_BYTES, root_out, err);
+  vecmill_status status = json_read_file(*path_out, MAX_CONFIG_BYTES, root_out, err);
+  if (status != VECMILL_OK || json_is_object(*root_out) || strcmp(name, "modules.json") == 0)
+    return status;
+  return err_set(err, VECMILL_ERROR_FORMAT, "%s: not a JSON object", *path_out);
 }
 
 /* --- config.json --- */

@@ -81,6 +81,39 @@ def test_damaged_files(folder):
     expect_refused(model, "no model.safetensors", "convert them to safetensors")
 
 
+def test_no_file_at_all(folder):
+    """What is no file is told as that; a pipe that nobody writes to must not be waited for."""
+    model = make(folder, "--default-prompt", "query")
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "modules.json", "sentence_bert_config.json",
+                 "config_sentence_transformers.json", "1_Pooling/config.json", "model.safetensors"):
+        path, kept = model / name, model / "kept"
+        path.rename(kept)
+        os.mkfifo(path)
+        expect_refused(model, str(path), "not a regular file")
+        path.unlink()
+        path.mkdir()
+        expect_refused(model, str(path), "not a regular file")
+        path.rmdir()
+        for text in ("[]", "5", '"text"'):
+            path.write_text(text, encoding="utf-8")
+            expect_refused(model, str(path))
+        kept.replace(path)
+    assert run("embed", "--model", model).returncode == 0
+
+
+def test_vectors_that_are_not_finite(folder):
+    """Not handed on as numbers: the record says null, stderr why, and the status that something failed."""
+    model = make(folder)
+    header, data = weights(model)
+    begin, end = header["encoder.layer.0.output.LayerNorm.bias"]["data_offsets"]
+    for value in (float("nan"), float("inf")):
+        write_weights(model, header, data[:begin] + struct.pack("<f", value) * ((end - begin) // 4) + data[end:])
+        done = run("embed", "--model", model, stdin=b"a\nb\n")
+        assert done.returncode == 3, done
+        assert [json.loads(line)["embedding"] for line in done.stdout.splitlines()] == [None, None], done.stdout
+        assert done.stderr.startswith(b"vecmill: record 1: the model gave a vector that is not finite\n"), done.stderr
+
+
 def test_lying_headers(folder):
     model = make(folder)
     header, data = weights(model)
