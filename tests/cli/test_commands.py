@@ -134,6 +134,13 @@ def test_nothing_half_written(_folder):
         expect(run("embed", "-o", link, stdin=b"a\n"), 0, b"", b"")
         assert os.path.islink(link) and os.stat(path).st_mode & 0o777 == 0o640
         assert sorted(os.listdir(folder)) == ["link", "v.jsonl"], os.listdir(folder)
+        os.mkdir(os.path.join(folder, "sub"))
+        for name, target in (("first", "sub/second"), ("sub/second", "../new"), ("round", "round")):
+            os.symlink(target, os.path.join(folder, name))
+        expect(run("embed", "-o", os.path.join(folder, "first"), stdin=b"a\n"), 0, b"", b"")
+        assert os.path.getsize(os.path.join(folder, "new")) > 384 and os.path.islink(os.path.join(folder, "sub", "second"))
+        ring = os.path.join(folder, "round")
+        expect(run("embed", "-o", ring, stdin=b"a\n"), 1, b"", f"vecmill: cannot write {ring}: Too many levels of symbolic links\n".encode())
         expect(run("embed", "-o", folder, stdin=b"a\n"), 1, b"", f"vecmill: cannot write {folder}: Is a directory\n".encode())
     piped = run("embed", "--format", "npy", "-o", "/dev/stdout", stdin=b"a\n")
     expect(piped, 0, run("embed", "--format", "npy", stdin=b"a\n").stdout, b"")

@@ -8,12 +8,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define MAX_NAMES 100 /* tried before giving up */
+#define MAX_LINKS 40  /* as the kernel */
 
 static vecmill_status fail(const char *path, vecmill_error *error) {
   error->status = VECMILL_ERROR_IO;
@@ -48,11 +50,29 @@ static int open_unfinished(whole_file *w) {
   return mkstemp(w->temporary);
 }
 
+/* Where a name leads, though nothing may stand there yet. NULL: errno says why. */
+static char *follow_links(const char *name) {
+  char *path = strdup(name), target[PATH_MAX];
+  for (unsigned i = 0; path && i < MAX_LINKS; i++) {
+    ssize_t n = readlink(path, target, sizeof target - 1);
+    if (n < 0) return path; /* no link, or nothing */
+    target[n] = '\0';
+    char *slash = *target == '/' ? NULL : strrchr(path, '/'), *next = NULL;
+    int n_folder = slash ? (int)(slash + 1 - path) : 0;
+    if (asprintf(&next, "%.*s%s", n_folder, path, target) < 0) next = NULL;
+    free(path);
+    path = next;
+  }
+  if (path) errno = ELOOP;
+  free(path);
+  return NULL;
+}
+
 vecmill_status whole_file_open(whole_file *w, const char *path, vecmill_error *error) {
   struct stat there;
   bool exists = stat(path, &there) == 0;
   *w = (whole_file){.is_direct = exists && !S_ISREG(there.st_mode)};
-  w->path = exists && !w->is_direct ? realpath(path, NULL) : strdup(path);
+  w->path = w->is_direct ? strdup(path) : follow_links(path);
   int fd = -1;
   if (w->path) fd = w->is_direct ? open(path, O_WRONLY | O_CLOEXEC) : open_unfinished(w);
   if (fd >= 0 && !w->is_direct) fchmod(fd, exists ? there.st_mode & 0777 : new_file_mode());
