@@ -35,12 +35,14 @@ vecmill_status ingest_maker_choose(const char *named, const store_maker *record,
   return VECMILL_OK;
 }
 
-static const char *choose_prefix(const model *m, const char *prefix, const store_maker *record) {
+/* The record's is for the record's model: another one has its own. */
+static const char *choose_prefix(const ingest_maker *m, const char *prefix,
+                                 const store_maker *record) {
   if (prefix) return prefix;
-  if (record) return record->prefix;
-  const char *prompt = model_prompt(m, "document");
-  if (!prompt) prompt = model_prompt(m, "passage");
-  if (!prompt) prompt = model_default_prompt(m);
+  if (record && strcmp(record->revision, m->identity) == 0) return record->prefix;
+  const char *prompt = model_prompt(m->model, "document");
+  if (!prompt) prompt = model_prompt(m->model, "passage");
+  if (!prompt) prompt = model_default_prompt(m->model);
   return prompt ? prompt : "";
 }
 
@@ -49,7 +51,7 @@ vecmill_status ingest_maker_open(ingest_maker *m, const char *prefix, const stor
   vecmill_status status = model_identity(m->location.directory, &m->identity, err);
   if (status == VECMILL_OK) status = model_open(m->location.directory, &m->model, err);
   if (status != VECMILL_OK) return status;
-  m->prefix = mem_strdup(choose_prefix(m->model, prefix, record));
+  m->prefix = mem_strdup(choose_prefix(m, prefix, record));
   if (!m->prefix) return err_set_memory(err, "prefix", 1);
   status = provider_open_local(m->model, m->prefix, &m->provider, err);
   if (status != VECMILL_OK) return status;

@@ -42,7 +42,9 @@ static vecmill_status open_maker(const store_columns *columns, const store_maker
                                  ingest_maker *m_out, vecmill_error *err) {
   vecmill_status status = ingest_maker_choose(record->model, NULL, m_out, err);
   if (status == VECMILL_OK) status = ingest_maker_open(m_out, record->prefix, record, err);
-  return status == VECMILL_OK ? ingest_maker_match(m_out, record, columns, err) : status;
+  store_columns made = *columns;
+  made.text_column = record->text_column; /* another may be shown beside the scores */
+  return status == VECMILL_OK ? ingest_maker_match(m_out, record, &made, err) : status;
 }
 
 static vecmill_status embed_query(const vecmill_search_options *options,

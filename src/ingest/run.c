@@ -85,10 +85,15 @@ static vecmill_status open_model(run *r, vecmill_error *err) {
 static vecmill_status begin(run *r, vecmill_error *err) {
   const store_operations *operations = r->store->operations;
   bool has_vectors = false;
-  vecmill_status status = VECMILL_OK;
-  if (r->has_record) status = ingest_maker_match(&r->maker, &r->record, &r->columns, err);
-  if (status == VECMILL_OK)
-    status = operations->inspect(r->store, r->maker.maker.dimension, &has_vectors, err);
+  vecmill_error mismatch = {0};
+  vecmill_status status = VECMILL_OK, match = VECMILL_OK;
+  if (r->has_record) match = ingest_maker_match(&r->maker, &r->record, &r->columns, &mismatch);
+  status = operations->inspect(r->store, r->maker.maker.dimension, &has_vectors, err);
+  /* A record that no vector stands behind is begin's to replace. */
+  if (match != VECMILL_OK && (has_vectors || status != VECMILL_OK)) {
+    if (err) *err = mismatch;
+    return match;
+  }
   if (status == VECMILL_OK && !r->has_record && has_vectors)
     status = ingest_maker_prove(&r->maker, r->store, &r->columns, err);
   if (status == VECMILL_OK) status = operations->begin(r->store, &r->maker.maker, err);

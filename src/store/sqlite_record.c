@@ -91,17 +91,26 @@ static void select_vectors(str *sql, const sqlite_store *s, const char *what) {
   str_append_text(sql, " IS NOT NULL");
 }
 
+static vecmill_status find_vectors(sqlite_store *s, bool *has_out, vecmill_error *err) {
+  sqlite3_int64 n = 0;
+  str sql = {0};
+  *has_out = false;
+  if (!s->has_vector_column) return VECMILL_OK;
+  select_vectors(&sql, s, "1");
+  str_append_text(&sql, " LIMIT 1");
+  vecmill_status status = sqlite_integer(s, &sql, "cannot read the vector column", 0, &n, err);
+  str_fini(&sql);
+  *has_out = n != 0;
+  return status;
+}
+
 vecmill_status sqlite_store_inspect(store *base, size_t dimension, bool *has_vectors_out,
                                     vecmill_error *err) {
   sqlite_store *s = of(base);
-  *has_vectors_out = false;
-  if (!s->has_vector_column) return VECMILL_OK;
-  sqlite3_int64 n_any = 0, n_bytes_bad = -1;
+  sqlite3_int64 n_bytes_bad = -1;
   str sql = {0}, column = {0}, what = {0};
-  select_vectors(&sql, s, "1");
-  str_append_text(&sql, " LIMIT 1");
-  vecmill_status status = sqlite_integer(s, &sql, "cannot read the vector column", 0, &n_any, err);
-  str_clear(&sql);
+  vecmill_status status = find_vectors(s, has_vectors_out, err);
+  if (status != VECMILL_OK || !*has_vectors_out) return status;
   sql_append_column(&column, s, s->vector_column);
   str_append_format(&what, "length(%s)", column.data ? column.data : "");
   /* length and typeof look at the record's header alone: no vector is read. */
@@ -109,14 +118,11 @@ vecmill_status sqlite_store_inspect(store *base, size_t dimension, bool *has_vec
   str_append_format(&sql, " AND (typeof(%s) <> 'blob' OR length(%s) <> %zu) LIMIT 1",
                     column.data ? column.data : "", column.data ? column.data : "", 4 * dimension);
   if (column.failed || what.failed) sql.failed = true;
-  if (status == VECMILL_OK && n_any)
-    status = sqlite_integer(s, &sql, "cannot read the vector column", -1, &n_bytes_bad, err);
+  status = sqlite_integer(s, &sql, "cannot read the vector column", -1, &n_bytes_bad, err);
   str_fini(&sql);
   str_fini(&column);
   str_fini(&what);
-  if (status != VECMILL_OK) return status;
-  *has_vectors_out = n_any != 0;
-  if (n_bytes_bad < 0) return VECMILL_OK;
+  if (status != VECMILL_OK || n_bytes_bad < 0) return status;
   return err_set(
       err, VECMILL_ERROR_CONFLICT,
       "table %s: column %s holds other things than vectors of %zu numbers (%zu bytes each; one has "
@@ -194,31 +200,59 @@ static vecmill_status write_record(sqlite_store *s, const store_maker *maker, ve
   return status;
 }
 
+static bool agrees(const sqlite_store *s, const store_maker *there, const store_maker *maker) {
+  return strcmp(there->revision, maker->revision) == 0 && there->dimension == maker->dimension &&
+         strcmp(there->prefix, maker->prefix) == 0 &&
+         strcmp(there->precision, maker->precision) == 0 &&
+         (!*there->text_column || strcmp(there->text_column, s->text_column) == 0);
+}
+
+/* A record without any vector binds nobody; what failed under it may succeed now. */
+static vecmill_status remove_record(sqlite_store *s, const store_maker *there, vecmill_error *err) {
+  static const char *const removals[] = {
+      "DELETE FROM main.vecmill_columns WHERE table_name = :table AND vector_column = :column",
+      "DELETE FROM main.vecmill_failures WHERE table_name = :table AND vector_column = :column"};
+  bool has_vectors = false;
+  vecmill_status status = find_vectors(s, &has_vectors, err);
+  if (status == VECMILL_OK && has_vectors)
+    status = err_set(err, VECMILL_ERROR_CONFLICT,
+                     "table %s: column %s is made by %s, prefix \"%s\", from column %s (run it so, "
+                     "or give another --vector-column)",
+                     s->table, s->vector_column, there->model, there->prefix, there->text_column);
+  for (size_t i = 0; status == VECMILL_OK && i < 2; i++) {
+    sqlite3_stmt *statement = NULL;
+    str sql = {0};
+    str_append_text(&sql, removals[i]);
+    status = sqlite_compile(s, &sql, "cannot write vecmill_columns", &statement, err);
+    str_fini(&sql);
+    if (status != VECMILL_OK) break;
+    sqlite_bind_text_at(statement, ":table", s->table);
+    sqlite_bind_text_at(statement, ":column", s->vector_column);
+    int code = sqlite3_step(statement);
+    if (code != SQLITE_DONE) status = sqlite_error(s, code, "cannot write vecmill_columns", err);
+    sqlite3_finalize(statement);
+  }
+  return status;
+}
+
 /* Inside the transaction: somebody may have come between the caller's look at the record and this.
  */
 static vecmill_status settle_record(sqlite_store *s, const store_maker *maker, vecmill_error *err) {
   store_maker there;
   bool found = false;
   vecmill_status status = sqlite_store_record(&s->base, &there, &found, err);
-  if (status != VECMILL_OK) return status;
-  if (!found) return write_record(s, maker, err);
-  if (strcmp(there.revision, maker->revision) == 0 && there.dimension == maker->dimension &&
-      strcmp(there.prefix, maker->prefix) == 0 && strcmp(there.precision, maker->precision) == 0 &&
-      (!*there.text_column || strcmp(there.text_column, s->text_column) == 0))
-    return VECMILL_OK;
-  return err_set(
-      err, VECMILL_ERROR_CONFLICT,
-      "table %s: column %s is made by %s, prefix \"%s\", from column %s (run it so, or give "
-      "another --vector-column)",
-      s->table, s->vector_column, there.model, there.prefix, there.text_column);
+  if (status != VECMILL_OK || (found && agrees(s, &there, maker))) return status;
+  if (found) status = remove_record(s, &there, err);
+  return status == VECMILL_OK ? write_record(s, maker, err) : status;
 }
 
-static vecmill_status something_missing(sqlite_store *s, bool *missing_out, vecmill_error *err) {
+static vecmill_status something_missing(sqlite_store *s, const store_maker *maker,
+                                        bool *missing_out, vecmill_error *err) {
   store_maker there;
   bool exist = false, found = false;
   vecmill_status status = own_tables_exist(s, &exist, err);
   if (status == VECMILL_OK) status = sqlite_store_record(&s->base, &there, &found, err);
-  *missing_out = !exist || !found || !s->has_vector_column;
+  *missing_out = !exist || !found || !s->has_vector_column || !agrees(s, &there, maker);
   return status;
 }
 
@@ -227,9 +261,8 @@ vecmill_status sqlite_store_begin(store *base, const store_maker *maker, vecmill
   bool missing = true;
   s->n_vector_bytes = maker->dimension * sizeof(float);
   vecmill_status status = table_lock_take(&s->lock, s->path, s->table, s->vector_column, err);
-  if (status == VECMILL_OK) status = something_missing(s, &missing, err);
-  if (status != VECMILL_OK) return status;
-  if (!missing) return settle_record(s, maker, err);
+  if (status == VECMILL_OK) status = something_missing(s, maker, &missing, err);
+  if (status != VECMILL_OK || !missing) return status;
   status = sqlite_begin(s, err);
   if (status != VECMILL_OK) return status;
   status = sqlite_run(s, create_tables, "cannot create vecmill's tables", err);

@@ -150,8 +150,9 @@ typedef struct store_operations {
 
   /*
    * BUSY when another vecmill works on this column. Adds the column, the record and the store's own
-   * tables where they are missing, in one transaction; CONFLICT when a record of another maker has
-   * appeared meanwhile. Called once; writes nothing when nothing is missing.
+   * tables where they are missing, in one transaction; CONFLICT when a record of another maker
+   * has vectors to show; one that has none is replaced, with what failed under it. Called once;
+   * writes nothing when nothing is missing.
    */
   vecmill_status (*begin)(store *s, const store_maker *maker, vecmill_error *err);
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 
-from ingest_case import execute, expect, floats, make_table, query, refused, run_tests, vectors
+from ingest_case import MAKE_TINY_MODEL, execute, expect, floats, make_table, query, refused, run_tests, vectors
 
 
 def test_lines(vecmill, folder):
@@ -83,6 +83,25 @@ def test_record(vecmill, folder):
     vecmill.ingest(path, environment={"EMBED_MODEL": "/nowhere/at-all"})
 
 
+def test_record_without_vectors(vecmill, folder):
+    """It binds nobody: another model takes its place, with its own prefix, and tries again what had failed."""
+    path, whole, other = folder / "t.db", folder / "whole.db", folder / "other-model"
+    make_table(path, 20, seed=2, blank_every=0)
+    shutil.copy(path, whole)
+    execute(path, "CREATE TRIGGER no BEFORE UPDATE OF embedding ON t BEGIN SELECT raise(ABORT, 'none'); END")
+    vecmill.ingest(path, "--prefix", "passage: ", status=3)
+    execute(path, "DROP TRIGGER no")
+    subprocess.run([sys.executable, MAKE_TINY_MODEL, other, "--seed", "7", "--hidden", "16"], check=True)
+    vecmill.run("ingest", "t", "--db", path, "--model", other)
+    vecmill.run("ingest", "t", "--db", whole, "--model", other)
+    expect(vectors(path) == vectors(whole), "not the other model's vectors")
+    record = query(path, "SELECT model, dimension, prefix FROM vecmill_columns")
+    expect(record == [(str(other), 16, "")], str(record))
+    expect(query(path, "SELECT count(*) FROM vecmill_failures") == [(0,)], "failures of a model that is gone")
+    done = vecmill.ingest(path, status=1)
+    expect("was made with model" in done.stderr, done.stderr)
+
+
 def test_recorded_text_column(vecmill, folder):
     """Vectors of one text column are not continued with another's; the record's is taken where none is named."""
     path = folder / "t.db"
@@ -96,6 +115,8 @@ def test_recorded_text_column(vecmill, folder):
     expect("text_col=note," in vecmill.ingest(path).stdout, "not the record's column")
     done = vecmill.run("search", "t", "the stars", "--db", path, "-k", 1, "--json")
     expect(json.loads(done.stdout)["text"] == "the stars", done.stdout)
+    done = vecmill.run("search", "t", "the stars", "--db", path, "-k", 1, "--json", "--text-column", "body")
+    expect(json.loads(done.stdout)["text"] == "small engine", f"what is shown may be another column: {done.stdout}")
     execute(path, "ALTER TABLE t RENAME COLUMN note TO remark; INSERT INTO t(body, remark) VALUES('a', 'renamed')")
     vecmill.ingest(path, "--text-column", "remark")
     got = query(path, "SELECT count(embedding), count(of_body), count(DISTINCT embedding) FROM t")
