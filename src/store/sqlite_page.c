@@ -303,15 +303,15 @@ vecmill_status sqlite_read_page(sqlite_store *s, sqlite3_stmt *statement, bool h
     append_row(s, statement, has_vector, &memory, &page.rows[page.n_rows++]);
   sqlite3_reset(statement);
   page.memory = memory.data;
-  if (page.rows && !memory.failed && code == SQLITE_DONE) {
+  bool has_memory = page.rows && !memory.failed && code != SQLITE_ROW;
+  if (has_memory && code == SQLITE_DONE) {
     set_pointers(&page);
     *page_out = page;
     return VECMILL_OK;
   }
   sqlite_store_page_free(&s->base, &page);
-  if (!page.rows || memory.failed || code == SQLITE_ROW)
-    return err_set_memory(err, "page", n_max * sizeof *page.rows);
-  return sqlite_error(s, code, "cannot read a page", err);
+  return has_memory ? sqlite_error(s, code, "cannot read a page", err)
+                    : err_set_memory(err, "page", n_max * sizeof *page.rows);
 }
 
 vecmill_status sqlite_store_claim(store *base, size_t n_max, store_page *page_out,

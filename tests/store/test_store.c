@@ -640,6 +640,23 @@ static void test_open_errors(void **state) {
 }
 
 /* A damaged table is named as such, whatever meets it first. */
+/* What the database says when a page cannot be read is what is told. */
+static void test_page_error(void **state) {
+  (void)state;
+  sql("CREATE TABLE t(id INTEGER PRIMARY KEY, text TEXT); INSERT INTO t VALUES(1,'a'),(2,'b')");
+  store *s = open_target(&(store_target){.table = "t"}, VECMILL_OK);
+  store_counts counts;
+  store_page page;
+  bool may_find;
+  assert_int_equal(s->operations->begin(s, &maker, &error), VECMILL_OK);
+  assert_int_equal(s->operations->count(s, &counts, &error), VECMILL_OK);
+  assert_int_equal(s->operations->pass_begin(s, &may_find, &error), VECMILL_OK);
+  sql("DROP TABLE vecmill_failures");
+  assert_int_equal(s->operations->claim(s, 2, &page, &error), VECMILL_ERROR_DATABASE);
+  assert_non_null(strstr(error.text, "cannot read a page: no such table"));
+  s->operations->close(s);
+}
+
 static void test_damaged(void **state) {
   (void)state;
   sql("CREATE TABLE t(id INTEGER PRIMARY KEY, text TEXT); INSERT INTO t VALUES(1,'a'),(2,'b')");
@@ -738,6 +755,7 @@ int main(void) {
       CASE(test_busy),
       CASE(test_holds_nothing),
       CASE(test_open_errors),
+      CASE(test_page_error),
       CASE(test_damaged),
       CASE(test_memory_fails),
       cmocka_unit_test(test_blank_characters),
