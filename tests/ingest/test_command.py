@@ -83,6 +83,26 @@ def test_record(vecmill, folder):
     vecmill.ingest(path, environment={"EMBED_MODEL": "/nowhere/at-all"})
 
 
+def test_all_rows_go(vecmill, folder):
+    """The summary tells what came of the run, not of rows that are no more."""
+    path = folder / "t.db"
+    make_table(path, 40, seed=2, blank_every=0)
+    vecmill.ingest(path, "--limit", 1)
+    with sqlite3.connect(path, isolation_level=None) as db:
+        db.execute("BEGIN IMMEDIATE")  # the run embeds, and waits here with its first commit
+        process = vecmill.start("ingest", "t", "--db", path, "--model", vecmill.model)
+        told = ""
+        while not told.endswith("workers\n"):
+            told += process.stdout.readline()
+        time.sleep(0.3)
+        db.execute("DELETE FROM t")
+        db.execute("COMMIT")
+    db.close()
+    output, errors = process.communicate(timeout=30)
+    expect(process.returncode == 0 and not errors and "\nEmbedded 0 rows of t into embedding" in told + output, told + output + errors)
+    expect("Nothing to embed" not in output, output)
+
+
 def test_record_without_vectors(vecmill, folder):
     """It binds nobody: another model takes its place, with its own prefix, and tries again what had failed."""
     path, whole, other = folder / "t.db", folder / "whole.db", folder / "other-model"

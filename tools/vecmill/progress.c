@@ -282,7 +282,7 @@ static void print_summary(const vecmill_ingest_report *report, vecmill_status st
   unsigned long long n_written = report->n_written;
   bool is_done = status == VECMILL_OK || status == VECMILL_ERROR_PARTIAL;
   if (report->n_workers == 0 && !is_done) return; /* refused before it began: stderr says why */
-  if (report->n_batches == 0 && is_done) {
+  if (report->n_workers == 0 && is_done) { /* the count found nothing: no worker was started */
     printf("Nothing to embed: %llu of %llu rows of %s have a vector already\n",
            (unsigned long long)report->n_had_vector, (unsigned long long)report->n_rows,
            report->table);
