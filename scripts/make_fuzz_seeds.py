@@ -4,8 +4,10 @@
 usage: make_fuzz_seeds.py
 
 A seed of model_config is the files of a directory one after the other, in the order of fuzz_model_config.c, each
-ended by a NUL.
+ended by a NUL. One of shards is an index, a NUL, the first shard's length in two bytes, and two shards.
 """
+import json
+import struct
 import subprocess
 import sys
 import tempfile
@@ -28,6 +30,15 @@ def main() -> None:
     for dtype in ("F32", "F16", "BF16"):
         write_safetensors(tensors / dtype.lower(), {"w": ([2, 3], [0.5, 1, -2, 0, 3, 4]), "a": ([1], [7])}, dtype)
     write_safetensors(tensors / "empty", {})
+    shards = CORPUS / "shards"
+    shards.mkdir(exist_ok=True)
+    a, b = (tensors / name for name in ("f32", "shard-b"))
+    write_safetensors(b, {"v": ([1], [7])})
+    index = {"weight_map": {"w": "a.safetensors", "a": "a.safetensors", "v": "b.safetensors"}}
+    (shards / "two").write_bytes(json.dumps(index).encode() + b"\0" + struct.pack("<H", a.stat().st_size) + a.read_bytes() + b.read_bytes())
+    records = CORPUS / "records"
+    records.mkdir(exist_ok=True)
+    (records / "lines").write_bytes(b'{"id": 1, "text": "a\\u0000b"}\n\n{"embedding": [1, {"x": "}"}], "text": "\xc3\xa9"}\r\n{"text":""}')
     configs = CORPUS / "model_config"
     configs.mkdir(exist_ok=True)
     for name, options in MODELS.items():
