@@ -25,6 +25,7 @@ static vecmill_status write_failure(sqlite_store *s, const store_row *row, const
   if (code != SQLITE_DONE) return sqlite_error(s, code, "cannot write a failure", err);
   if (sqlite3_changes64(s->db) > 0) counts->n_failed++;
   else counts->n_changed++;
+  s->has_failures = true;
   return VECMILL_OK;
 }
 
@@ -66,7 +67,7 @@ static vecmill_status write_vector(sqlite_store *s, const store_row *row,
     return status;
   }
   counts->n_written++;
-  return s->retry_failed ? remove_failure(s, row, err) : VECMILL_OK;
+  return s->has_failures ? remove_failure(s, row, err) : VECMILL_OK;
 }
 
 /* Rows [*at, end); *at is where it ended. *rolled_back_out: that row took the transaction with it.

@@ -37,6 +37,15 @@ static void same_function(sqlite3_context *context, int n, sqlite3_value **value
   sqlite3_result_int(context, !null && n_a == n_b && memcmp(a, b, n_a) == 0);
 }
 
+/* FNV-1a, 64 bits: tells whether a text is still the one that failed. */
+static void hash_function(sqlite3_context *context, int n, sqlite3_value **values) {
+  size_t n_bytes;
+  const char *text = text_of_value(values[0], &n_bytes);
+  uint64_t hash = 0xCBF29CE484222325u;
+  for (size_t i = 0; i < n_bytes; i++) hash = (hash ^ (unsigned char)text[i]) * 0x100000001B3u;
+  sqlite3_result_int64(context, (sqlite3_int64)hash);
+}
+
 static void key_function(sqlite3_context *context, int n, sqlite3_value **values) {
   str key = {0}, json = {0};
   for (int i = 0; i < n; i++) key_append_value(&key, values[i]);
@@ -55,5 +64,7 @@ int sqlite_add_functions(sqlite3 *db) {
     code = sqlite3_create_function(db, "vecmill_same", 2, flags, NULL, same_function, NULL, NULL);
   if (code == SQLITE_OK)
     code = sqlite3_create_function(db, "vecmill_key", -1, flags, NULL, key_function, NULL, NULL);
+  if (code == SQLITE_OK)
+    code = sqlite3_create_function(db, "vecmill_hash", 1, flags, NULL, hash_function, NULL, NULL);
   return code;
 }

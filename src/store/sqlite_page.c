@@ -18,13 +18,15 @@ static void append_blank(str *sql, const sqlite_store *s) {
   str_append_text(sql, ")");
 }
 
-/* Whether the row is recorded as failed: by this run, or by an earlier one unless those are
- * retried. */
+/* Whether the row is recorded as failed with the text that it has: by this run, or by an earlier
+ * one unless those are retried. */
 static void append_failed(str *sql, const sqlite_store *s) {
   str_append_text(sql, "EXISTS (SELECT 1 FROM main.vecmill_failures AS vecmill_f WHERE "
                        "vecmill_f.table_name = :table AND "
                        "vecmill_f.vector_column = :column AND vecmill_f.key = vecmill_key(");
   sql_append_ids(sql, s);
+  str_append_text(sql, ") AND vecmill_f.text_hash = vecmill_hash(");
+  sql_append_column(sql, s, s->text_column);
   str_append_text(sql, ")");
   if (s->retry_failed) str_append_text(sql, " AND vecmill_f.run = :run");
   str_append_text(sql, ")");
@@ -120,10 +122,12 @@ static vecmill_status compile_failures(sqlite_store *s, vecmill_error *err) {
   str sql = {0};
   str_append_text(&sql,
                   "INSERT OR REPLACE INTO main.vecmill_failures(table_name, vector_column, key, "
-                  "reason, run, at) "
+                  "reason, run, at, text_hash) "
                   "SELECT :table, :column, vecmill_key(");
   sql_append_ids(&sql, s);
-  str_append_text(&sql, "), :reason, :run, strftime('%Y-%m-%dT%H:%M:%SZ', 'now') FROM ");
+  str_append_text(&sql, "), :reason, :run, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), vecmill_hash(");
+  sql_append_column(&sql, s, s->text_column);
+  str_append_text(&sql, ") FROM ");
   sql_append_table(&sql, s);
   append_same_row(&sql, s);
   vecmill_status status = sqlite_compile(s, &sql, "cannot write failures", &s->fail, err);
@@ -231,6 +235,20 @@ static vecmill_status count_rows(sqlite_store *s, store_counts *counts_out, vecm
   return status;
 }
 
+static vecmill_status look_for_failures(sqlite_store *s, vecmill_error *err) {
+  str sql = {0};
+  sqlite3_int64 n = 0;
+  str_append_text(&sql, "SELECT 1 FROM main.vecmill_failures WHERE table_name = ");
+  sql_append_string(&sql, s->table);
+  str_append_text(&sql, " AND vector_column = ");
+  sql_append_string(&sql, s->vector_column);
+  str_append_text(&sql, " LIMIT 1");
+  vecmill_status status = sqlite_integer(s, &sql, "cannot read the failures", 0, &n, err);
+  s->has_failures = n != 0;
+  str_fini(&sql);
+  return status;
+}
+
 vecmill_status sqlite_store_count(store *base, store_counts *counts_out, vecmill_error *err) {
   sqlite_store *s = of(base);
   *counts_out = (store_counts){0};
@@ -241,6 +259,7 @@ vecmill_status sqlite_store_count(store *base, store_counts *counts_out, vecmill
   if (status == VECMILL_OK) status = compile_page(s, false, &s->next_page, err);
   if (status == VECMILL_OK) status = compile_update(s, err);
   if (status == VECMILL_OK) status = compile_failures(s, err);
+  if (status == VECMILL_OK) status = look_for_failures(s, err);
   return status;
 }
 

@@ -48,6 +48,7 @@ typedef struct sqlite_store {
   bool pass_over;
   sqlite3_int64 data_version;
   size_t n_vector_bytes; /* set by begin */
+  bool has_failures;     /* there are records: what succeeds may have one */
 
   /* busy handler */
   uint64_t busy_since_ns, busy_stop_ns;

@@ -19,6 +19,7 @@ static const char create_tables[] =
     "CREATE TABLE IF NOT EXISTS main.vecmill_failures("
     "table_name TEXT NOT NULL COLLATE NOCASE, vector_column TEXT NOT NULL COLLATE NOCASE, "
     "key TEXT NOT NULL, reason TEXT NOT NULL, run INTEGER NOT NULL, at TEXT NOT NULL, "
+    "text_hash INTEGER NOT NULL, "
     "PRIMARY KEY(table_name, vector_column, key)) WITHOUT ROWID;";
 
 static vecmill_status own_tables_exist(sqlite_store *s, bool *both_out, vecmill_error *err) {
