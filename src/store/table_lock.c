@@ -35,6 +35,16 @@ static int still_there(int fd, const char *path) {
          by_fd.st_ino == by_path.st_ino;
 }
 
+/* Who may write the database may take the lock, whoever's killed run left the file. Only its owner
+ * and root can see to that; others find it done. */
+static void like_database(int fd, const char *database_path) {
+  struct stat database, lock;
+  if (stat(database_path, &database) != 0 || fstat(fd, &lock) != 0) return;
+  mode_t mode = (database.st_mode & 0666) | 0600;
+  if ((lock.st_mode & 0777) != mode && fchmod(fd, mode) != 0) return;
+  if (geteuid() == 0 && fchown(fd, database.st_uid, database.st_gid) != 0) return;
+}
+
 /* No right to open it is told as that: EACCES from the lock itself means that another holds it. */
 static vecmill_status cannot_open(str *path, int failed, vecmill_error *err) {
   char reason[128];
@@ -61,6 +71,7 @@ vecmill_status table_lock_take(table_lock *lock, const char *database_path, cons
   for (int n_busy = 0; n_busy < 5;) {
     int fd = open(path.data, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (fd < 0) return cannot_open(&path, errno, err);
+    like_database(fd, database_path);
     int failed = lock_bytes(fd, F_WRLCK, at, 1) < 0 ? errno : 0;
     if (!failed && still_there(fd, path.data)) {
       *lock = (table_lock){.fd = fd, .path = path.data};

@@ -83,6 +83,22 @@ def test_record(vecmill, folder):
     vecmill.ingest(path, environment={"EMBED_MODEL": "/nowhere/at-all"})
 
 
+def test_lock_of_a_killed_run(vecmill, folder):
+    """Its file stays, and keeps nobody out who may write the database, whoever the killed run belonged to."""
+    path, lock = folder / "t.db", folder / "t.db-vecmill-lock"
+    make_table(path, 4000, seed=2, blank_every=0)
+    path.chmod(0o666)
+    folder.chmod(0o777)
+    process = vecmill.start("ingest", "t", 1, "--db", path, "--model", vecmill.model)
+    while "Processed batch" not in process.stdout.readline():
+        pass
+    process.kill()
+    process.communicate()
+    expect(lock.stat().st_mode & 0o777 == 0o666, f"mode {lock.stat().st_mode:o}")
+    vecmill.without_rights(folder).ingest(path, "--progress", "off")
+    expect(query(path, "SELECT count(embedding) FROM t") == [(4000,)] and not lock.exists(), "not all, or a lock left behind")
+
+
 def test_all_rows_go(vecmill, folder):
     """The summary tells what came of the run, not of rows that are no more."""
     path = folder / "t.db"
@@ -272,6 +288,21 @@ def test_failures_and_exit_status(vecmill, folder):
     vecmill.ingest(path, "--retry-failed")
     expect(query(path, "SELECT count(*) FROM vecmill_failures")[0][0] == 0, "the record stayed")
     expect(query(path, "SELECT count(embedding) FROM t")[0][0] == 30, "not all")
+
+
+def test_failures_belong_to_a_text(vecmill, folder):
+    """A new text under the same id is tried: an edit, or another row that took the id of one that is gone."""
+    path = folder / "t.db"
+    make_table(path, 10, seed=8, blank_every=0)
+    execute(path, "CREATE TRIGGER no BEFORE UPDATE OF embedding ON t WHEN old.text LIKE '%never%' BEGIN SELECT raise(ABORT, 'never'); END;"
+                  "UPDATE t SET text = 'never ' || id WHERE id IN (3, 4, 5)")
+    done = vecmill.ingest(path, status=3)
+    expect("Embedded 7 rows" in done.stdout, done.stdout)
+    execute(path, "UPDATE t SET text = 'small engine' WHERE id = 3; DELETE FROM t WHERE id = 4; INSERT INTO t(id, text) VALUES(4, 'the stars')")
+    done = vecmill.ingest(path, status=3)
+    expect("Embedded 2 rows" in done.stdout, done.stdout)
+    expect(query(path, "SELECT key FROM vecmill_failures") == [("5",)], "a record of what has a vector, or none of what failed")
+    expect(query(path, "SELECT id FROM t WHERE embedding IS NULL") == [(5,)], "not all")
 
 
 def test_triggers(vecmill, folder):
