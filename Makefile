@@ -55,10 +55,10 @@ fuzz:
 	@scripts/run_fuzz.py --seconds $(FUZZ_SECONDS)
 
 install: all
-	@meson configure $(BUILD) -Dprefix=$(abspath $(PREFIX))
+	@meson configure $(BUILD) -Dprefix="$$(realpath -m -- "$(PREFIX)")"
 	@ninja -C $(BUILD) >/dev/null
-	@meson install -C $(BUILD) --quiet $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
-	@echo "installed under $(DESTDIR)$(abspath $(PREFIX))"
+	@meson install -C $(BUILD) --quiet $(if $(DESTDIR),--destdir "$$(realpath -m -- "$(DESTDIR)")")
+	@echo "installed under $(DESTDIR)$$(realpath -m -- "$(PREFIX)")"
 
 # the model and the peers' virtual environment, under $VECMILL_HOME, stay
 clean:
