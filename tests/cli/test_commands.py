@@ -142,6 +142,13 @@ def test_nothing_half_written(_folder):
         ring = os.path.join(folder, "round")
         expect(run("embed", "-o", ring, stdin=b"a\n"), 1, b"", f"vecmill: cannot write {ring}: Too many levels of symbolic links\n".encode())
         expect(run("embed", "-o", folder, stdin=b"a\n"), 1, b"", f"vecmill: cannot write {folder}: Is a directory\n".encode())
+        if os.geteuid() == 0:
+            os.chown(path, 1234, 2345)
+            expect(run("embed", "-o", path, stdin=b"a\n"), 0, b"", b"")
+            assert (os.stat(path).st_uid, os.stat(path).st_gid) == (1234, 2345)
+        else:
+            os.chmod(path, 0o444)
+            expect(run("embed", "-o", path, stdin=b"a\n"), 1, b"", f"vecmill: cannot write {path}: Permission denied\n".encode())
     piped = run("embed", "--format", "npy", "-o", "/dev/stdout", stdin=b"a\n")
     expect(piped, 0, run("embed", "--format", "npy", stdin=b"a\n").stdout, b"")
     expect(run("embed", "-o", "/dev/full", stdin=b"a\n"), 1, b"", b"vecmill: cannot write /dev/full: No space left on device\n")

@@ -74,8 +74,12 @@ vecmill_status whole_file_open(whole_file *w, const char *path, vecmill_error *e
   *w = (whole_file){.is_direct = exists && !S_ISREG(there.st_mode)};
   w->path = w->is_direct ? strdup(path) : follow_links(path);
   int fd = -1;
-  if (w->path) fd = w->is_direct ? open(path, O_WRONLY | O_CLOEXEC) : open_unfinished(w);
+  /* a file that may not be written may not be replaced either */
+  bool may_write = w->path && (!exists || access(path, W_OK) == 0);
+  if (may_write) fd = w->is_direct ? open(path, O_WRONLY | O_CLOEXEC) : open_unfinished(w);
   if (fd >= 0 && !w->is_direct) fchmod(fd, exists ? there.st_mode & 0777 : new_file_mode());
+  if (fd >= 0 && exists && geteuid() == 0 && fchown(fd, there.st_uid, there.st_gid) != 0)
+    errno = 0; /* a file system without owners: root's then */
   w->file = fd >= 0 ? fdopen(fd, w->is_direct ? "w" : "w+") : NULL;
   if (w->file) return VECMILL_OK;
   vecmill_status status = fail(path, error);
