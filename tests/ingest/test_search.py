@@ -5,6 +5,7 @@
 """
 import json
 import math
+import sqlite3
 import sys
 
 from ingest_case import execute, expect, floats, make_table, query, run_tests, vectors
@@ -56,6 +57,20 @@ def test_json(vecmill, folder):
     lines = vecmill.run("search", "b", "star", "--db", path, "--json").stdout.splitlines()
     hits = {hit["id"]: hit["text"] for hit in map(json.loads, lines)}
     expect(hits == {"nul\0inside": "nul\0too", '"\n': "a\ufffd\ufffd"}, str(hits))
+
+
+def test_snippets(vecmill, folder):
+    """On one line, and nothing in it that a terminal would act upon."""
+    path = folder / "t.db"
+    text = "a\x1b[31m b\n\tc\x7fd\u009b2Je\u202ef\u2066g\u00a0h\u2028i " + "w" * 200
+    execute(path, "CREATE TABLE t(id INTEGER PRIMARY KEY, text TEXT)")
+    with sqlite3.connect(path) as db:
+        db.execute("INSERT INTO t(text) VALUES(?)", (text,))
+    db.close()
+    vecmill.ingest(path)
+    line = vecmill.run("search", "t", text, "--db", path).stdout
+    start = "a [31m b c d 2Je f g\u00a0h\u2028i "
+    expect(line == f"  1  1.0000  1  {start}{'w' * (100 - len(start))}...\n", repr(line))
 
 
 def test_nothing_to_find(vecmill, folder):

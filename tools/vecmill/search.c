@@ -108,15 +108,28 @@ static vecmill_status print_json(const vecmill_search_hit *hit, vecmill_error *e
   return VECMILL_ERROR_MEMORY;
 }
 
-/* The beginning of the text on one line: white space runs become a space, control characters
- * vanish. */
+/* Bytes of a character that a terminal would act upon, and those that turn the direction of what
+ * follows: C0, C1, U+202A to U+202E, U+2066 to U+2069; 0 if it is none. */
+static size_t control_bytes(const char *text, size_t n) {
+  const unsigned char *c = (const unsigned char *)text;
+  if (c[0] <= ' ' || c[0] == 0x7F) return 1;
+  if (n >= 2 && c[0] == 0xC2 && c[1] < 0xA0) return 2;
+  bool turns = n >= 3 && c[0] == 0xE2 &&
+               ((c[1] == 0x80 && c[2] >= 0xAA && c[2] <= 0xAE) ||
+                (c[1] == 0x81 && c[2] >= 0xA6 && c[2] <= 0xA9));
+  return turns ? 3 : 0;
+}
+
+/* The beginning of the text on one line: runs of white space and of controls become a space. */
 static void print_snippet(const vecmill_search_hit *hit) {
   size_t n_characters = 0;
   bool space = false;
-  for (size_t i = 0; i < hit->n_text_bytes; i++) {
+  for (size_t i = 0, n_control; i < hit->n_text_bytes; i++) {
     unsigned char c = (unsigned char)hit->text[i];
-    if (c <= ' ' || c == 0x7F) {
+    n_control = control_bytes(hit->text + i, hit->n_text_bytes - i);
+    if (n_control > 0) {
       space = n_characters > 0;
+      i += n_control - 1;
       continue;
     }
     bool begins = (c & 0xC0) != 0x80;
