@@ -1,7 +1,9 @@
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "api/model_api.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "model/model_config.h"
 
@@ -16,7 +18,10 @@ struct vecmill_tokenizer {
 static vecmill_status locate(const char *name, model_location *location_out, vecmill_error *err) {
   const char *environment = getenv("EMBED_MODEL");
   if (!name && environment && *environment) name = environment;
-  return model_find(name, location_out, err);
+  vecmill_status status = model_find(name, location_out, err);
+  if (status == VECMILL_OK && !name && strcmp(location_out->name, MODEL_DEFAULT_NAME) != 0)
+    log_note("model %s: taken, since it is the only one on this machine", location_out->name);
+  return status;
 }
 
 vecmill_status vecmill_model_find(const char *name_or_directory, char *name_out, size_t n_name,

@@ -117,6 +117,7 @@ def test_bench(folder):
     for wrong, told in [(["bench"], "bench : unknown"), (["bench", "fly"], "bench fly: unknown (embed or kernels)"),
                         (["bench", "embed", "x"], "x: one argument too many"),
                         (["bench", "kernels", "--workers", "0"], "--workers 0: not a number of workers"),
+                        (["bench", "kernels", "--input", "x"], "bench kernels: takes no --input"),
                         (["bench", "embed", "--seconds", "61"], "--seconds 61: not a number of seconds (0 to 60)")]:
         done = run(*wrong)
         assert done.returncode == 2 and told in done.stderr, done

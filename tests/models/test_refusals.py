@@ -279,6 +279,8 @@ def test_look_up(folder):
     assert "model intfloat/multilingual-e5-small: not on this machine (no model is here; put others into" in told, told
     mine = make(home / "models" / "org" / "mine")
     assert named(**env).startswith("org/mine|sha256:"), "the only model"
+    done = run("tokenize", **env)
+    assert (done.returncode, done.stderr) == (0, b"vecmill: model org/mine: taken, since it is the only one on this machine\n"), done
     revision = "0123456789abcdef0123456789abcdef01234567"
     cached = hub / "models--they--theirs"
     make(cached / "snapshots" / revision, "--seed", "2")

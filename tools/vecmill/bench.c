@@ -337,6 +337,8 @@ int command_bench(int argc, char **argv) {
   bool is_embed = strcmp(what, "embed") == 0;
   if (!is_embed && strcmp(what, "kernels") != 0)
     return command_usage_error("bench %s: unknown (embed or kernels)", what);
+  if (!is_embed && (a.input || a.model))
+    return command_usage_error("bench kernels: takes no %s", a.input ? "--input" : "--model");
   vecmill_error error = {0};
   vecmill_status status = is_embed ? bench_embed(&a, &error) : bench_kernels(&a, &error);
   if (status != VECMILL_OK) fprintf(stderr, "vecmill: %s\n", error.text);

@@ -28,9 +28,10 @@ static int print_usage(FILE *to, int exit_status) {
   return exit_status;
 }
 
-static void tell_warning(void *context, vecmill_log_level level, const char *text) {
+static void tell(void *context, vecmill_log_level level, const char *text) {
   (void)context;
-  if (level == VECMILL_LOG_WARNING) fprintf(stderr, "vecmill: warning: %s\n", text);
+  if (level <= VECMILL_LOG_NOTE)
+    fprintf(stderr, "vecmill: %s%s\n", level == VECMILL_LOG_WARNING ? "warning: " : "", text);
 }
 
 static int run(int argc, char **argv) {
@@ -49,7 +50,7 @@ static int run(int argc, char **argv) {
 /* What was printed and could not be written is a failure, for every subcommand alike. */
 int main(int argc, char **argv) {
   vecmill_error error = {0};
-  vecmill_log_set_handler(tell_warning, NULL);
+  vecmill_log_set_handler(tell, NULL);
   int exit_status = run(argc, argv);
   if (exit_status != 0 || command_flush(stdout, "standard output", &error) == VECMILL_OK)
     return exit_status;
