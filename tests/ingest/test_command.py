@@ -87,6 +87,7 @@ def test_lock_of_a_killed_run(vecmill, folder):
     """Its file stays, and keeps nobody out who may write the database, whoever the killed run belonged to."""
     path, lock = folder / "t.db", folder / "t.db-vecmill-lock"
     make_table(path, 4000, seed=2, blank_every=0)
+    execute(path, "PRAGMA journal_mode = WAL")  # else the kill may meet SQLite between making its journal and opening it to others
     path.chmod(0o666)
     folder.chmod(0o777)
     process = vecmill.start("ingest", "t", 1, "--db", path, "--model", vecmill.model)
