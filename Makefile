@@ -31,11 +31,13 @@ run:
 test:
 	@scripts/packages test
 	@scripts/fetch_model.py >/dev/null
+	@scripts/pg_binaries.py >/dev/null
 	@scripts/run_tests.py
 
 torture:
 	@scripts/packages test
 	@scripts/fetch_model.py >/dev/null
+	@scripts/pg_binaries.py >/dev/null
 	@scripts/run_tests.py --torture
 
 bench: all
@@ -60,7 +62,7 @@ install: all
 	@meson install -C $(BUILD) --quiet $(if $(DESTDIR),--destdir "$$(realpath -m -- "$(DESTDIR)")")
 	@echo "installed under $(DESTDIR)$$(realpath -m -- "$(PREFIX)")"
 
-# the model and the peers' virtual environment, under $VECMILL_HOME, stay
+# the model, the peers' virtual environment and the tests' PostgreSQL, under $VECMILL_HOME, stay
 clean:
 	@rm -rf $(BUILD)
 
@@ -74,4 +76,4 @@ help:
 	@echo 'make parity         ids and vectors against the real sentence-transformers'
 	@echo 'make fuzz           each fuzz target for FUZZ_SECONDS=60'
 	@echo 'make install        PREFIX=/usr/local, DESTDIR='
-	@echo 'make clean          removes build/; keeps $$VECMILL_HOME (models, peers)'
+	@echo 'make clean          removes build/; keeps $$VECMILL_HOME (models, peers, pg)'
