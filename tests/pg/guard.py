@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from random import SystemRandom
@@ -129,13 +130,15 @@ def guard() -> None:
 
 # One of each for a test program
 
+once = threading.RLock()  # tests may start servers in threads
 _guardian = None
 _room = None
 
 
 def guardian() -> Guardian:
     global _guardian
-    _guardian = _guardian or Guardian()
+    with once:
+        _guardian = _guardian or Guardian()
     return _guardian
 
 
@@ -162,16 +165,21 @@ def give(*paths: Path) -> None:
 def room() -> Path:
     """The folder of all that this test program's servers need, which their user can reach; gone at its end."""
     global _room
-    if _room is None:
-        place = Path(tempfile.gettempdir()).resolve()
-        open_to_all = all(p.stat().st_mode & 1 for p in [place, *place.parents])
-        # the path of a socket has room for 107 bytes
-        if len(str(place)) > 60 or (server_user() and not open_to_all):
-            place = Path("/tmp")
-        _room = Path(tempfile.mkdtemp(prefix="vecmill-pg-", dir=place))
-        guardian().tell(made=str(_room))
-        _room.chmod(0o755)
+    with once:
+        _room = _room or make_room()
     return _room
+
+
+def make_room() -> Path:
+    place = Path(tempfile.gettempdir()).resolve()
+    open_to_all = all(p.stat().st_mode & 1 for p in [place, *place.parents])
+    # the path of a socket has room for 107 bytes
+    if len(str(place)) > 60 or (server_user() and not open_to_all):
+        place = Path("/tmp")
+    made = Path(tempfile.mkdtemp(prefix="vecmill-pg-", dir=place))
+    guardian().tell(made=str(made))
+    made.chmod(0o755)
+    return made
 
 
 class Port:

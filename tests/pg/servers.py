@@ -28,8 +28,8 @@ from urllib.parse import quote, urlencode
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 import pg_binaries  # noqa: E402
-from guard import (Port, children_of, end, give, guardian, remove, room, server_user, started_at,  # noqa: E402
-                   wait_until_gone)
+from guard import (Port, children_of, end, give, guardian, once, remove, room, server_user,  # noqa: E402
+                   started_at, wait_until_gone)
 
 NULL = "\N{SYMBOL FOR NULL}null"  # what psql prints for NULL here; no test writes it
 START_S = 60
@@ -69,10 +69,11 @@ def programs() -> Path:
     if not server_user():
         return kept
     linked = room() / "programs"
-    if not linked.exists():
-        shutil.copytree(kept, linked, symlinks=True, copy_function=link)
-        for folder in (linked, linked / "wheel", linked / "debian"):
-            folder.chmod(0o755)
+    with once:
+        if not linked.exists():
+            shutil.copytree(kept, linked, symlinks=True, copy_function=link)
+            for folder in (linked, linked / "wheel", linked / "debian"):
+                folder.chmod(0o755)
     return linked
 
 
@@ -358,9 +359,10 @@ class Server(Service):
     def initialise(self, auth: str, vector: bool) -> None:
         """A cluster of its own: a copy of what was made for this test program's first of the kind."""
         template = (templates or room()) / f"template-{self.version}-{vector}-{self.wal_segment_mb}"
-        if not template.exists():
-            self.make_template(vector)
-            os.rename(self.data, template)
+        with once:
+            if not template.exists():
+                self.make_template(vector)
+                os.rename(self.data, template)
         self.ask(["cp", "-a", template, self.data], user=None, group=None, extra_groups=None)
         self.write("data/pg_hba.conf", f"local all all trust\nhost all all 127.0.0.1/32 {auth}\n")
 

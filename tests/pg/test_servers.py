@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """The servers that every PostgreSQL test stands on: that they do what they say, and leave nothing behind."""
+import concurrent.futures
 import contextlib
 import io
 import json
@@ -265,6 +266,19 @@ def test_two_never_share_a_port(folder: str) -> None:
                 raise AssertionError("a port that a stranger listens on")
             except OSError as problem:
                 assert "is free" in str(problem)
+
+
+def test_servers_side_by_side(folder: str) -> None:
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        servers = list(pool.map(lambda version: Server(version), (16, 16, 15)))
+    try:
+        assert len({server.port for server in servers}) == 3
+        for i, server in enumerate(servers):
+            server.psql(f"CREATE TABLE only_here AS SELECT {i} AS i")
+        assert [server.psql("SELECT i FROM only_here") for server in servers] == [[("0",)], [("1",)], [("2",)]]
+    finally:
+        for server in servers:
+            server.close()
 
 
 def test_why_a_server_does_not_start(folder: str) -> None:
