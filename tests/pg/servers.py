@@ -35,7 +35,7 @@ NULL = "\N{SYMBOL FOR NULL}null"  # what psql prints for NULL here; no test writ
 START_S = 60
 ENVIRONMENT = {"host": "PGHOST", "hostaddr": "PGHOSTADDR", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE",
                "password": "PGPASSWORD", "options": "PGOPTIONS", "sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT"}
-templates = None  # a folder with clusters as initdb makes them, where another test program has some
+lender = None  # the room() of a test program that lends its programs and new clusters to those that it starts
 _numbers = itertools.count(1)
 
 
@@ -68,7 +68,7 @@ def programs() -> Path:
         raise ServerError(f"cannot make PostgreSQL ready: {problem}") from problem
     if not server_user():
         return kept
-    linked = room() / "programs"
+    linked = (lender or room()) / "programs"
     with once:
         if not linked.exists():
             shutil.copytree(kept, linked, symlinks=True, copy_function=link)
@@ -358,7 +358,7 @@ class Server(Service):
 
     def initialise(self, auth: str, vector: bool) -> None:
         """A cluster of its own: a copy of what was made for this test program's first of the kind."""
-        template = (templates or room()) / f"template-{self.version}-{vector}-{self.wal_segment_mb}"
+        template = (lender or room()) / f"template-{self.version}-{vector}-{self.wal_segment_mb}"
         with once:
             if not template.exists():
                 self.make_template(vector)

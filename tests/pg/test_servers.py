@@ -2,6 +2,7 @@
 """The servers that every PostgreSQL test stands on: that they do what they say, and leave nothing behind."""
 import concurrent.futures
 import contextlib
+import functools
 import io
 import json
 import os
@@ -21,6 +22,25 @@ import corpus  # noqa: E402
 import guard  # noqa: E402
 from servers import (Bouncer, Server, ServerError, SqlError, TLS, clean_environment,  # noqa: E402
                      pg_binaries)
+
+
+@functools.cache
+def shared_server() -> Server:
+    return Server(auth="scram-sha-256")
+
+
+@contextlib.contextmanager
+def fresh():
+    """The server of all tests that want no particular one, as good as new. The end of the program ends it."""
+    server = shared_server()
+    if server.pid is None:
+        server.start()
+    server.psql("DROP SCHEMA public CASCADE; CREATE SCHEMA public; CREATE EXTENSION vector",
+                options="-c client_min_messages=error")
+    try:
+        yield server
+    finally:
+        server.close_sessions()
 
 
 def refused(call, *words, sqlstate: str | None = None) -> str:
@@ -49,7 +69,7 @@ def test_pgvector(folder: str) -> None:
 
 
 def test_rows_come_back_as_they_are(folder: str) -> None:
-    with Server() as server:
+    with fresh() as server:
         assert server.psql("SELECT 'a,\"b\"', NULL, '', E'two\\nlines', 'ʻōlelo'; SELECT ''; SELECT NULL; SELECT 1 WHERE false"
                            ) == [('a,"b"', None, "", "two\nlines", "ʻōlelo"), ("",), (None,)]
         refused(lambda: server.psql("SELECT 1; SELECT 1/0; CREATE TABLE never ()"), "division by zero", sqlstate="22012")
@@ -61,7 +81,7 @@ def test_rows_come_back_as_they_are(folder: str) -> None:
 
 def test_binary_copy(folder: str) -> None:
     values = [(1, [0.5, -2.0, 3.25]), (2, None), (3, [1e-30, 3.4e38, 0.0])]
-    with Server() as server:
+    with fresh() as server:
         server.psql("CREATE TABLE t (id bigint, v vector(3)); CREATE TABLE u (LIKE t)")
         corpus.copy_in(server, "t", "id, v", [(i, v) for i, v in values])
         file = Path(folder) / "t.bin"
@@ -84,6 +104,7 @@ def test_without_pgvector(folder: str) -> None:
         refused(lambda: server.psql("CREATE EXTENSION vector"), 'extension "vector" is not available', sqlstate="0A000")
         refused(lambda: server.psql("CREATE TABLE t (v vector(3))"), 'type "vector" does not exist', sqlstate="42704")
         server.psql("DO $$ BEGIN PERFORM 1; END $$")
+        refused(lambda: server.psql("SELECT 1", sslmode="require"), "server does not support SSL")
 
 
 def test_tls(folder: str) -> None:
@@ -99,12 +120,10 @@ def test_tls(folder: str) -> None:
         assert server.psql(encrypted, sslmode="disable") == [("f",)]
         with Bouncer(server) as bouncer:
             assert bouncer.psql(encrypted) == [("t",)]
-    with Server(15) as plain:
-        refused(lambda: plain.psql("SELECT 1", sslmode="require"), "server does not support SSL")
 
 
 def test_passwords(folder: str) -> None:
-    with Server(auth="scram-sha-256") as server:
+    with fresh() as server:
         assert len(server.password) >= 12 and server.password in server.conninfo
         assert server.psql("SELECT current_user") == [("postgres",)]
         refused(lambda: server.psql("SELECT 1", password=None), "no password supplied")
@@ -117,7 +136,7 @@ def test_passwords(folder: str) -> None:
 
 def test_ways_to_connect(folder: str) -> None:
     """conninfo, URI and environment lead to one place, whatever the caller's environment says."""
-    with Server(auth="scram-sha-256") as server:
+    with fresh() as server:
         server.create_database("it's a \"name\"")
         psql = str(pg_binaries.folder() / pg_binaries.PROGRAMS[15] / "psql")
         libraries = pg_binaries.environment(pg_binaries.folder())
@@ -135,7 +154,7 @@ def test_ways_to_connect(folder: str) -> None:
 
 
 def test_restart(folder: str) -> None:
-    with Server() as server:
+    with fresh() as server:
         server.psql("CREATE TABLE t AS SELECT 1 AS a")
         for mode in ("fast", "immediate", "smart"):
             port, pid = server.port, server.pid
@@ -154,7 +173,7 @@ def test_restart(folder: str) -> None:
 
 
 def test_kill9_and_recovery(folder: str) -> None:
-    with Server() as server:
+    with fresh() as server:
         server.psql("CREATE TABLE t (a int); INSERT INTO t SELECT generate_series(1, 1000)")
         with server.session() as session:
             session.sql("BEGIN; INSERT INTO t VALUES (0)")
@@ -168,7 +187,7 @@ def test_kill9_and_recovery(folder: str) -> None:
 
 def test_one_backend_killed(folder: str) -> None:
     """The postmaster restarts by itself when one of its processes dies."""
-    with Server() as server, server.session() as victim, server.session() as bystander:
+    with fresh() as server, server.session() as victim, server.session() as bystander:
         os.kill(victim.pid, signal.SIGKILL)
         refused(lambda: victim.sql("SELECT 1"))
         refused(lambda: bystander.sql("SELECT 1"))
@@ -182,9 +201,10 @@ def test_one_backend_killed(folder: str) -> None:
 
 
 def test_sessions(folder: str) -> None:
-    with Server(settings={"deadlock_timeout": "50ms"}) as server:
+    with fresh() as server:
         server.psql("CREATE TABLE t (a int PRIMARY KEY, b int); INSERT INTO t VALUES (1, 0), (2, 0)")
-        with server.session() as one, server.session() as two:
+        quick = "-c deadlock_timeout=50ms"
+        with server.session(options=quick) as one, server.session(options=quick) as two:
             one.sql("BEGIN; UPDATE t SET b = 1 WHERE a = 1")
             two.sql("BEGIN; UPDATE t SET b = 2 WHERE a = 2")
             one.start("UPDATE t SET b = 1 WHERE a = 2")
@@ -213,7 +233,7 @@ def test_too_many_connections(folder: str) -> None:
 
 
 def test_bouncer_in_transaction_mode(folder: str) -> None:
-    with Server() as server, Bouncer(server, pool_size=1) as bouncer:
+    with fresh() as server, Bouncer(server, pool_size=1) as bouncer:
         assert bouncer.show("version")[0][0].startswith("PgBouncer 1.18")
         with bouncer.session() as one, bouncer.session() as two:
             backend = one.sql("SELECT pg_backend_pid()")
@@ -230,7 +250,7 @@ def test_bouncer_in_transaction_mode(folder: str) -> None:
             assert two.finish() == [("2",)]
         server.restart()
         assert bouncer.psql("SELECT 3") == [("3",)]
-    with Server() as server, Bouncer(server, "session") as bouncer, bouncer.session() as one, bouncer.session() as two:
+    with fresh() as server, Bouncer(server, "session") as bouncer, bouncer.session() as one, bouncer.session() as two:
         assert one.pid != two.pid
 
 
@@ -241,7 +261,7 @@ def listening(port: int) -> set:
 
 
 def test_loopback_and_not_root(folder: str) -> None:
-    with Server() as server, Bouncer(server) as bouncer:
+    with fresh() as server, Bouncer(server) as bouncer:
         for service in (server, bouncer):
             assert listening(service.port) == {"0100007F"}, listening(service.port)
             pids = [service.pid, *guard.children_of(service.pid)]
@@ -282,6 +302,7 @@ def test_servers_side_by_side(folder: str) -> None:
 
 
 def test_why_a_server_does_not_start(folder: str) -> None:
+    shared_server()
     before = set(guard.room().iterdir())
     try:
         Server(settings={"no_such_setting": 1})
@@ -289,8 +310,7 @@ def test_why_a_server_does_not_start(folder: str) -> None:
     except ServerError as problem:
         assert "PostgreSQL 16 did not start (exit 1); the last lines of its log:" in str(problem)
         assert 'unrecognized configuration parameter "no_such_setting"' in str(problem)
-    with Server() as server:
-        before |= {server.folder}
+    with fresh() as server:
         try:
             Bouncer(server, pool_mode="no such mode")
             raise AssertionError("started")
@@ -305,7 +325,7 @@ import json, os, signal, sys, time
 sys.path.insert(0, {path!r})
 import guard, servers
 from servers import Bouncer, Server
-servers.templates = servers.Path({templates!r})
+servers.lender = servers.Path({lender!r})
 server = Server()
 bouncer = Bouncer(server)
 session = server.session()
@@ -331,10 +351,10 @@ ENDINGS = {
 
 def test_nothing_is_left(folder: str) -> None:
     """However a test program ends: no process, no folder, no port, no shared memory."""
-    Server().close()  # its template serves them all
+    Server().close()  # its programs and its template serve them all
     leavers = {}
     for how, ending in ENDINGS.items():
-        program = LEAVER.format(path=str(Path(__file__).parent), templates=str(guard.room()), ending=ending)
+        program = LEAVER.format(path=str(Path(__file__).parent), lender=str(guard.room()), ending=ending)
         leavers[how] = subprocess.Popen([sys.executable, "-B", "-c", program], stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, start_new_session=True)
     for how, leaver in leavers.items():
@@ -356,7 +376,7 @@ def test_corpus(folder: str) -> None:
                    ORDER BY ordinal_position) FROM information_schema.columns WHERE table_schema = 'public'
                  GROUP BY 1 ORDER BY 1"""
     metrics = ",hawaiian_word_ratio float4,word_count int4,length int4,entity_count int4,frequency int4,updated_at timestamptz"
-    with Server() as server:
+    with fresh() as server:
         corpus.create(server)
         assert server.psql(columns) == [
             ("contents", "sourceid int8,text text,embedding vector"),
