@@ -116,7 +116,7 @@ class Endpoint:
         user, password = quote(left.pop("user"), ""), left.pop("password", None)
         who = user + (f":{quote(password, '')}" if password else "")
         place = f"{left.pop('host')}:{left.pop('port')}/{quote(left.pop('dbname'), '')}"
-        return f"postgresql://{who}@{place}" + (f"?{urlencode(left)}" if left else "")
+        return f"postgresql://{who}@{place}" + (f"?{urlencode(left, quote_via=quote)}" if left else "")
 
     def environment_of(self, **changes) -> dict:
         """The PG* variables alone: add them to clean_environment()."""
