@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <vecmill/config.h>
 #include <vecmill/status.h>
 
 #ifdef __cplusplus
@@ -81,11 +82,16 @@ typedef struct vecmill_ingest_options {
   const char *text_column;   /* NULL: found */
   const char *vector_column; /* NULL: "embedding"; added if missing */
   const char *where;         /* SQL condition */
-  const char *prefix;        /* put before every text; NULL: the model's own */
+  /* put before every text, as it is; NULL: EMBED_PREFIX, what made the column, the model's own */
+  const char *prefix;
+  /* where EMBED_MODEL and EMBED_PREFIX are looked up; NULL: the environment alone. The other
+   * settings are the caller's to ask for (vecmill_config_workers and so on) and to set here. */
+  const vecmill_config *config;
   /* rows claimed and committed together; 0: VECMILL_INGEST_DEFAULT_BATCH */
   size_t batch;
   uint64_t limit;                   /* only the first rows in key order, embedded or not; 0: all */
   unsigned n_workers;               /* 0: one a processor that this process may use */
+  double sleep_s;                   /* a worker's rest between its batches, 0 to 86,400 seconds */
   int retry_failed;                 /* not 0: rows that failed in an earlier run too */
   vecmill_ingest_control *control;  /* may be NULL */
   vecmill_ingest_handler *on_event; /* may be NULL */

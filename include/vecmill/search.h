@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <vecmill/config.h>
 #include <vecmill/status.h>
 
 #ifdef __cplusplus
@@ -23,12 +24,13 @@ extern "C" {
 typedef struct vecmill_search_options {
   const char *database; /* an SQLite file */
   const char *table;
-  const char *query;         /* NUL-terminated UTF-8 */
-  const char *id_column;     /* NULL: the primary key */
-  const char *text_column;   /* NULL: found */
-  const char *vector_column; /* NULL: "embedding" */
-  const char *where;         /* SQL condition */
-  size_t k;                  /* best rows wanted; 0: VECMILL_SEARCH_DEFAULT_K */
+  const char *query;            /* NUL-terminated UTF-8 */
+  const char *id_column;        /* NULL: the primary key */
+  const char *text_column;      /* NULL: found */
+  const char *vector_column;    /* NULL: "embedding" */
+  const char *where;            /* SQL condition */
+  const vecmill_config *config; /* where the connection's settings are; NULL: the environment */
+  size_t k;                     /* best rows wanted; 0: VECMILL_SEARCH_DEFAULT_K */
 } vecmill_search_options;
 
 typedef struct vecmill_search_hit {

@@ -1,6 +1,8 @@
 #include <vecmill/ingest.h>
 
 #include "base/mem.h"
+#include "config/pg_settings.h"
+#include "ingest/database.h"
 #include "ingest/run.h"
 #include "store/sqlite.h"
 
@@ -29,6 +31,7 @@ void vecmill_ingest_report_fini(vecmill_ingest_report *report) {
 
 vecmill_status vecmill_database_check(const char *database, vecmill_error *err) {
   store *s = NULL;
+  if (config_is_pg(database)) return ingest_open_database(NULL, database, NULL, &s, err);
   vecmill_status status = store_open_sqlite(database, NULL, &s, err);
   if (status != VECMILL_OK) return status;
   status = store_check_sqlite_writable(s, err);

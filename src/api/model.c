@@ -1,10 +1,10 @@
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "api/model_api.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "config/config.h"
 #include "model/model_config.h"
 
 struct vecmill_tokenizer {
@@ -16,12 +16,13 @@ struct vecmill_tokenizer {
 /* The rule of vecmill_model_open: what is named, else what the environment names, else the default.
  */
 static vecmill_status locate(const char *name, model_location *location_out, vecmill_error *err) {
-  const char *environment = getenv("EMBED_MODEL");
-  if (!name && environment && *environment) name = environment;
+  config_value said = {0};
+  if (!name && config_find(NULL, "EMBED_MODEL", &said)) name = said.text;
   vecmill_status status = model_find(name, location_out, err);
-  if (status == VECMILL_OK && !name && strcmp(location_out->name, MODEL_DEFAULT_NAME) != 0)
+  if (status != VECMILL_OK) return config_blame(&said, status, err);
+  if (!name && strcmp(location_out->name, MODEL_DEFAULT_NAME) != 0)
     log_note("model %s: taken, since it is the only one on this machine", location_out->name);
-  return status;
+  return VECMILL_OK;
 }
 
 vecmill_status vecmill_model_find(const char *name_or_directory, char *name_out, size_t n_name,
@@ -83,12 +84,12 @@ double vecmill_model_n_operations(const vecmill_model *m, size_t n_tokens) {
 }
 
 static vecmill_status open_parts(vecmill_tokenizer *t, const char *directory, vecmill_error *err) {
-  model_config config;
-  vecmill_status status = model_config_read(directory, &config, err);
+  model_config files;
+  vecmill_status status = model_config_read(directory, &files, err);
   if (status != VECMILL_OK) return status;
-  t->max_tokens = config.max_tokens;
-  status = model_config_open_tokenizer(&config, &t->inner, err);
-  model_config_fini(&config);
+  t->max_tokens = files.max_tokens;
+  status = model_config_open_tokenizer(&files, &t->inner, err);
+  model_config_fini(&files);
   return status == VECMILL_OK ? tok_scratch_open(t->inner, &t->scratch, err) : status;
 }
 

@@ -12,6 +12,7 @@
 
 #include <math.h>
 #include <pthread.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -43,9 +44,10 @@ struct embed {
   unsigned n_workers, n_started;
   worker *workers;
   size_t max_waiting;
+  uint64_t sleep_ns;
 
   pthread_mutex_t mutex; /* all below */
-  pthread_cond_t not_full, not_empty, drained;
+  pthread_cond_t not_full, not_empty, drained, woken;
   embed_job *first, *last;           /* jobs with texts that nobody has taken */
   size_t n_waiting, n_waiting_bytes; /* texts not taken */
   size_t n_open;                     /* jobs not done */
@@ -234,6 +236,21 @@ static void count_batch(worker *w, uint64_t busy_ns) {
   pthread_mutex_unlock(&w->e->mutex);
 }
 
+/* Between two batches, after the first has been handed back. The texts that wait meanwhile are any
+ * worker's, but for one that this worker may hold. */
+static void rest(worker *w) {
+  embed *e = w->e;
+  if (e->sleep_ns == 0) return;
+  uint64_t from_ns = clock_now_ns(), until_ns = from_ns + e->sleep_ns, now_ns = from_ns;
+  struct timespec until = {(time_t)(until_ns / 1000000000u), (long)(until_ns % 1000000000u)};
+  pthread_mutex_lock(&e->mutex);
+  for (; now_ns < until_ns && !e->stopped; now_ns = clock_now_ns())
+    pthread_cond_timedwait(&e->woken, &e->mutex, &until);
+  w->stats.wait_ns += now_ns - from_ns;
+  w->stats.sleep_ns += now_ns - from_ns;
+  pthread_mutex_unlock(&e->mutex);
+}
+
 static void *worker_thread(void *context) {
   worker *w = context;
   for (;;) {
@@ -244,6 +261,7 @@ static void *worker_thread(void *context) {
     free_items(w->batch, w->n);
     count_batch(w, clock_now_ns() - from_ns - (w->stats.wait_ns - waited_ns));
     settle(w->e, w->batch, w->n);
+    rest(w);
   }
 }
 
@@ -268,6 +286,7 @@ vecmill_status embed_open(provider *p, const embed_options *options, embed **emb
   embed *e = mem_calloc(1, sizeof *e);
   if (!e) return err_set_memory(err, "embed", sizeof *e);
   e->p = p;
+  e->sleep_ns = options->sleep_ns;
   e->n_workers = options->n_workers ? options->n_workers : thread_n_cpus();
   e->max_waiting = options->max_texts_waiting ? options->max_texts_waiting
                                               : (size_t)e->n_workers * WAITING_PER_WORKER;
@@ -275,6 +294,11 @@ vecmill_status embed_open(provider *p, const embed_options *options, embed **emb
   pthread_cond_init(&e->not_full, NULL);
   pthread_cond_init(&e->not_empty, NULL);
   pthread_cond_init(&e->drained, NULL);
+  pthread_condattr_t monotonic;
+  pthread_condattr_init(&monotonic);
+  pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+  pthread_cond_init(&e->woken, &monotonic);
+  pthread_condattr_destroy(&monotonic);
   e->workers = mem_calloc(e->n_workers, sizeof *e->workers);
   vecmill_status status =
       e->workers ? VECMILL_OK : err_set_memory(err, "embed", e->n_workers * sizeof *e->workers);
@@ -293,6 +317,7 @@ void embed_close(embed **embed_in) {
   e->stopped = e->closing = true;
   pthread_cond_broadcast(&e->not_empty);
   pthread_cond_broadcast(&e->not_full);
+  pthread_cond_broadcast(&e->woken);
   pthread_mutex_unlock(&e->mutex);
   for (unsigned i = 0; i < e->n_started; i++) pthread_join(e->workers[i].thread, NULL);
   for (unsigned i = 0; e->workers && i < e->n_workers; i++) {
@@ -303,6 +328,7 @@ void embed_close(embed **embed_in) {
     mem_free(w->vectors);
   }
   mem_free(e->workers);
+  pthread_cond_destroy(&e->woken);
   pthread_cond_destroy(&e->drained);
   pthread_cond_destroy(&e->not_empty);
   pthread_cond_destroy(&e->not_full);
@@ -353,6 +379,7 @@ void embed_stop(embed *e) {
   pthread_mutex_lock(&e->mutex);
   e->stopped = true;
   pthread_cond_broadcast(&e->not_full);
+  pthread_cond_broadcast(&e->woken);
   pthread_mutex_unlock(&e->mutex);
 }
 

@@ -50,12 +50,16 @@ struct embed_job {
 typedef struct embed_options {
   unsigned n_workers;       /* 0: one a processor that this process may use */
   size_t max_texts_waiting; /* submit blocks above this; 0: chosen from n_workers */
+  /* a worker's rest after each of its batches, which leaves processor time to others; a stop ends
+   * it at once */
+  uint64_t sleep_ns;
 } embed_options;
 
 /* What a worker did. Read at any time; exact after embed_drain. */
 typedef struct embed_worker_stats {
-  uint64_t busy_ns; /* preparing or running */
-  uint64_t wait_ns; /* nothing to do */
+  uint64_t busy_ns;  /* preparing or running */
+  uint64_t wait_ns;  /* nothing to do, or resting between batches */
+  uint64_t sleep_ns; /* of wait_ns, the rests */
   uint64_t n_batches, n_texts, n_tokens;
 } embed_worker_stats;
 

@@ -1,10 +1,10 @@
 #include "ingest/maker.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "config/prefix.h"
 #include "embed/embed.h"
 #include "provider/local.h"
 
@@ -20,38 +20,59 @@ void ingest_maker_fini(ingest_maker *m) {
   *m = (ingest_maker){0};
 }
 
-vecmill_status ingest_maker_choose(const char *named, const store_maker *record,
+vecmill_status ingest_maker_choose(const char *named, const config *c, const store_maker *record,
                                    ingest_maker *m_out, vecmill_error *err) {
-  const char *name = named, *environment = getenv("EMBED_MODEL");
+  const char *name = named;
   m_out->reason = "named";
-  if (!name && environment && *environment) name = environment, m_out->reason = "EMBED_MODEL";
+  if (!name && config_find(c, "EMBED_MODEL", &m_out->said))
+    name = m_out->said.text, m_out->reason = "EMBED_MODEL";
   m_out->was_named = name != NULL;
   if (!name && record) name = record->model, m_out->reason = "it made this column";
-  if (name) return model_find(name, &m_out->location, err);
-  vecmill_status status = model_find(NULL, &m_out->location, err);
-  if (status != VECMILL_OK) return status;
+  vecmill_status status = model_find(name, &m_out->location, err);
+  if (status != VECMILL_OK) return config_blame(&m_out->said, status, err);
+  if (name) return VECMILL_OK;
   bool is_default = strcmp(m_out->location.name, MODEL_DEFAULT_NAME) == 0;
   m_out->reason = is_default ? "the default" : "the only model here";
   return VECMILL_OK;
 }
 
-/* The record's is for the record's model: another one has its own. */
-static const char *choose_prefix(const ingest_maker *m, const char *prefix,
-                                 const store_maker *record) {
-  if (prefix) return prefix;
-  if (record && strcmp(record->revision, m->identity) == 0) return record->prefix;
+/* A hub snapshot's folder and a model's own are named after it, whatever name led there. */
+static bool is_e5(const ingest_maker *m) {
+  return prefix_is_e5(m->location.name) || prefix_is_e5(m->location.directory);
+}
+
+/* The model's own, for the texts of a table. */
+static const char *document_prefix(const ingest_maker *m) {
+  if (is_e5(m)) return PREFIX_E5_PASSAGE;
   const char *prompt = model_prompt(m->model, "document");
   if (!prompt) prompt = model_prompt(m->model, "passage");
   if (!prompt) prompt = model_default_prompt(m->model);
   return prompt ? prompt : "";
 }
 
-vecmill_status ingest_maker_open(ingest_maker *m, const char *prefix, const store_maker *record,
-                                 vecmill_error *err) {
+/* The record's is for the record's model: another one has its own. mem_free. */
+static char *choose_prefix(ingest_maker *m, const char *prefix, const config *c,
+                           const store_maker *record) {
+  if (prefix) return mem_strdup(prefix);
+  m->has_said_prefix = config_find(c, "EMBED_PREFIX", &m->said_prefix);
+  if (m->has_said_prefix) return prefix_completed(m->said_prefix.text);
+  if (record && strcmp(record->revision, m->identity) == 0) return mem_strdup(record->prefix);
+  return mem_strdup(document_prefix(m));
+}
+
+const char *ingest_maker_query_prefix(const ingest_maker *m, const store_maker *record) {
+  bool of_passages = strcmp(record->prefix, PREFIX_E5_PASSAGE) == 0;
+  const char *prompt = model_prompt(m->model, "query");
+  if (prompt && !(of_passages && is_e5(m))) return prompt;
+  return of_passages ? PREFIX_E5_QUERY : record->prefix;
+}
+
+vecmill_status ingest_maker_open(ingest_maker *m, const char *prefix, const config *c,
+                                 const store_maker *record, vecmill_error *err) {
   vecmill_status status = model_identity(m->location.directory, &m->identity, err);
   if (status == VECMILL_OK) status = model_open(m->location.directory, &m->model, err);
   if (status != VECMILL_OK) return status;
-  m->prefix = mem_strdup(choose_prefix(m, prefix, record));
+  m->prefix = choose_prefix(m, prefix, c, record);
   if (!m->prefix) return err_set_memory(err, "prefix", 1);
   status = provider_open_local(m->model, m->prefix, &m->provider, err);
   if (status != VECMILL_OK) return status;
@@ -88,9 +109,13 @@ vecmill_status ingest_maker_match(const ingest_maker *m, const store_maker *reco
   }
   if (strcmp(record->pooling, now->pooling) != 0)
     return differs(columns, "pooling", record->pooling, now->pooling, "use that model", err);
-  if (strcmp(record->prefix, now->prefix) != 0)
-    return differs(columns, "prefix", record->prefix, now->prefix, "give that --prefix, or none",
-                   err);
+  if (strcmp(record->prefix, now->prefix) != 0) {
+    vecmill_status status = differs(columns, "prefix", record->prefix, now->prefix,
+                                    m->has_said_prefix ? "give that --prefix, or no EMBED_PREFIX"
+                                                       : "give that --prefix, or none",
+                                    err);
+    return config_blame(&m->said_prefix, status, err);
+  }
   if (strcmp(record->precision, now->precision) != 0)
     return differs(columns, "precision", record->precision, now->precision, "use that precision",
                    err);

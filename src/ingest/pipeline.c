@@ -384,6 +384,8 @@ static void measure(pipeline *p, uint64_t elapsed_ns) {
     double busy = elapsed_ns ? (double)stats.busy_ns / (double)elapsed_ns : 0;
     outcome->worker_busy[i] = busy < 1 ? busy : 1;
     outcome->embed_busy += outcome->worker_busy[i] / outcome->n_workers;
+    if (elapsed_ns)
+      outcome->embed_rest += (double)stats.sleep_ns / (double)elapsed_ns / outcome->n_workers;
   }
 }
 
@@ -422,7 +424,7 @@ vecmill_status ingest_pipeline_run(const ingest_plan *plan, ingest_outcome *outc
   pthread_t reader;
   *outcome_out = (ingest_outcome){0};
   pipeline_init(p, plan, outcome_out);
-  embed_options options = {.n_workers = plan->n_workers};
+  embed_options options = {.n_workers = plan->n_workers, .sleep_ns = plan->sleep_ns};
   vecmill_status status = embed_open(plan->provider, &options, &p->embed, err);
   if (status != VECMILL_OK) {
     pipeline_fini(p);

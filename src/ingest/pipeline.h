@@ -33,6 +33,7 @@ typedef struct ingest_plan {
   provider *provider; /* borrowed */
   size_t batch;
   unsigned n_workers; /* 0: one a processor */
+  uint64_t sleep_ns;  /* a worker's rest between its batches */
   uint64_t n_total;   /* as counted */
   const int *stop;    /* read with atomic loads; NULL: never */
   void (*on_progress)(void *context, const ingest_progress *now); /* may be NULL */
@@ -46,6 +47,7 @@ typedef struct ingest_outcome {
   double seconds;
   double *worker_busy; /* n_workers; mem_free */
   double reader_busy, writer_busy, embed_busy;
+  double embed_rest;   /* share of the time that workers rested between batches */
   char *first_failure; /* mem_free */
 } ingest_outcome;
 

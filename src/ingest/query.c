@@ -1,9 +1,9 @@
 /*
  * A search, all of it: the column and what made it, the query's vector, the scan.
  *
- * The query's prefix: the model's own prompt "query" if it has one; else "query: " if the column
- * was made with the "passage: " of the E5 family, whose questions and passages are told apart that
- * way; else what the column was made with.
+ * The query's prefix: "query: " if the column was made with the "passage: " of the E5 family, whose
+ * questions and passages are told apart that way, unless a model that is not named as an E5 has a
+ * prompt "query" of its own, which then comes first; else what the column was made with.
  */
 #include "ingest/query.h"
 
@@ -11,18 +11,12 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "ingest/database.h"
 #include "ingest/maker.h"
 #include "ingest/nearest.h"
 #include "provider/local.h"
-#include "store/sqlite.h"
 
 /* --- the query's vector --- */
-
-static const char *query_prefix(const model *m, const store_maker *record) {
-  const char *prompt = model_prompt(m, "query");
-  if (prompt) return prompt;
-  return strcmp(record->prefix, "passage: ") == 0 ? "query: " : record->prefix;
-}
 
 static vecmill_status embed_one(provider *p, const char *text, float *vector_out,
                                 vecmill_error *err) {
@@ -40,8 +34,8 @@ static vecmill_status embed_one(provider *p, const char *text, float *vector_out
 /* The model that made the column, found by the name in the record, held to the identity there. */
 static vecmill_status open_maker(const store_columns *columns, const store_maker *record,
                                  ingest_maker *m_out, vecmill_error *err) {
-  vecmill_status status = ingest_maker_choose(record->model, NULL, m_out, err);
-  if (status == VECMILL_OK) status = ingest_maker_open(m_out, record->prefix, record, err);
+  vecmill_status status = ingest_maker_choose(record->model, NULL, NULL, m_out, err);
+  if (status == VECMILL_OK) status = ingest_maker_open(m_out, record->prefix, NULL, record, err);
   store_columns made = *columns;
   made.text_column = record->text_column; /* another may be shown beside the scores */
   return status == VECMILL_OK ? ingest_maker_match(m_out, record, &made, err) : status;
@@ -56,7 +50,7 @@ static vecmill_status embed_query(const vecmill_search_options *options,
   vecmill_status status = vector ? open_maker(columns, record, &maker, err)
                                  : err_set_memory(err, "search", record->dimension * sizeof(float));
   if (status == VECMILL_OK)
-    status = provider_open_local(maker.model, query_prefix(maker.model, record), &p, err);
+    status = provider_open_local(maker.model, ingest_maker_query_prefix(&maker, record), &p, err);
   if (status == VECMILL_OK) status = embed_one(p, options->query, vector, err);
   if (p) p->operations->close(p);
   ingest_maker_fini(&maker);
@@ -129,7 +123,8 @@ vecmill_status query_run(const vecmill_search_options *options, vecmill_search_r
   store *s = NULL;
   *result_out = (vecmill_search_result){0};
   vecmill_status status = check_options(options, err);
-  if (status == VECMILL_OK) status = store_open_sqlite(options->database, NULL, &s, err);
+  if (status == VECMILL_OK)
+    status = ingest_open_database(options->config, options->database, NULL, &s, err);
   if (status != VECMILL_OK) return status;
   status = search(s, options, result_out, err);
   s->operations->close(s);

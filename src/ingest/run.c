@@ -4,9 +4,10 @@
 
 #include "base/mem.h"
 #include "base/thread.h"
+#include "config/config.h"
+#include "ingest/database.h"
 #include "ingest/maker.h"
 #include "ingest/pipeline.h"
-#include "store/sqlite.h"
 
 typedef struct run {
   const vecmill_ingest_options *options;
@@ -43,12 +44,15 @@ static vecmill_status check_options(const vecmill_ingest_options *options, vecmi
   if (!options->table || !*options->table)
     return err_set(err, VECMILL_ERROR_ARGUMENT,
                    "no table named (give one: vecmill ingest TABLE --db FILE)");
-  if (options->batch > 1000000)
+  if (options->batch > CONFIG_MAX_BATCH)
     return err_set(err, VECMILL_ERROR_ARGUMENT, "batch %zu: too large (1 to 1000000 rows)",
                    options->batch);
-  if (options->n_workers > 4096)
+  if (options->n_workers > CONFIG_MAX_WORKERS)
     return err_set(err, VECMILL_ERROR_ARGUMENT, "workers %u: too many (1 to 4096, or auto)",
                    options->n_workers);
+  if (!(options->sleep_s >= 0 && options->sleep_s <= CONFIG_MAX_SLEEP_S))
+    return err_set(err, VECMILL_ERROR_ARGUMENT, "sleep %g: not a number of seconds (0 to 86400)",
+                   options->sleep_s);
   return VECMILL_OK;
 }
 
@@ -61,7 +65,8 @@ static vecmill_status open_store(run *r, vecmill_error *err) {
                          .where = options->where,
                          .limit = options->limit,
                          .retry_failed = options->retry_failed != 0};
-  vecmill_status status = store_open_sqlite(options->database, stop_flag(options), &r->store, err);
+  vecmill_status status =
+      ingest_open_database(options->config, options->database, stop_flag(options), &r->store, err);
   if (status == VECMILL_OK)
     status = r->store->operations->find(r->store, &target, &r->columns, err);
   if (status == VECMILL_OK)
@@ -71,14 +76,15 @@ static vecmill_status open_store(run *r, vecmill_error *err) {
 
 static vecmill_status open_model(run *r, vecmill_error *err) {
   const store_maker *record = r->has_record ? &r->record : NULL;
-  vecmill_status status = ingest_maker_choose(r->options->model, record, &r->maker, err);
+  vecmill_status status =
+      ingest_maker_choose(r->options->model, r->options->config, record, &r->maker, err);
   if (status != VECMILL_OK) return status;
   r->event.model = r->maker.location.name;
   r->event.model_reason = r->maker.reason;
   r->event.device = "cpu";
   r->report->model = mem_strdup(r->maker.location.name);
   send(r, VECMILL_INGEST_MODEL);
-  return ingest_maker_open(&r->maker, r->options->prefix, record, err);
+  return ingest_maker_open(&r->maker, r->options->prefix, r->options->config, record, err);
 }
 
 /* Whether this model may write into this column; then everything is ready for it. */
@@ -151,7 +157,9 @@ static void on_progress(void *context, const ingest_progress *now) {
 
 static vecmill_ingest_stage least_blocked(const ingest_outcome *outcome) {
   if (outcome->n_batches == 0) return VECMILL_INGEST_STAGE_NONE;
-  if (outcome->embed_busy >= outcome->reader_busy && outcome->embed_busy >= outcome->writer_busy)
+  /* Workers that rest are not blocked: it is they for whom the others wait. */
+  double working = outcome->embed_busy + outcome->embed_rest;
+  if (working >= outcome->reader_busy && working >= outcome->writer_busy)
     return VECMILL_INGEST_STAGE_EMBED;
   return outcome->writer_busy > outcome->reader_busy ? VECMILL_INGEST_STAGE_WRITER
                                                      : VECMILL_INGEST_STAGE_READER;
@@ -187,6 +195,7 @@ static vecmill_status run_pipeline(run *r, vecmill_error *err) {
                       .provider = r->maker.provider,
                       .batch = r->batch,
                       .n_workers = r->options->n_workers,
+                      .sleep_ns = (uint64_t)(r->options->sleep_s * 1e9),
                       .n_total = r->counts.n_left,
                       .stop = stop_flag(r->options),
                       .on_progress = on_progress,

@@ -1,0 +1,392 @@
+#include "config/conninfo.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/str.h"
+
+/* What a password with one of these in it comes out as. */
+#define ESCAPE_IT "(write @ : / ? of a password as %40 %3A %2F %3F)"
+
+/* libpq's own, to version 18, beside the variables of its environment that stand for them. */
+static const conninfo_keyword keywords[] = {
+    {"host", "PGHOST", false},
+    {"hostaddr", "PGHOSTADDR", false},
+    {"port", "PGPORT", false},
+    {"dbname", "PGDATABASE", false},
+    {"user", "PGUSER", false},
+    {"password", "PGPASSWORD", true},
+    {"passfile", "PGPASSFILE", false},
+    {"service", "PGSERVICE", false},
+    {"servicefile", NULL, false},
+    {"require_auth", "PGREQUIREAUTH", false},
+    {"channel_binding", "PGCHANNELBINDING", false},
+    {"connect_timeout", "PGCONNECT_TIMEOUT", false},
+    {"client_encoding", NULL, false},
+    {"options", "PGOPTIONS", false},
+    {"application_name", "PGAPPNAME", false},
+    {"fallback_application_name", NULL, false},
+    {"keepalives", NULL, false},
+    {"keepalives_idle", NULL, false},
+    {"keepalives_interval", NULL, false},
+    {"keepalives_count", NULL, false},
+    {"tcp_user_timeout", NULL, false},
+    {"replication", NULL, false},
+    {"gssencmode", "PGGSSENCMODE", false},
+    {"krbsrvname", "PGKRBSRVNAME", false},
+    {"gsslib", "PGGSSLIB", false},
+    {"gssdelegation", "PGGSSDELEGATION", false},
+    {"sslmode", "PGSSLMODE", false},
+    {"sslnegotiation", "PGSSLNEGOTIATION", false},
+    {"sslcompression", "PGSSLCOMPRESSION", false},
+    {"sslcert", "PGSSLCERT", false},
+    {"sslkey", "PGSSLKEY", false},
+    {"sslkeylogfile", NULL, false},
+    {"sslpassword", NULL, true},
+    {"sslcertmode", "PGSSLCERTMODE", false},
+    {"sslrootcert", "PGSSLROOTCERT", false},
+    {"sslcrl", "PGSSLCRL", false},
+    {"sslcrldir", "PGSSLCRLDIR", false},
+    {"sslsni", "PGSSLSNI", false},
+    {"requiressl", "PGREQUIRESSL", false},
+    {"requirepeer", "PGREQUIREPEER", false},
+    {"ssl_min_protocol_version", "PGSSLMINPROTOCOLVERSION", false},
+    {"ssl_max_protocol_version", "PGSSLMAXPROTOCOLVERSION", false},
+    {"min_protocol_version", "PGMINPROTOCOLVERSION", false},
+    {"max_protocol_version", "PGMAXPROTOCOLVERSION", false},
+    {"target_session_attrs", "PGTARGETSESSIONATTRS", false},
+    {"load_balance_hosts", "PGLOADBALANCEHOSTS", false},
+    {"scram_client_key", NULL, true},
+    {"scram_server_key", NULL, true},
+    {"oauth_issuer", NULL, false},
+    {"oauth_client_id", NULL, false},
+    {"oauth_client_secret", NULL, true},
+    {"oauth_scope", NULL, false},
+};
+_Static_assert(sizeof keywords / sizeof *keywords == CONNINFO_N_KEYWORDS, "count the keywords");
+
+const conninfo_keyword *conninfo_keyword_at(size_t i) {
+  return i < CONNINFO_N_KEYWORDS ? &keywords[i] : NULL;
+}
+
+int conninfo_find_keyword(const char *name, size_t n) {
+  for (int i = 0; i < CONNINFO_N_KEYWORDS; i++)
+    if (strlen(keywords[i].name) == n && memcmp(keywords[i].name, name, n) == 0) return i;
+  return -1;
+}
+
+static void free_secret(char *text) {
+  if (text) explicit_bzero(text, strlen(text));
+  mem_free(text);
+}
+
+void conninfo_fini(conninfo *c) {
+  for (size_t i = 0; i < CONNINFO_N_KEYWORDS; i++) free_secret(c->values[i]);
+  *c = (conninfo){0};
+}
+
+static bool is_space(char c) {
+  return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+/* After the scheme; 0: there is none. */
+static size_t scheme_length(const char *text) {
+  static const char *const schemes[] = {"postgresql://", "postgres://"};
+  for (size_t i = 0; i < 2; i++)
+    if (strncmp(text, schemes[i], strlen(schemes[i])) == 0) return strlen(schemes[i]);
+  return 0;
+}
+
+bool conninfo_is(const char *text) {
+  if (scheme_length(text) > 0) return true;
+  while (is_space(*text)) text++;
+  size_t n = strcspn(text, "= \t\r\n\v\f");
+  const char *after = text + n;
+  while (is_space(*after)) after++;
+  return *after == '=' && conninfo_find_keyword(text, n) >= 0;
+}
+
+/* --- parts --- */
+
+static vecmill_status malformed(const char *why, vecmill_error *err) {
+  return err_set(err, VECMILL_ERROR_ARGUMENT, "--db: not a connection to PostgreSQL: %s", why);
+}
+
+/* Takes over `value`. */
+static void put(conninfo *c, int keyword, char *value) {
+  free_secret(c->values[keyword]);
+  c->values[keyword] = value;
+}
+
+static vecmill_status add_secret(conninfo *c, size_t value_from, size_t value_to, size_t from,
+                                 size_t to, vecmill_error *err) {
+  if (c->n_secrets == CONNINFO_MAX_SECRETS) return malformed("too many passwords", err);
+  c->secrets[c->n_secrets++] = (conninfo_secret){value_from, value_to, from, to};
+  return VECMILL_OK;
+}
+
+static int hex_value(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* %XX decoded; *text_out: mem_free. */
+static vecmill_status decode(const char *from, size_t n, char **text_out, vecmill_error *err) {
+  char *text = mem_calloc(n + 1, 1), *to = text;
+  if (!text) return err_set_memory(err, "connection", n + 1);
+  for (size_t i = 0; i < n; i++) {
+    if (from[i] != '%') {
+      *to++ = from[i];
+      continue;
+    }
+    int high = i + 2 < n ? hex_value(from[i + 1]) : -1;
+    int low = high >= 0 ? hex_value(from[i + 2]) : -1;
+    if (low < 0 || high + low == 0) {
+      free_secret(text);
+      return malformed("a % is not followed by two hexadecimal digits (write % itself as %25)",
+                       err);
+    }
+    *to++ = (char)(high * 16 + low);
+    i += 2;
+  }
+  *text_out = text;
+  return VECMILL_OK;
+}
+
+static vecmill_status put_decoded(conninfo *c, const char *keyword, const char *from, size_t n,
+                                  vecmill_error *err) {
+  char *text = NULL;
+  if (n == 0) return VECMILL_OK; /* libpq takes an empty part as not said */
+  vecmill_status status = decode(from, n, &text, err);
+  if (status == VECMILL_OK) put(c, conninfo_find_keyword(keyword, strlen(keyword)), text);
+  return status;
+}
+
+/* --- postgresql://USER:PASSWORD@HOST:PORT,HOST:PORT/DBNAME?KEYWORD=VALUE&.. --- */
+
+/* *at stands after the scheme, then after the @ if there is one. As libpq: the first @ before any /
+ * ends them. */
+static vecmill_status parse_credentials(const char *text, size_t *at, conninfo *c,
+                                        vecmill_error *err) {
+  size_t from = *at, end = from + strcspn(text + from, "@/");
+  if (text[end] != '@') return VECMILL_OK;
+  size_t colon = from + strcspn(text + from, ":@");
+  *at = end + 1;
+  vecmill_status status = put_decoded(c, "user", text + from, colon - from, err);
+  if (status != VECMILL_OK || colon == end) return status;
+  status = add_secret(c, colon + 1, end, colon, end, err);
+  return status == VECMILL_OK ? put_decoded(c, "password", text + colon + 1, end - colon - 1, err)
+                              : status;
+}
+
+/* One HOST:PORT of the list. */
+static vecmill_status parse_host(const char *text, size_t *at, str *hosts, str *ports,
+                                 vecmill_error *err) {
+  size_t from = *at, end;
+  if (text[from] == '[') {
+    from++;
+    end = from + strcspn(text + from, "]");
+    if (!text[end] || end == from || !strchr(":/?,", text[end + 1]))
+      return malformed("its [..] holds no address", err);
+    *at = end + 1;
+  } else *at = end = from + strcspn(text + from, ":/?,");
+  str_append(hosts, text + from, end - from);
+  if (text[*at] != ':') return VECMILL_OK;
+  from = ++*at;
+  *at = end = from + strcspn(text + from, "/?,");
+  str_append(ports, text + from, end - from);
+  return VECMILL_OK;
+}
+
+static vecmill_status parse_hosts(const char *text, size_t *at, conninfo *c, vecmill_error *err) {
+  str hosts = {0}, ports = {0};
+  vecmill_status status = VECMILL_OK;
+  bool several = false;
+  for (;;) {
+    status = parse_host(text, at, &hosts, &ports, err);
+    if (status != VECMILL_OK || text[*at] != ',') break;
+    several = true;
+    str_append_char(&hosts, ',');
+    str_append_char(&ports, ',');
+    ++*at;
+  }
+  if (status == VECMILL_OK && (hosts.failed || ports.failed))
+    status = err_set_memory(err, "connection", hosts.n);
+  if (status == VECMILL_OK && hosts.n > 0 && strchr(hosts.data, '@'))
+    status = malformed("a host holds @ " ESCAPE_IT, err);
+  if (status == VECMILL_OK && hosts.n > 0)
+    status = put_decoded(c, "host", hosts.data, hosts.n, err);
+  bool has_port = ports.n > 0 && (!several || ports.n > strspn(ports.data, ","));
+  if (status == VECMILL_OK && has_port) status = put_decoded(c, "port", ports.data, ports.n, err);
+  if (hosts.data) explicit_bzero(hosts.data, hosts.n);
+  if (ports.data) explicit_bzero(ports.data, ports.n);
+  str_fini(&hosts);
+  str_fini(&ports);
+  return status;
+}
+
+/* One KEYWORD=VALUE after the ?, *at behind it. */
+static vecmill_status parse_parameter(const char *text, size_t *at, conninfo *c,
+                                      vecmill_error *err) {
+  size_t from = *at, end = from + strcspn(text + from, "&"),
+         equals = from + strcspn(text + from, "=&");
+  char *name = NULL, *value = NULL;
+  *at = end;
+  if (equals >= end || memchr(text + equals + 1, '=', end - equals - 1))
+    return malformed(
+        "after ? stand KEYWORD=VALUE, with & between them (write = and & as %3D and %26)", err);
+  vecmill_status status = decode(text + from, equals - from, &name, err);
+  if (status == VECMILL_OK) status = decode(text + equals + 1, end - equals - 1, &value, err);
+  int keyword = status == VECMILL_OK ? conninfo_find_keyword(name, strlen(name)) : -1;
+  if (status == VECMILL_OK && keyword < 0 && strcmp(name, "ssl") == 0 &&
+      strcmp(value, "true") == 0) {
+    mem_free(value); /* as JDBC has it */
+    value = mem_strdup("require");
+    keyword = conninfo_find_keyword("sslmode", 7);
+    if (!value) status = err_set_memory(err, "connection", 8);
+  }
+  if (status == VECMILL_OK && keyword < 0)
+    status = malformed("a keyword that libpq does not have", err);
+  if (status == VECMILL_OK && keywords[keyword].is_secret)
+    status =
+        add_secret(c, equals + 1, end, text[end] ? from : from - 1, text[end] ? end + 1 : end, err);
+  if (status == VECMILL_OK) put(c, keyword, value), value = NULL;
+  free_secret(name);
+  free_secret(value);
+  return status;
+}
+
+static vecmill_status parse_address(const char *text, size_t at, conninfo *c, vecmill_error *err) {
+  vecmill_status status = parse_credentials(text, &at, c, err);
+  if (status == VECMILL_OK) status = parse_hosts(text, &at, c, err);
+  if (status == VECMILL_OK && text[at] == '/') {
+    size_t from = at + 1;
+    at = from + strcspn(text + from, "?");
+    if (memchr(text + from, '@', at - from))
+      return malformed("the database's name holds @ " ESCAPE_IT, err);
+    status = put_decoded(c, "dbname", text + from, at - from, err);
+  }
+  while (status == VECMILL_OK && text[at]) {
+    at++; /* ? or & */
+    if (text[at] || text[at - 1] == '&') status = parse_parameter(text, &at, c, err);
+  }
+  return status;
+}
+
+/* --- KEYWORD=VALUE KEYWORD='VALUE' --- */
+
+/* A value and the place after it; \ takes the next byte as it is. */
+static vecmill_status parse_value(const char *text, size_t *at, char **value_out,
+                                  vecmill_error *err) {
+  bool quoted = text[*at] == '\'';
+  size_t i = *at + quoted;
+  char *value = mem_calloc(strlen(text + i) + 1, 1), *to = value;
+  if (!value) return err_set_memory(err, "connection", strlen(text + i));
+  while (text[i] && (quoted ? text[i] != '\'' : !is_space(text[i]))) {
+    if (text[i] == '\\' && text[i + 1]) i++;
+    else if (text[i] == '\\') { /* at the end: nothing to take */ i++;
+      continue;
+    }
+    *to++ = text[i++];
+  }
+  if (quoted && text[i] != '\'') {
+    free_secret(value);
+    return malformed("a quote is not closed", err);
+  }
+  *at = i + quoted;
+  *value_out = value;
+  return VECMILL_OK;
+}
+
+static vecmill_status parse_pair(const char *text, size_t *at, conninfo *c, vecmill_error *err) {
+  size_t from = *at, i = from + strcspn(text + from, "= \t\r\n\v\f"), n_name = i - from;
+  char *value = NULL;
+  while (is_space(text[i])) i++;
+  if (text[i] != '=')
+    return malformed("KEYWORD=VALUE expected (put values with spaces in ' ')", err);
+  int keyword = conninfo_find_keyword(text + from, n_name);
+  if (keyword < 0)
+    return malformed("a keyword that libpq does not have (put values with spaces in ' ')", err);
+  for (i++; is_space(text[i]);) i++;
+  size_t value_from = i;
+  vecmill_status status = parse_value(text, &i, &value, err);
+  if (status != VECMILL_OK) return status;
+  size_t value_to = i;
+  while (is_space(text[i])) i++;
+  put(c, keyword, value);
+  *at = i;
+  return keywords[keyword].is_secret ? add_secret(c, value_from, value_to, from, i, err)
+                                     : VECMILL_OK;
+}
+
+static vecmill_status parse_pairs(const char *text, conninfo *c, vecmill_error *err) {
+  vecmill_status status = VECMILL_OK;
+  size_t at = 0;
+  while (is_space(text[at])) at++;
+  while (status == VECMILL_OK && text[at]) status = parse_pair(text, &at, c, err);
+  return status;
+}
+
+/* Ports are checked here, since libpq would quote what stands there. */
+static bool are_ports(const char *text) {
+  while (*text) {
+    size_t n = strspn(text, "0123456789");
+    unsigned long port = 0;
+    for (size_t i = 0; i < n && port <= 65535; i++)
+      port = 10 * port + (unsigned long)(text[i] - '0');
+    if (port > 65535 || (n > 0 && port == 0) || (text[n] && text[n] != ',')) return false;
+    text += n + (text[n] == ',');
+  }
+  return true;
+}
+
+vecmill_status conninfo_parse(const char *text, conninfo *conninfo_out, vecmill_error *err) {
+  conninfo c = {0};
+  size_t scheme = scheme_length(text);
+  *conninfo_out = c;
+  if (strlen(text) > CONNINFO_MAX_BYTES) return malformed("longer than 65536 bytes", err);
+  vecmill_status status =
+      scheme ? parse_address(text, scheme, &c, err) : parse_pairs(text, &c, err);
+  const char *port = c.values[conninfo_find_keyword("port", 4)];
+  if (status == VECMILL_OK && port && !are_ports(port))
+    status = malformed("the port is not a number from 1 to 65535 " ESCAPE_IT, err);
+  if (status == VECMILL_OK) *conninfo_out = c;
+  else conninfo_fini(&c);
+  return status;
+}
+
+/* --- without the secrets --- */
+
+char *conninfo_shown(const char *text) {
+  conninfo c;
+  str shown = {0};
+  size_t scheme = scheme_length(text), at = 0;
+  if (conninfo_parse(text, &c, NULL) != VECMILL_OK)
+    return mem_strdup(scheme ? "postgresql://..." : "a connection string");
+  for (size_t i = 0; i < c.n_secrets; i++) {
+    const conninfo_secret *s = &c.secrets[i];
+    if (s->from > at) str_append(&shown, text + at, s->from - at);
+    if (s->to > at) at = s->to;
+  }
+  str_append_text(&shown, text + at);
+  while (!shown.failed && shown.n > 0 && is_space(shown.data[shown.n - 1]))
+    shown.data[--shown.n] = '\0';
+  conninfo_fini(&c);
+  if (!shown.failed) return shown.data;
+  str_fini(&shown);
+  return NULL;
+}
+
+void conninfo_hide(char *text) {
+  conninfo c;
+  size_t scheme = scheme_length(text);
+  if (conninfo_parse(text, &c, NULL) != VECMILL_OK) {
+    size_t from = scheme ? scheme : strcspn(text, "=");
+    memset(text + from, 'x', strlen(text + from));
+    return;
+  }
+  for (size_t i = 0; i < c.n_secrets; i++)
+    memset(text + c.secrets[i].value_from, 'x', c.secrets[i].value_to - c.secrets[i].value_from);
+  conninfo_fini(&c);
+}

@@ -1,0 +1,156 @@
+#include "config/pg_settings.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/str.h"
+
+/* Names beside libpq's own, in the order in which they are looked for. */
+static const struct {
+  const char *keyword;
+  const char *variables[4];
+} settings[] = {
+    {"host", {"PG_HOST", "PGHOST"}},
+    {"port", {"PG_PORT", "PGPORT"}},
+    {"dbname", {"PG_DATABASE", "PG_DB", "PGDATABASE"}},
+    {"user", {"PG_USER", "PGUSER"}},
+    {"password", {"PG_PASSWORD", "PGPASSWORD"}},
+};
+#define N_SETTINGS (sizeof settings / sizeof *settings)
+
+void config_pg_fini(config_pg *pg) {
+  for (size_t i = 0; i < pg->n; i++) {
+    explicit_bzero((char *)pg->values[i], strlen(pg->values[i]));
+    mem_free((char *)pg->values[i]);
+  }
+  mem_free(pg->shown);
+  *pg = (config_pg){0};
+}
+
+const char *config_pg_value(const config_pg *pg, const char *keyword) {
+  for (size_t i = 0; i < pg->n; i++)
+    if (strcmp(pg->keywords[i], keyword) == 0) return pg->values[i];
+  return NULL;
+}
+
+vecmill_status config_pg_add(config_pg *pg, const char *keyword, const char *value,
+                             vecmill_error *err) {
+  if (config_pg_value(pg, keyword)) return VECMILL_OK;
+  if (pg->n == CONFIG_PG_ROOM) return err_set(err, VECMILL_ERROR_INTERNAL, "too many keywords");
+  char *copy = mem_strdup(value);
+  if (!copy) return err_set_memory(err, keyword, strlen(value));
+  pg->keywords[pg->n] = keyword;
+  pg->values[pg->n++] = copy;
+  return VECMILL_OK;
+}
+
+bool config_is_pg(const char *db) {
+  return !db || conninfo_is(db);
+}
+
+/* What --db itself says. */
+static vecmill_status add_said(const char *db, config_pg *pg, vecmill_error *err) {
+  conninfo said;
+  vecmill_status status = conninfo_parse(db, &said, err);
+  for (size_t i = 0; status == VECMILL_OK && i < CONNINFO_N_KEYWORDS; i++)
+    if (said.values[i])
+      status = config_pg_add(pg, conninfo_keyword_at(i)->name, said.values[i], err);
+  if (status == VECMILL_OK) conninfo_fini(&said);
+  return status;
+}
+
+static bool is_port_list(const char *text) {
+  return *text && strspn(text, "0123456789,") == strlen(text);
+}
+
+static vecmill_status add_variables(const config *c, config_pg *pg, vecmill_error *err) {
+  vecmill_status status = VECMILL_OK;
+  config_value value;
+  for (size_t i = 0; status == VECMILL_OK && i < N_SETTINGS; i++) {
+    if (config_pg_value(pg, settings[i].keyword) ||
+        !config_find_any(c, settings[i].variables, &value))
+      continue;
+    if (strcmp(settings[i].keyword, "port") == 0 && !is_port_list(value.text)) {
+      char origin[CONFIG_ORIGIN_SIZE];
+      config_origin(&value, origin);
+      return err_set(err, VECMILL_ERROR_ARGUMENT, "%s: not a port (1 to 65535)", origin);
+    }
+    status = config_pg_add(pg, settings[i].keyword, value.text, err);
+  }
+  return status;
+}
+
+/* libpq's other variables, where the file has them and the environment has not. */
+static vecmill_status add_from_file(const config *c, bool has_host, config_pg *pg,
+                                    vecmill_error *err) {
+  vecmill_status status = VECMILL_OK;
+  const conninfo_keyword *keyword;
+  for (size_t i = 0; status == VECMILL_OK && (keyword = conninfo_keyword_at(i)) != NULL; i++) {
+    config_value value;
+    /* An address would lead elsewhere than the host that --db names. */
+    if (!keyword->variable || (has_host && strcmp(keyword->name, "hostaddr") == 0)) continue;
+    if (config_find(c, keyword->variable, &value) && value.source == CONFIG_FILE)
+      status = config_pg_add(pg, keyword->name, value.text, err);
+  }
+  return status;
+}
+
+static vecmill_status add_service(const config *c, config_pg *pg, bool *has_service,
+                                  vecmill_error *err) {
+  config_value value;
+  *has_service = config_pg_value(pg, "service") != NULL;
+  if (*has_service || !config_find(c, "PGSERVICE", &value)) return VECMILL_OK;
+  *has_service = true;
+  return value.source == CONFIG_FILE ? config_pg_add(pg, "service", value.text, err) : VECMILL_OK;
+}
+
+/* "host=.. port=.. dbname=.. user=.." of what is passed, as libpq would read it. */
+static char *shown_pairs(const config_pg *pg) {
+  static const char *const wanted[] = {"service", "host", "hostaddr", "port", "dbname", "user"};
+  str shown = {0};
+  for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+    const char *value = config_pg_value(pg, wanted[i]);
+    if (!value) continue;
+    bool plain = *value && !strpbrk(value, " '\\\t\n\r");
+    str_append_format(&shown, "%s%s=", shown.n ? " " : "", wanted[i]);
+    if (!plain) str_append_char(&shown, '\'');
+    for (const char *p = value; *p; p++) {
+      if (*p == '\'' || *p == '\\') str_append_char(&shown, '\\');
+      str_append_char(&shown, *p);
+    }
+    if (!plain) str_append_char(&shown, '\'');
+  }
+  if (shown.n == 0) str_append_text(&shown, "PostgreSQL as libpq finds it");
+  if (!shown.failed) return shown.data;
+  str_fini(&shown);
+  return NULL;
+}
+
+vecmill_status config_pg_conninfo(const config *c, const char *db, config_pg *pg_out,
+                                  vecmill_error *err) {
+  config_pg pg = {0};
+  *pg_out = pg;
+  bool has_service = false;
+  vecmill_status status = db ? add_said(db, &pg, err) : VECMILL_OK;
+  bool has_host = config_pg_value(&pg, "host") != NULL;
+  if (status == VECMILL_OK) status = add_service(c, &pg, &has_service, err);
+  if (status == VECMILL_OK && !has_service) status = add_variables(c, &pg, err);
+  if (status == VECMILL_OK && !has_service) status = add_from_file(c, has_host, &pg, err);
+  if (status == VECMILL_OK) {
+    pg.shown = db ? conninfo_shown(db) : shown_pairs(&pg);
+    if (!pg.shown) status = err_set_memory(err, "connection", 1);
+  }
+  if (status == VECMILL_OK) *pg_out = pg;
+  else config_pg_fini(&pg);
+  return status;
+}
+
+char *config_database_shown(const config *c, const char *db) {
+  config_pg pg;
+  if (db) return conninfo_is(db) ? conninfo_shown(db) : mem_strdup(db);
+  if (config_pg_conninfo(c, NULL, &pg, NULL) != VECMILL_OK) return mem_strdup("PostgreSQL");
+  char *shown = pg.shown;
+  pg.shown = NULL;
+  config_pg_fini(&pg);
+  return shown;
+}

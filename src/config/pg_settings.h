@@ -1,0 +1,58 @@
+/*
+ * Where the PostgreSQL server is and how to get in: from --db, the environment and `.env`, as the
+ * keywords and values that PQconnectdbParams takes. Nothing here calls libpq.
+ */
+#ifndef CONFIG_PG_SETTINGS_H
+#define CONFIG_PG_SETTINGS_H
+
+#include <stdbool.h>
+
+#include "config/config.h"
+#include "config/conninfo.h"
+
+/* Room for every keyword, and for some that the caller adds. */
+#define CONFIG_PG_ROOM (CONNINFO_N_KEYWORDS + 8)
+
+/* Initialise with {0}; config_pg_fini overwrites the values before it frees them. */
+typedef struct config_pg {
+  const char *keywords[CONFIG_PG_ROOM + 1]; /* n and a NULL */
+  const char *values[CONFIG_PG_ROOM + 1];
+  size_t n;
+  char *shown; /* for messages: without passwords */
+} config_pg;
+
+/*
+ * What --db (NULL: not given) says; what it does not say comes from the variables
+ *
+ *   host      PG_HOST PGHOST          dbname    PG_DATABASE PG_DB PGDATABASE
+ *   port      PG_PORT PGPORT          user      PG_USER PGUSER
+ *   password  PG_PASSWORD PGPASSWORD
+ *
+ * of the environment, then of the file; and, if the file has them, from libpq's other variables
+ * (PGSSLMODE and so on), which libpq itself finds only in the environment. What is said nowhere is
+ * not passed, so that libpq's own rules stand: service file, .pgpass, its defaults. Where a service
+ * is named (by --db or PGSERVICE) it and libpq decide all that --db does not: no variable is
+ * passed.
+ *
+ * For PQconnectdbParams(keywords, values, 0): --db is taken apart already.
+ * Errors: ARGUMENT (no text of a password in it), MEMORY.
+ */
+vecmill_status config_pg_conninfo(const config *c, const char *db, config_pg *pg_out,
+                                  vecmill_error *err);
+void config_pg_fini(config_pg *pg);
+
+/* One keyword more, such as fallback_application_name; `keyword` is borrowed. One that is there
+ * stays as it is. */
+vecmill_status config_pg_add(config_pg *pg, const char *keyword, const char *value,
+                             vecmill_error *err);
+
+const char *config_pg_value(const config_pg *pg, const char *keyword); /* NULL: not passed */
+
+/* --db is PostgreSQL: NULL, an address, or KEYWORD=VALUE. Otherwise it is an SQLite file. */
+bool config_is_pg(const char *db);
+
+/* A database for messages, without passwords: an SQLite file's path, or as config_pg has it.
+ * mem_free; NULL when memory is out. */
+char *config_database_shown(const config *c, const char *db);
+
+#endif
