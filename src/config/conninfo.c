@@ -370,7 +370,9 @@ char *conninfo_shown(const char *text) {
     if (s->to > at) at = s->to;
   }
   str_append_text(&shown, text + at);
-  while (!shown.failed && shown.n > 0 && is_space(shown.data[shown.n - 1]))
+  /* What stood between the last one and the end. */
+  const char *left_over = scheme && c.n_secrets > 0 ? "?&" : " \t\r\n\v\f";
+  while (!shown.failed && shown.n > 0 && strchr(left_over, shown.data[shown.n - 1]))
     shown.data[--shown.n] = '\0';
   conninfo_fini(&c);
   if (!shown.failed) return shown.data;

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "config/pg_settings.h"
 #include "ingest/database.h"
 #include "ingest/maker.h"
 #include "ingest/nearest.h"
@@ -84,10 +85,14 @@ static vecmill_status find_column(store *s, const vecmill_search_options *option
   bool found = false;
   vecmill_status status = s->operations->find(s, &target, columns_out, err);
   if (status != VECMILL_OK) return status;
-  if (!columns_out->has_vector_column)
-    return err_set(
+  if (!columns_out->has_vector_column) {
+    char *shown = config_database_shown(options->config, options->database);
+    status = err_set(
         err, VECMILL_ERROR_NOT_FOUND, "table %s: no column %s (vecmill ingest %s --db %s makes it)",
-        columns_out->table, columns_out->vector_column, columns_out->table, options->database);
+        columns_out->table, columns_out->vector_column, columns_out->table, shown ? shown : "FILE");
+    mem_free(shown);
+    return status;
+  }
   status = s->operations->record(s, record_out, &found, err);
   if (status == VECMILL_OK && !found)
     status =

@@ -54,7 +54,8 @@ static const struct option long_options[] = {
 };
 
 typedef struct arguments {
-  const char *model, *input;
+  command_words words;
+  const char *input;
   unsigned n_workers;
   double seconds;
   bool is_json;
@@ -239,14 +240,15 @@ static const char *result_name(const char *input) {
   return strstr(name, "short") ? "embed_f32_short" : "embed_f32";
 }
 
-static vecmill_status bench_embed(const arguments *a, vecmill_error *error) {
+static vecmill_status bench_embed(const arguments *a, const vecmill_config *settings,
+                                  vecmill_error *error) {
   vecmill_model *model = NULL;
   vecmill_embedder *embedder = NULL;
   vecmill_embedder_options options = {.n_workers = a->n_workers};
   corpus c = {0};
   turns t = {.seconds = a->seconds};
   double tokens = 0, texts = 0, seconds = 0;
-  vecmill_status status = vecmill_model_open(a->model, &model, error);
+  vecmill_status status = command_open_model(settings, &model, error);
   size_t dimension = status == VECMILL_OK ? vecmill_model_get_info(model)->dimension : 0;
   if (status == VECMILL_OK)
     status = a->input ? corpus_read(&c, a->input, dimension, error)
@@ -305,7 +307,7 @@ static vecmill_status bench_kernels(const arguments *a, vecmill_error *error) {
 static int take_option(int option, arguments *a) {
   uint64_t n = 0;
   switch (option) {
-    case OPTION_MODEL: a->model = optarg; break;
+    case OPTION_MODEL: a->words.model = optarg; break;
     case OPTION_INPUT: a->input = optarg; break;
     case OPTION_SECONDS:
       if (!command_number(optarg, 0, MAX_TURN_SECONDS, &n))
@@ -337,10 +339,13 @@ int command_bench(int argc, char **argv) {
   bool is_embed = strcmp(what, "embed") == 0;
   if (!is_embed && strcmp(what, "kernels") != 0)
     return command_usage_error("bench %s: unknown (embed or kernels)", what);
-  if (!is_embed && (a.input || a.model))
+  if (!is_embed && (a.input || a.words.model))
     return command_usage_error("bench kernels: takes no %s", a.input ? "--input" : "--model");
+  vecmill_config *settings = NULL;
+  int exit_status = command_config(&a.words, &settings);
+  if (exit_status != COMMAND_GO_ON) return exit_status;
   vecmill_error error = {0};
-  vecmill_status status = is_embed ? bench_embed(&a, &error) : bench_kernels(&a, &error);
-  if (status != VECMILL_OK) fprintf(stderr, "vecmill: %s\n", error.text);
-  return command_exit_status(status);
+  vecmill_status status = is_embed ? bench_embed(&a, settings, &error) : bench_kernels(&a, &error);
+  vecmill_config_close(&settings);
+  return command_told(status, &error);
 }

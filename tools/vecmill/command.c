@@ -38,6 +38,44 @@ int command_next_option(int argc, char **argv, const char *short_options,
   return '?';
 }
 
+int command_told(vecmill_status status, const vecmill_error *error) {
+  if (status != VECMILL_OK) fprintf(stderr, "vecmill: %s\n", error->text);
+  return command_exit_status(status);
+}
+
+int command_config(const command_words *words, vecmill_config **config_out) {
+  const struct {
+    const char *name, *option, *word;
+  } said[] = {{"EMBED_WORKERS", "--workers", words->workers},
+              {"EMBED_BATCH_SIZE", "BATCH", words->batch},
+              {"EMBED_SLEEP", "--sleep", words->sleep},
+              {"EMBED_DEVICE", "--device", words->device},
+              {"EMBED_MODEL", "--model", words->model}};
+  vecmill_error error = {0};
+  vecmill_status status = vecmill_config_open(".env", config_out, &error);
+  for (size_t i = 0; status == VECMILL_OK && i < sizeof said / sizeof *said; i++)
+    if (said[i].word)
+      status = vecmill_config_set(*config_out, said[i].name, said[i].word, said[i].option, &error);
+  if (status == VECMILL_OK) return COMMAND_GO_ON;
+  vecmill_config_close(config_out);
+  return command_told(status, &error);
+}
+
+vecmill_status command_open_model(const vecmill_config *config, vecmill_model **model_out,
+                                  vecmill_error *error) {
+  const char *name = vecmill_config_get(config, "EMBED_MODEL");
+  vecmill_status status = vecmill_model_open(name, model_out, error);
+  return status == VECMILL_OK ? status : vecmill_config_blame(config, "EMBED_MODEL", status, error);
+}
+
+const char *command_database(char *word) {
+  static char *kept; /* until the process ends, as arguments are */
+  free(kept);
+  kept = strdup(word);
+  vecmill_database_hide(word);
+  return kept;
+}
+
 bool command_number(const char *word, uint64_t min, uint64_t max, uint64_t *number_out) {
   char *end;
   if (!isdigit((unsigned char)word[0])) return false;

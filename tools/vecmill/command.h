@@ -15,6 +15,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include <vecmill/config.h>
+#include <vecmill/model.h>
 #include <vecmill/status.h>
 
 #define COMMAND_GO_ON (-1)
@@ -32,6 +34,29 @@ int command_bench(int argc, char **argv);
  * end. */
 int command_next_option(int argc, char **argv, const char *short_options,
                         const struct option *long_options);
+
+/* What options said about settings, as it was written; NULL: nothing. */
+typedef struct command_words {
+  const char *workers, *batch, *sleep, *device, *model;
+} command_words;
+
+/*
+ * The settings: `words` above the environment above the `.env` of the working folder.
+ * COMMAND_GO_ON, or an exit status, told. Closed by vecmill_config_close.
+ */
+int command_config(const command_words *words, vecmill_config **config_out);
+
+/* The model that the settings name, else the default one; an error says where its name came from.
+ */
+vecmill_status command_open_model(const vecmill_config *config, vecmill_model **model_out,
+                                  vecmill_error *error);
+
+/* The word after --db: kept, while the password in it, if there is one, is overwritten in the
+ * process's own list of arguments, which other users may read. NULL: memory is out. */
+const char *command_database(char *word);
+
+/* Tells an error on stderr; returns the exit status. */
+int command_told(vecmill_status status, const vecmill_error *error);
 
 /* A whole decimal number within the bounds. */
 bool command_number(const char *word, uint64_t min, uint64_t max, uint64_t *number_out);

@@ -51,10 +51,30 @@ static void tell_system(void) {
   putchar('\n');
 }
 
+/* What the environment and .env say, and whether it can be meant. */
+static vecmill_status tell_settings(const vecmill_config *config, vecmill_error *error) {
+  char origin[256];
+  const char *device, *name;
+  unsigned n_workers;
+  size_t batch, n_told = 0;
+  double sleep_s;
+  for (size_t i = 0; (name = vecmill_config_name(i)) != NULL; i++) {
+    vecmill_config_origin(config, name, origin, sizeof origin);
+    if (*origin) printf("%s %s\n", n_told++ ? "          " : "settings  ", origin);
+  }
+  if (n_told == 0) puts("settings   none");
+  vecmill_status status = vecmill_config_workers(config, &n_workers, error);
+  if (status == VECMILL_OK) status = vecmill_config_batch(config, &batch, error);
+  if (status == VECMILL_OK) status = vecmill_config_sleep(config, &sleep_s, error);
+  if (status == VECMILL_OK) status = vecmill_config_device(config, &device, error);
+  if (status != VECMILL_OK) printf("           %s\n", error->text);
+  return status;
+}
+
 /* Opened whole, since that is what the main job needs. */
-static vecmill_status tell_model(const char *name, vecmill_error *error) {
+static vecmill_status tell_model(const vecmill_config *config, vecmill_error *error) {
   vecmill_model *model;
-  vecmill_status status = vecmill_model_open(name, &model, error);
+  vecmill_status status = command_open_model(config, &model, error);
   if (status != VECMILL_OK) {
     printf("model      %s\n", error->text);
     return status;
@@ -72,26 +92,35 @@ static vecmill_status tell_model(const char *name, vecmill_error *error) {
 static vecmill_status tell_database(const char *database, vecmill_error *error) {
   if (!database) return printf("database   none named (--db FILE)\n"), VECMILL_OK;
   vecmill_status status = vecmill_database_check(database, error);
-  printf("database   %s\n", status == VECMILL_OK ? database : error->text);
+  char shown[512]; /* without a password */
+  vecmill_database_show(NULL, database, shown, sizeof shown);
+  printf("database   %s\n", status == VECMILL_OK ? shown : error->text);
   return status;
 }
 
 int command_doctor(int argc, char **argv) {
-  const char *database = NULL, *model = NULL;
+  const char *database = NULL;
+  command_words words = {0};
+  vecmill_config *config = NULL;
   for (int option; (option = command_next_option(argc, argv, "", long_options)) != -1;) {
     if (option == OPTION_HELP) return command_help(usage);
-    if (option == OPTION_DB) database = optarg;
-    else if (option == OPTION_MODEL) model = optarg;
+    if (option == OPTION_DB) database = command_database(optarg);
+    else if (option == OPTION_MODEL) words.model = optarg;
     else return COMMAND_EXIT_USAGE;
   }
   if (optind < argc) return command_usage_error("%s: one argument too many", argv[optind]);
+  int exit_status = command_config(&words, &config);
+  if (exit_status != COMMAND_GO_ON) return exit_status;
   vecmill_error error = {0};
   tell_system();
-  bool has_model = tell_model(model, &error) == VECMILL_OK;
+  bool has_settings = tell_settings(config, &error) == VECMILL_OK;
+  bool has_model = tell_model(config, &error) == VECMILL_OK;
   bool has_database = tell_database(database, &error) == VECMILL_OK;
-  bool can_run = has_model && has_database;
-  printf("main job   %s\n", can_run      ? "can run"
-                            : !has_model ? "cannot run: no model"
-                                         : "cannot run: no database");
+  bool can_run = has_settings && has_model && has_database;
+  printf("main job   %s\n", can_run         ? "can run"
+                            : !has_settings ? "cannot run: a setting is wrong"
+                            : !has_model    ? "cannot run: no model"
+                                            : "cannot run: no database");
+  vecmill_config_close(&config);
   return can_run ? 0 : 1;
 }

@@ -19,12 +19,15 @@
 #define BLOCK_RECORDS 64
 
 static const char usage[] =
-    "Usage: vecmill embed [FILE|-] [--model NAME|DIR] [--workers N|auto] [--input lines|jsonl] "
-    "[--format jsonl|npy] [-o FILE]\n"
+    "Usage: vecmill embed [FILE|-] [--model NAME|DIR] [--workers N|auto] [--device auto|cpu] "
+    "[--input lines|jsonl] [--format jsonl|npy] [-o FILE]\n"
     "Writes a vector for every record, in order; an empty text has one too.\n"
     "\n"
     "  --model NAME|DIR     default: EMBED_MODEL, else the default model\n"
-    "  --workers N|auto     default auto: one a processor that this process may use\n"
+    "  --workers N|auto     default: EMBED_WORKERS, else auto: one a processor that this process "
+    "may "
+    "use\n"
+    "  --device D           auto or cpu; default: EMBED_DEVICE, else auto\n"
     "  --input FORM         lines (default): a text a line; jsonl: {\"text\": ...} and other "
     "fields a line\n"
     "  --format FORM        jsonl (default): the fields that came in and \"embedding\"; npy: "
@@ -32,11 +35,12 @@ static const char usage[] =
     "  -o FILE              written whole or not at all; default: standard output\n"
     "  --help               this\n";
 
-enum { OPTION_MODEL = 1, OPTION_WORKERS, OPTION_INPUT, OPTION_FORMAT, OPTION_HELP };
+enum { OPTION_MODEL = 1, OPTION_WORKERS, OPTION_DEVICE, OPTION_INPUT, OPTION_FORMAT, OPTION_HELP };
 
 static const struct option long_options[] = {
     {"model", required_argument, NULL, OPTION_MODEL},
     {"workers", required_argument, NULL, OPTION_WORKERS},
+    {"device", required_argument, NULL, OPTION_DEVICE},
     {"input", required_argument, NULL, OPTION_INPUT},
     {"format", required_argument, NULL, OPTION_FORMAT},
     {"help", no_argument, NULL, OPTION_HELP},
@@ -44,7 +48,9 @@ static const struct option long_options[] = {
 };
 
 typedef struct arguments {
-  const char *model, *path, *out_path;
+  command_words words;
+  const char *path, *out_path;
+  vecmill_config *config;
   unsigned n_workers;
   bool is_jsonl_in, is_npy;
 } arguments;
@@ -181,7 +187,7 @@ static int run_embed(const arguments *a) {
   vecmill_error error = {0};
   vecmill_embedder_options options = {.n_workers = a->n_workers};
   vecmill_status status = records_open(&r.input, a->path, a->is_jsonl_in, &error);
-  if (status == VECMILL_OK) status = vecmill_model_open(a->model, &model, &error);
+  if (status == VECMILL_OK) status = command_open_model(a->config, &model, &error);
   if (status == VECMILL_OK) {
     r.dimension = vecmill_model_get_info(model)->dimension;
     status = vecmill_embedder_open(model, &options, &r.embedder, &error);
@@ -204,18 +210,12 @@ static int run_embed(const arguments *a) {
 }
 
 static int take_option(int option, arguments *a) {
-  uint64_t n = 0;
   bool is_jsonl;
   switch (option) {
-    case OPTION_MODEL: a->model = optarg; break;
+    case OPTION_MODEL: a->words.model = optarg; break;
     case 'o': a->out_path = optarg; break;
-    case OPTION_WORKERS:
-      if (strcmp(optarg, "auto") == 0) break;
-      if (!command_number(optarg, 1, 4096, &n))
-        return command_usage_error("--workers %s: not a number of workers (1 to 4096, or auto)",
-                                   optarg);
-      a->n_workers = (unsigned)n;
-      break;
+    case OPTION_WORKERS: a->words.workers = optarg; break;
+    case OPTION_DEVICE: a->words.device = optarg; break;
     case OPTION_INPUT:
       if (!records_form_named(optarg, &a->is_jsonl_in))
         return command_usage_error("--input %s: unknown (lines or jsonl)", optarg);
@@ -231,6 +231,16 @@ static int take_option(int option, arguments *a) {
   return COMMAND_GO_ON;
 }
 
+static int take_settings(arguments *a) {
+  vecmill_error error = {0};
+  const char *device;
+  int exit_status = command_config(&a->words, &a->config);
+  if (exit_status != COMMAND_GO_ON) return exit_status;
+  vecmill_status status = vecmill_config_workers(a->config, &a->n_workers, &error);
+  if (status == VECMILL_OK) status = vecmill_config_device(a->config, &device, &error);
+  return status == VECMILL_OK ? COMMAND_GO_ON : command_told(status, &error);
+}
+
 int command_embed(int argc, char **argv) {
   arguments a = {0};
   for (int option; (option = command_next_option(argc, argv, "o:", long_options)) != -1;) {
@@ -239,5 +249,8 @@ int command_embed(int argc, char **argv) {
   }
   if (optind < argc) a.path = argv[optind++];
   if (optind < argc) return command_usage_error("%s: one argument too many", argv[optind]);
-  return run_embed(&a);
+  int exit_status = take_settings(&a);
+  if (exit_status == COMMAND_GO_ON) exit_status = run_embed(&a);
+  vecmill_config_close(&a.config);
+  return exit_status;
 }

@@ -11,19 +11,26 @@
 
 static const char usage[] =
     "Usage: vecmill ingest TABLE [BATCH] --db FILE [options]\n"
-    "Embeds every row of TABLE that has a text and no vector yet. BATCH rows (default 100) are "
-    "committed together.\n"
+    "Embeds every row of TABLE that has a text and no vector yet. BATCH rows (default "
+    "EMBED_BATCH_SIZE, else 100) are committed together.\n"
     "\n"
     "  --db FILE            the SQLite database\n"
     "  --model NAME|DIR     default: EMBED_MODEL, else what made the column, else the default "
     "model\n"
-    "  --workers N|auto     default auto: one a processor that this process may use\n"
+    "  --workers N|auto     default: EMBED_WORKERS, else auto: one a processor that this process "
+    "may "
+    "use\n"
+    "  --device D           auto or cpu; default: EMBED_DEVICE, else auto\n"
+    "  --sleep S            seconds that a worker rests between its batches; default: EMBED_SLEEP, "
+    "else 0\n"
     "  --id-column C        default: the primary key; A,B for a composite one\n"
     "  --text-column C      default: found by its name, else the only text column\n"
     "  --vector-column C    default: embedding; added if missing\n"
     "  --where SQL          only rows that meet a condition\n"
     "  --limit N            only the first N rows in key order, embedded or not\n"
-    "  --prefix STR         put before every text; default: the model's own\n"
+    "  --prefix STR         put before every text, as it is; default: EMBED_PREFIX, else what made "
+    "the column,\n"
+    "                       else the model's own\n"
     "  --progress MODE      auto, bar, lines, json or off\n"
     "  --retry-failed       also try rows again that failed in an earlier run\n"
     "  --help               this\n";
@@ -32,6 +39,8 @@ enum {
   OPTION_DB = 1,
   OPTION_MODEL,
   OPTION_WORKERS,
+  OPTION_DEVICE,
+  OPTION_SLEEP,
   OPTION_ID,
   OPTION_TEXT,
   OPTION_VECTOR,
@@ -47,6 +56,8 @@ static const struct option long_options[] = {
     {"db", required_argument, NULL, OPTION_DB},
     {"model", required_argument, NULL, OPTION_MODEL},
     {"workers", required_argument, NULL, OPTION_WORKERS},
+    {"device", required_argument, NULL, OPTION_DEVICE},
+    {"sleep", required_argument, NULL, OPTION_SLEEP},
     {"id-column", required_argument, NULL, OPTION_ID},
     {"text-column", required_argument, NULL, OPTION_TEXT},
     {"vector-column", required_argument, NULL, OPTION_VECTOR},
@@ -83,10 +94,11 @@ static void on_log(void *context, vecmill_log_level level, const char *text) {
 }
 
 /* One option into the struct; COMMAND_GO_ON or an exit status. */
-static int take_option(int option, vecmill_ingest_options *options, progress_mode *mode) {
+static int take_option(int option, vecmill_ingest_options *options, command_words *words,
+                       progress_mode *mode) {
   uint64_t number = 0;
   switch (option) {
-    case OPTION_DB: options->database = optarg; break;
+    case OPTION_DB: options->database = command_database(optarg); break;
     case OPTION_MODEL: options->model = optarg; break;
     case OPTION_ID: options->id_column = optarg; break;
     case OPTION_TEXT: options->text_column = optarg; break;
@@ -94,13 +106,9 @@ static int take_option(int option, vecmill_ingest_options *options, progress_mod
     case OPTION_WHERE: options->where = optarg; break;
     case OPTION_PREFIX: options->prefix = optarg; break;
     case OPTION_RETRY: options->retry_failed = 1; break;
-    case OPTION_WORKERS:
-      if (strcmp(optarg, "auto") == 0) break;
-      if (!command_number(optarg, 1, 4096, &number))
-        return command_usage_error("--workers %s: not a number of workers (1 to 4096, or auto)",
-                                   optarg);
-      options->n_workers = (unsigned)number;
-      break;
+    case OPTION_WORKERS: words->workers = optarg; break;
+    case OPTION_DEVICE: words->device = optarg; break;
+    case OPTION_SLEEP: words->sleep = optarg; break;
     case OPTION_LIMIT:
       if (!command_number(optarg, 1, INT64_MAX, &number))
         return command_usage_error("--limit %s: not a number of rows (1 or more)", optarg);
@@ -117,21 +125,32 @@ static int take_option(int option, vecmill_ingest_options *options, progress_mod
   return COMMAND_GO_ON;
 }
 
+/* Every setting that a run wants, checked before anything is opened. */
+static int take_settings(const command_words *words, vecmill_ingest_options *options,
+                         vecmill_config **config_out) {
+  vecmill_error error = {0};
+  const char *device;
+  int exit_status = command_config(words, config_out);
+  if (exit_status != COMMAND_GO_ON) return exit_status;
+  options->config = *config_out;
+  vecmill_status status = vecmill_config_workers(*config_out, &options->n_workers, &error);
+  if (status == VECMILL_OK) status = vecmill_config_batch(*config_out, &options->batch, &error);
+  if (status == VECMILL_OK) status = vecmill_config_sleep(*config_out, &options->sleep_s, &error);
+  if (status == VECMILL_OK) status = vecmill_config_device(*config_out, &device, &error);
+  if (status == VECMILL_OK) return COMMAND_GO_ON;
+  vecmill_config_close(config_out);
+  return command_told(status, &error);
+}
+
 static int take_arguments(int argc, char **argv, vecmill_ingest_options *options,
-                          progress_mode *mode) {
+                          command_words *words, progress_mode *mode) {
   int option;
-  uint64_t batch = 0;
   while ((option = command_next_option(argc, argv, "", long_options)) != -1) {
-    int status = take_option(option, options, mode);
+    int status = take_option(option, options, words, mode);
     if (status != COMMAND_GO_ON) return status;
   }
   if (optind < argc) options->table = argv[optind++];
-  if (optind < argc) {
-    if (!command_number(argv[optind], 1, 1000000, &batch))
-      return command_usage_error("BATCH %s: not a number of rows (1 to 1000000)", argv[optind]);
-    options->batch = batch;
-    optind++;
-  }
+  if (optind < argc) words->batch = argv[optind++];
   if (optind < argc)
     return command_usage_error("%s: one argument too many (vecmill ingest TABLE [BATCH] --db FILE)",
                                argv[optind]);
@@ -145,9 +164,12 @@ static int take_arguments(int argc, char **argv, vecmill_ingest_options *options
 int command_ingest(int argc, char **argv) {
   progress_display display;
   progress_mode mode = PROGRESS_AUTO;
+  command_words words = {0};
+  vecmill_config *config = NULL;
   vecmill_ingest_options options = {
       .control = &control, .on_event = progress_event, .event_context = &display};
-  int exit_status = take_arguments(argc, argv, &options, &mode);
+  int exit_status = take_arguments(argc, argv, &options, &words, &mode);
+  if (exit_status == COMMAND_GO_ON) exit_status = take_settings(&words, &options, &config);
   if (exit_status != COMMAND_GO_ON) return exit_status;
 
   progress_display_init(&display, mode);
@@ -159,6 +181,7 @@ int command_ingest(int argc, char **argv) {
   progress_summary(&display, &report, status);
   vecmill_log_set_handler(NULL, NULL);
   vecmill_ingest_report_fini(&report);
+  vecmill_config_close(&config);
   if (status != VECMILL_OK) progress_message(error.text);
   /* A lock that was still held when the signal came is the signal's end too. */
   if (stopped_by && (status == VECMILL_ERROR_STOPPED || status == VECMILL_ERROR_BUSY))

@@ -49,7 +49,7 @@ static const struct option long_options[] = {
 static int take_option(int option, vecmill_search_options *options, bool *json) {
   uint64_t k = 0;
   switch (option) {
-    case OPTION_DB: options->database = optarg; break;
+    case OPTION_DB: options->database = command_database(optarg); break;
     case OPTION_JSON: *json = true; break;
     case OPTION_ID: options->id_column = optarg; break;
     case OPTION_TEXT: options->text_column = optarg; break;
@@ -153,18 +153,29 @@ static void print_hit(size_t rank, const vecmill_search_hit *hit) {
 static void tell_nothing(const vecmill_search_options *options) {
   if (options->where)
     fprintf(stderr, "vecmill: table %s: no row that --where leaves has a vector\n", options->table);
-  else
+  else {
+    char shown[512]; /* the database, without a password */
+    vecmill_database_show(options->config, options->database, shown, sizeof shown);
     fprintf(stderr, "vecmill: table %s: no row has a vector yet (vecmill ingest %s --db %s)\n",
-            options->table, options->table, options->database);
+            options->table, options->table, shown);
+  }
 }
 
 int command_search(int argc, char **argv) {
   vecmill_search_options options = {0};
   bool json = false;
   int exit_status = take_arguments(argc, argv, &options, &json);
-  if (exit_status != COMMAND_GO_ON) return exit_status;
-  vecmill_search_result result;
+  vecmill_config *config = NULL;
   vecmill_error error = {0};
+  const char *device;
+  if (exit_status == COMMAND_GO_ON) exit_status = command_config(&(command_words){0}, &config);
+  if (exit_status != COMMAND_GO_ON) return exit_status;
+  options.config = config;
+  if (vecmill_config_device(config, &device, &error) != VECMILL_OK) {
+    vecmill_config_close(&config);
+    return command_told(VECMILL_ERROR_ARGUMENT, &error);
+  }
+  vecmill_search_result result;
   vecmill_status status = vecmill_search_run(&options, &result, &error);
   for (size_t i = 0; status == VECMILL_OK && i < result.n_hits; i++) {
     if (json) status = print_json(&result.hits[i], &error);
@@ -177,6 +188,6 @@ int command_search(int argc, char **argv) {
             (unsigned long long)result.n_skipped);
   if (status == VECMILL_OK && result.n_scanned == 0) tell_nothing(&options);
   vecmill_search_result_fini(&result);
-  if (status != VECMILL_OK) fprintf(stderr, "vecmill: %s\n", error.text);
-  return command_exit_status(status);
+  vecmill_config_close(&config);
+  return command_told(status, &error);
 }

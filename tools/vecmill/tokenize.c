@@ -52,26 +52,33 @@ static vecmill_status print_all(vecmill_tokenizer *tokenizer, records *input,
 }
 
 int command_tokenize(int argc, char **argv) {
-  const char *model = NULL, *path = NULL;
+  command_words words = {0};
+  vecmill_config *config = NULL;
+  const char *path = NULL;
   bool is_jsonl = false;
   for (int option; (option = command_next_option(argc, argv, "", long_options)) != -1;) {
     if (option == OPTION_HELP) return command_help(usage);
-    if (option == OPTION_MODEL) model = optarg;
+    if (option == OPTION_MODEL) words.model = optarg;
     else if (option != OPTION_INPUT) return COMMAND_EXIT_USAGE;
     else if (!records_form_named(optarg, &is_jsonl))
       return command_usage_error("--input %s: unknown (lines or jsonl)", optarg);
   }
   if (optind < argc) path = argv[optind++];
   if (optind < argc) return command_usage_error("%s: one argument too many", argv[optind]);
+  int exit_status = command_config(&words, &config);
+  if (exit_status != COMMAND_GO_ON) return exit_status;
   vecmill_error error = {0};
   records input = {0};
   vecmill_tokenizer *tokenizer = NULL;
   vecmill_status status = records_open(&input, path, is_jsonl, &error);
-  if (status == VECMILL_OK) status = vecmill_tokenizer_open(model, &tokenizer, &error);
+  if (status == VECMILL_OK) {
+    status = vecmill_tokenizer_open(vecmill_config_get(config, "EMBED_MODEL"), &tokenizer, &error);
+    if (status != VECMILL_OK) vecmill_config_blame(config, "EMBED_MODEL", status, &error);
+  }
   if (status == VECMILL_OK) status = print_all(tokenizer, &input, &error);
   if (status == VECMILL_OK) records_tell_repaired(&input);
   vecmill_tokenizer_close(&tokenizer);
   records_close(&input);
-  if (status != VECMILL_OK) fprintf(stderr, "vecmill: %s\n", error.text);
-  return command_exit_status(status);
+  vecmill_config_close(&config);
+  return command_told(status, &error);
 }
