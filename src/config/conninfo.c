@@ -202,11 +202,9 @@ static vecmill_status parse_host(const char *text, size_t *at, str *hosts, str *
 static vecmill_status parse_hosts(const char *text, size_t *at, conninfo *c, vecmill_error *err) {
   str hosts = {0}, ports = {0};
   vecmill_status status = VECMILL_OK;
-  bool several = false;
   for (;;) {
     status = parse_host(text, at, &hosts, &ports, err);
     if (status != VECMILL_OK || text[*at] != ',') break;
-    several = true;
     str_append_char(&hosts, ',');
     str_append_char(&ports, ',');
     ++*at;
@@ -217,8 +215,8 @@ static vecmill_status parse_hosts(const char *text, size_t *at, conninfo *c, vec
     status = malformed("a host holds @ " ESCAPE_IT, err);
   if (status == VECMILL_OK && hosts.n > 0)
     status = put_decoded(c, "host", hosts.data, hosts.n, err);
-  bool has_port = ports.n > 0 && (!several || ports.n > strspn(ports.data, ","));
-  if (status == VECMILL_OK && has_port) status = put_decoded(c, "port", ports.data, ports.n, err);
+  if (status == VECMILL_OK && ports.n > 0)
+    status = put_decoded(c, "port", ports.data, ports.n, err);
   if (hosts.data) explicit_bzero(hosts.data, hosts.n);
   if (ports.data) explicit_bzero(ports.data, ports.n);
   str_fini(&hosts);

@@ -33,7 +33,7 @@ static void test_addresses(void **state) {
       "host=localhost dbname=otherdb user=other connect_timeout=10 application_name=myapp ");
   expect_passed(NULL, "postgresql://host1:123,host2:456/somedb?target_session_attrs=any",
                 "host=host1,host2 port=123,456 dbname=somedb target_session_attrs=any ");
-  expect_passed(NULL, "postgresql://host1,host2/somedb", "host=host1,host2 dbname=somedb ");
+  expect_passed(NULL, "postgresql://host1,host2/somedb", "host=host1,host2 port=, dbname=somedb ");
   expect_passed(NULL, "postgresql:///mydb?host=localhost&port=5433",
                 "host=localhost port=5433 dbname=mydb ");
   expect_passed(NULL, "postgresql://[2001:db8::1234]:99/database",
