@@ -32,7 +32,8 @@ typedef struct worker {
   pthread_t thread;
   provider_worker *state;
   embed_worker_stats stats;
-  taken *batch; /* max_batch_items */
+  uint64_t resting_from_ns; /* 0: not resting */
+  taken *batch;             /* max_batch_items */
   provider_item *items;
   float **vectors;
   size_t n, n_tokens;
@@ -244,8 +245,10 @@ static void rest(worker *w) {
   uint64_t from_ns = clock_now_ns(), until_ns = from_ns + e->sleep_ns, now_ns = from_ns;
   struct timespec until = {(time_t)(until_ns / 1000000000u), (long)(until_ns % 1000000000u)};
   pthread_mutex_lock(&e->mutex);
+  w->resting_from_ns = from_ns;
   for (; now_ns < until_ns && !e->stopped; now_ns = clock_now_ns())
     pthread_cond_timedwait(&e->woken, &e->mutex, &until);
+  w->resting_from_ns = 0;
   w->stats.wait_ns += now_ns - from_ns;
   w->stats.sleep_ns += now_ns - from_ns;
   pthread_mutex_unlock(&e->mutex);
@@ -397,6 +400,12 @@ void embed_get_stats(const embed *e, embed_stats *stats_out) {
 void embed_get_worker_stats(const embed *e, unsigned index, embed_worker_stats *stats_out) {
   embed *unlocked = (embed *)e;
   pthread_mutex_lock(&unlocked->mutex);
-  *stats_out = index < e->n_workers ? e->workers[index].stats : (embed_worker_stats){0};
+  const worker *w = index < e->n_workers ? &e->workers[index] : NULL;
+  *stats_out = w ? w->stats : (embed_worker_stats){0};
+  if (w && w->resting_from_ns > 0) { /* a rest under way counts as far as it has come */
+    uint64_t rested_ns = clock_now_ns() - w->resting_from_ns;
+    stats_out->wait_ns += rested_ns;
+    stats_out->sleep_ns += rested_ns;
+  }
   pthread_mutex_unlock(&unlocked->mutex);
 }

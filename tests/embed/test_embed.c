@@ -240,6 +240,56 @@ static void test_shared_out_at_the_end(void **state) {
   embed_close(&e);
 }
 
+static embed *open_resting(uint64_t sleep_ns) {
+  embed *e = NULL;
+  embed_options options = {.n_workers = 1, .max_texts_waiting = 100000, .sleep_ns = sleep_ns};
+  assert_int_equal(embed_open(&fake.base, &options, &e, &error), VECMILL_OK);
+  return e;
+}
+
+/* A worker rests after each batch, and the rest counts as waiting, not as work. */
+static void test_rests_between_batches(void **state) {
+  (void)state;
+  const uint64_t sleep_ns = 20000000;
+  uint64_t from_ns = clock_now_ns();
+  embed *e = open_resting(sleep_ns);
+  for (int j = 0; j < 20; j++) assert_int_equal(embed_submit(e, make_job(j), &error), VECMILL_OK);
+  embed_drain(e);
+  embed_worker_stats stats;
+  embed_get_worker_stats(e, 0, &stats);
+  uint64_t elapsed_ns = clock_now_ns() - from_ns;
+  assert_true(stats.n_batches > 3);
+  assert_true(stats.sleep_ns >= (stats.n_batches - 1) * sleep_ns); /* the last one may last */
+  assert_true(stats.wait_ns >= stats.sleep_ns);
+  assert_true(stats.busy_ns + stats.wait_ns <= elapsed_ns);
+  for (int j = 0; j < 20; j++)
+    for (size_t i = 0; i < jobs[j].job.n_texts; i++) expect_vector(&jobs[j].texts[i]);
+  embed_close(&e);
+}
+
+/* It would rest for an hour: a stop, and a close, end that at once. */
+static void test_stop_ends_a_rest(void **state) {
+  (void)state;
+  for (int stops = 0; stops < 2; stops++) {
+    embed *e = open_resting(3600ull * 1000000000u);
+    size_t n_stopped = 0;
+    for (int j = 0; j < 20; j++) assert_int_equal(embed_submit(e, make_job(j), &error), VECMILL_OK);
+    embed_worker_stats stats = {0};
+    while (stats.n_batches == 0) {
+      clock_sleep_ms(1);
+      embed_get_worker_stats(e, 0, &stats);
+    }
+    if (stops) embed_stop(e), embed_drain(e);
+    embed_close(&e);
+    for (int j = 0; j < 20; j++)
+      for (size_t i = 0; i < jobs[j].job.n_texts; i++) {
+        n_stopped += jobs[j].texts[i].status == VECMILL_ERROR_STOPPED;
+        mem_free(jobs[j].texts[i].reason);
+      }
+    assert_true(n_stopped > 0);
+  }
+}
+
 static void test_memory_fails(void **state) {
   (void)state;
   long n = 0;
@@ -263,6 +313,8 @@ int main(void) {
       cmocka_unit_test_setup(test_stop, setup),
       cmocka_unit_test_setup(test_done_may_free_the_job, setup),
       cmocka_unit_test_setup(test_shared_out_at_the_end, setup),
+      cmocka_unit_test_setup(test_rests_between_batches, setup),
+      cmocka_unit_test_setup(test_stop_ends_a_rest, setup),
       cmocka_unit_test_setup(test_memory_fails, setup),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
