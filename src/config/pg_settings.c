@@ -55,7 +55,7 @@ static vecmill_status add_said(const char *db, config_pg *pg, vecmill_error *err
   for (size_t i = 0; status == VECMILL_OK && i < CONNINFO_N_KEYWORDS; i++)
     if (said.values[i])
       status = config_pg_add(pg, conninfo_keyword_at(i)->name, said.values[i], err);
-  if (status == VECMILL_OK) conninfo_fini(&said);
+  conninfo_fini(&said);
   return status;
 }
 
