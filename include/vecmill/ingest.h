@@ -151,11 +151,12 @@ VECMILL_API vecmill_status vecmill_ingest_run(const vecmill_ingest_options *opti
                                               vecmill_error *err);
 
 /*
- * Opens a database as a run would and closes it again; writes nothing. `database`: as in the
- * options. Errors: NOT_FOUND, DATABASE (also where the file or its folder may not be written), IO,
- * MEMORY.
+ * Opens a database as a run would and closes it again; writes nothing. `config` and
+ * `database`: as in the options. Errors: NOT_FOUND, DATABASE (also where the file or its folder may
+ * not be written), IO, MEMORY.
  */
-VECMILL_API vecmill_status vecmill_database_check(const char *database, vecmill_error *err);
+VECMILL_API vecmill_status vecmill_database_check(const vecmill_config *config,
+                                                  const char *database, vecmill_error *err);
 
 #ifdef __cplusplus
 }

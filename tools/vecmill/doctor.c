@@ -89,11 +89,12 @@ static vecmill_status tell_model(const vecmill_config *config, vecmill_error *er
   return VECMILL_OK;
 }
 
-static vecmill_status tell_database(const char *database, vecmill_error *error) {
+static vecmill_status tell_database(const vecmill_config *config, const char *database,
+                                    vecmill_error *error) {
   if (!database) return printf("database   none named (--db FILE)\n"), VECMILL_OK;
-  vecmill_status status = vecmill_database_check(database, error);
+  vecmill_status status = vecmill_database_check(config, database, error);
   char shown[512]; /* without a password */
-  vecmill_database_show(NULL, database, shown, sizeof shown);
+  vecmill_database_show(config, database, shown, sizeof shown);
   printf("database   %s\n", status == VECMILL_OK ? shown : error->text);
   return status;
 }
@@ -115,7 +116,7 @@ int command_doctor(int argc, char **argv) {
   tell_system();
   bool has_settings = tell_settings(config, &error) == VECMILL_OK;
   bool has_model = tell_model(config, &error) == VECMILL_OK;
-  bool has_database = tell_database(database, &error) == VECMILL_OK;
+  bool has_database = tell_database(config, database, &error) == VECMILL_OK;
   bool can_run = has_settings && has_model && has_database;
   printf("main job   %s\n", can_run         ? "can run"
                             : !has_settings ? "cannot run: a setting is wrong"
