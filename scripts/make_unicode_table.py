@@ -12,10 +12,13 @@ import os
 import sys
 
 import tokenizers
-from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 FLAGS = ["OTHER", "SPACE", "NONSPACING", "MARK", "PUNCTUATION", "WORD", "CJK", "DECOMPOSES", "COMBINING", "LOWERS"]
 FLAG = {name: 1 << i for i, name in enumerate(FLAGS)}
+KINDS = ["OTHER", "SPACE", "MARK", "DIGIT", "LETTER", "UPPER"]  # of which a code point is exactly one
+KIND = {name: i for i, name in enumerate(KINDS)}
+N_DIRECT = 0x400  # code points whose kind is read from an array: Latin, its modifiers and combining marks
 HANGUL = range(0xAC00, 0xD7A4)
 
 
@@ -75,6 +78,20 @@ def ask_all():
             lowers[code] = [ord(x) for x in small]
         flags[code] = f
     return flags, lowers, decompositions
+
+
+def kinds_of(flags):
+    """What text metrics ask of a code point: general categories as the library's regular expressions have them."""
+    asked = [("UPPER", r"[\p{Lu}\p{Lt}]"), ("LETTER", r"\p{L}"), ("DIGIT", r"\p{Nd}"), ("MARK", r"\p{M}")]
+    removers = [(KIND[name], normalizers.Replace(Regex(pattern), "")) for name, pattern in asked]
+    kinds = {}
+    for code in scalars():
+        kind = next((k for k, remover in removers if remover.normalize_str(chr(code)) == ""), KIND["OTHER"])
+        if flags[code] & FLAG["SPACE"]:
+            assert kind == KIND["OTHER"], hex(code)
+            kind = KIND["SPACE"]
+        kinds[code] = kind
+    return kinds
 
 
 def combining_classes(decompositions):
@@ -147,7 +164,7 @@ def main():
     here = os.path.dirname(os.path.abspath(__file__))
     path = sys.argv[1] if len(sys.argv) > 1 else os.path.join(here, "../src/text/unicode_table.c")
     flags, lowers, decompositions = ask_all()
-    ranks = combining_classes(decompositions)
+    ranks, kinds = combining_classes(decompositions), kinds_of(flags)
     for code in ranks:
         flags[code] |= FLAG["COMBINING"]
     for code in HANGUL:  # by arithmetic in unicode.c; checked here
@@ -166,6 +183,10 @@ def main():
            '#include "text/unicode_table.h"', ""]
     table(out, "const uint32_t unicode_runs[]", [f"0x{c << 11 | f:08x}" for c, f in runs])
     out.append("const unsigned unicode_n_runs = sizeof unicode_runs / sizeof *unicode_runs;\n")
+    kind_runs = ranges(kinds)
+    table(out, f"const uint8_t unicode_kinds[0x{N_DIRECT:x}]", [str(kinds[c]) for c in range(N_DIRECT)])
+    table(out, "const uint32_t unicode_kind_runs[]", [f"0x{c << 3 | k:x}" for c, k in kind_runs])
+    out.append("const unsigned unicode_n_kind_runs = sizeof unicode_kind_runs / sizeof *unicode_kind_runs;\n")
     table(out, "const unicode_lower_row unicode_lower_rows[]", [f"{{0x{a:x}, 0x{b:x}, {s}, {d}}}" for a, b, s, d in rows])
     out.append("const unsigned unicode_n_lower_rows = sizeof unicode_lower_rows / sizeof *unicode_lower_rows;\n")
     table(out, "const uint32_t unicode_rank_runs[]", [f"0x{c << 8 | r:x}" for c, r in rank_runs])
@@ -182,7 +203,7 @@ def main():
     table(out, "const uint32_t unicode_decomposition_pool[]", [f"0x{c:x}" for c in pool])
     with open(path, "w") as f:
         f.write("\n".join(out).rstrip("\n") + "\n")
-    print(f"{path}: {len(runs)} runs of flags, {len(rows)} of lower case, {len(rank_runs)} of classes, "
+    print(f"{path}: {len(runs)} runs of flags, {len(kind_runs)} of kinds, {len(rows)} of lower case, {len(rank_runs)} of classes, "
           f"{len(entries)} decompositions")
 
 

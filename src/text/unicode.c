@@ -21,6 +21,12 @@ unsigned unicode_flags(uint32_t code) {
   return code > 0x10FFFF ? 0 : find_run(unicode_runs, unicode_n_runs, 11, code) & 0x7FF;
 }
 
+unicode_kind unicode_kind_of(uint32_t code) {
+  if (code < UNICODE_N_DIRECT) return (unicode_kind)unicode_kinds[code];
+  if (code > 0x10FFFF) return UNICODE_KIND_OTHER;
+  return (unicode_kind)(find_run(unicode_kind_runs, unicode_n_kind_runs, 3, code) & 7);
+}
+
 unsigned unicode_combining_rank(uint32_t code) {
   return code > 0x10FFFF ? 0 : find_run(unicode_rank_runs, unicode_n_rank_runs, 8, code) & 0xFF;
 }

@@ -22,11 +22,23 @@ enum unicode_flag {
   UNICODE_LOWERS = 1 << 9       /* has another lower case */
 };
 
+/* What a code point is to a reader of words: exactly one of these. */
+typedef enum unicode_kind {
+  UNICODE_KIND_OTHER,
+  UNICODE_KIND_SPACE,  /* White_Space */
+  UNICODE_KIND_MARK,   /* M* */
+  UNICODE_KIND_DIGIT,  /* Nd */
+  UNICODE_KIND_LETTER, /* L* but for those below */
+  UNICODE_KIND_UPPER   /* Lu, Lt */
+} unicode_kind;
+
 #define UNICODE_MAX_DECOMPOSED 4
 #define UNICODE_MAX_LOWERED    2
 
 /* The flags of a scalar value; 0 past U+10FFFF. */
 unsigned unicode_flags(uint32_t code);
+
+unicode_kind unicode_kind_of(uint32_t code); /* OTHER past U+10FFFF */
 
 /* A number that orders as the canonical combining class does; 0 for class 0. */
 unsigned unicode_combining_rank(uint32_t code);

@@ -11,6 +11,13 @@
 extern const uint32_t unicode_runs[];
 extern const unsigned unicode_n_runs;
 
+/* unicode_kind of the first code points, and of all: first code point << 3 | unicode_kind, runs as
+ * above. */
+#define UNICODE_N_DIRECT 0x400
+extern const uint8_t unicode_kinds[UNICODE_N_DIRECT];
+extern const uint32_t unicode_kind_runs[];
+extern const unsigned unicode_n_kind_runs;
+
 /* Ascending: every step-th code point from first to last has the lower case code point + delta. */
 typedef struct unicode_lower_row {
   uint32_t first, last;

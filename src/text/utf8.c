@@ -94,6 +94,14 @@ size_t utf8_decode(const char *text, size_t n, uint32_t *code_point_out) {
   return 1;
 }
 
+size_t utf8_next(const char *text, size_t n, uint32_t *code_point_out) {
+  size_t n_bytes;
+  if (sequence((const uint8_t *)text, n, &n_bytes))
+    return utf8_decode(text, n_bytes, code_point_out);
+  *code_point_out = 0xFFFD;
+  return n_bytes;
+}
+
 size_t utf8_encode(uint32_t code, char *dst) {
   if (code < 0x80) {
     dst[0] = (char)code;

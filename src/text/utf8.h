@@ -19,6 +19,9 @@ size_t utf8_repair(const char *text, size_t n, char *dst, size_t *n_replaced_out
 /* Decodes one code point of well-formed UTF-8 (n > 0); returns its length in bytes. */
 size_t utf8_decode(const char *text, size_t n, uint32_t *code_point_out);
 
+/* The same of any bytes (n > 0): each maximal subpart of an ill-formed sequence is one U+FFFD. */
+size_t utf8_next(const char *text, size_t n, uint32_t *code_point_out);
+
 /* Encodes a scalar value into at most 4 bytes; returns how many. */
 size_t utf8_encode(uint32_t code_point, char *dst);
 

@@ -80,6 +80,28 @@ static void each_maximal_subpart_is_replaced(void **state) {
   }
 }
 
+/* utf8_next reads any bytes as utf8_repair would have made them. */
+static void reading_on_is_repairing(void **state) {
+  uint64_t random = first_seed(77);
+  for (int round = 0; round < 20000; round++) {
+    char text[24], repaired[72];
+    size_t n = next_random(&random) % sizeof text, n_replaced, at = 0, back = 0;
+    for (size_t i = 0; i < n; i++) {
+      uint32_t r = next_random(&random);
+      text[i] = (char)(r & 0x300 ? 0x80 | r : r & 0x7F); /* mostly parts of longer sequences */
+    }
+    size_t n_repaired = utf8_repair(text, n, repaired, &n_replaced);
+    while (at < n) {
+      uint32_t code, wanted;
+      at += utf8_next(text + at, n - at, &code);
+      back += utf8_decode(repaired + back, n_repaired - back, &wanted);
+      assert_int_equal(code, wanted);
+    }
+    assert_int_equal(at, n);
+    assert_int_equal(back, n_repaired);
+  }
+}
+
 /* A block that is looked at whole must not hide what stands at any place in it. */
 static void bad_bytes_are_found_everywhere(void **state) {
   char text[100];
@@ -96,6 +118,7 @@ int main(void) {
       cmocka_unit_test(every_scalar_value_survives),
       cmocka_unit_test(nothing_else_is_well_formed),
       cmocka_unit_test(each_maximal_subpart_is_replaced),
+      cmocka_unit_test(reading_on_is_repairing),
       cmocka_unit_test(bad_bytes_are_found_everywhere),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
