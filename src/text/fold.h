@@ -23,7 +23,7 @@ static inline bool fold_is_okina_like(uint32_t code) {
 }
 
 typedef struct fold_result {
-  char bytes[FOLD_MAX_BYTES]; /* n of them; nothing if it does not fit */
+  char bytes[FOLD_MAX_BYTES + 8]; /* n of them, nothing if it does not fit; room to read on */
   size_t n;
   bool fits;         /* in FOLD_MAX_BYTES */
   bool macron_vowel; /* a, e, i, o or u had a macron; told of words that do not fit too */

@@ -72,6 +72,7 @@ static uint8_t kind_of(uint32_t code) {
 
 typedef struct scan {
   const char *text;
+  size_t n;
   const wordlist *list;
   size_t n_runs, n_codes, n_names, n_words, n_hawaiian;
 
@@ -89,6 +90,7 @@ typedef struct scan {
   /* The word being read. */
   size_t word_start;
   bool in_word, word_has_body, word_has_okina;
+  bool word_is_plain; /* ASCII letters and digits */
 } scan;
 
 /*
@@ -155,7 +157,7 @@ static size_t okina_like_at_end(const char *word, size_t n) {
 /* Whether the list holds the word with n_lead okina forms before it and n_trail after it. */
 static bool holds_with(const wordlist *list, const fold_result *word, size_t n_lead,
                        size_t n_trail) {
-  char key[FOLD_MAX_BYTES];
+  char key[FOLD_MAX_BYTES + 8];
   size_t at = 0;
   const size_t n_okina = sizeof FOLD_OKINA_BYTES - 1, room = (FOLD_MAX_BYTES - word->n) / n_okina;
   if (n_lead > room || n_trail > room - n_lead) return false;
@@ -177,6 +179,19 @@ static bool holds_any(const wordlist *list, const fold_result *word, size_t n_le
     for (size_t k = 0; k < 3 && trails[k] <= n_trail; k++)
       if (holds_with(list, word, leads[i], trails[k])) return true;
   return false;
+}
+
+/* For ASCII letters and digits lower case is one bit. */
+static bool holds_plain(const wordlist *list, const char *word, size_t n) {
+  char key[FOLD_MAX_BYTES + 8];
+  if (n > FOLD_MAX_BYTES) return false;
+  for (size_t at = 0; at < n; at += 8) {
+    uint64_t block;
+    memcpy(&block, word + at, 8);
+    block |= UINT64_C(0x2020202020202020);
+    memcpy(key + at, &block, 8);
+  }
+  return wordlist_holds(list, key, n);
 }
 
 static bool is_hawaiian(const wordlist *list, const char *word, size_t n) {
@@ -203,8 +218,11 @@ static void end_word(scan *s, size_t end) {
   s->in_word = false;
   if (!s->list || !s->word_has_body) return; /* quotation marks alone are no word */
   s->n_words++;
-  s->n_hawaiian +=
-      s->word_has_okina || is_hawaiian(s->list, s->text + s->word_start, end - s->word_start);
+  const char *word = s->text + s->word_start;
+  size_t n = end - s->word_start;
+  if (s->word_has_okina) s->n_hawaiian++;
+  else if (s->word_is_plain && s->n - end >= 8) s->n_hawaiian += holds_plain(s->list, word, n);
+  else s->n_hawaiian += is_hawaiian(s->list, word, n);
 }
 
 static void begin_word(scan *s, size_t at) {
@@ -212,9 +230,10 @@ static void begin_word(scan *s, size_t at) {
   s->in_word = true;
   s->word_start = at;
   s->word_has_body = s->word_has_okina = false;
+  s->word_is_plain = true;
 }
 
-static void take_body(scan *s, enum kind kind, size_t at, size_t end) {
+static void take_body(scan *s, enum kind kind, bool ascii, size_t at, size_t end) {
   if (!s->has_body) {
     s->has_body = true;
     s->capital = kind == UPPER;
@@ -223,6 +242,7 @@ static void take_body(scan *s, enum kind kind, size_t at, size_t end) {
   }
   begin_word(s, at);
   s->word_has_body = true;
+  s->word_is_plain &= ascii;
   s->body_end = end;
   s->parted = s->ended = false;
 }
@@ -232,13 +252,17 @@ static void take_other(scan *s, enum kind kind, size_t at, size_t end) {
   switch (kind) {
     case MARK: /* belongs to what it stands on: begins no word, as the one in an emoji must not */
       if (s->in_word && s->has_body) s->body_end = end;
+      s->word_is_plain = false;
       break;
     case OKINA:
       begin_word(s, at);
       s->word_has_body = s->word_has_okina = true;
       s->ended = false;
       break;
-    case OKINA_LIKE: begin_word(s, at); break;
+    case OKINA_LIKE:
+      begin_word(s, at);
+      s->word_is_plain = false;
+      break;
     default:
       end_word(s, at);
       s->parted = true;
@@ -246,12 +270,31 @@ static void take_other(scan *s, enum kind kind, size_t at, size_t end) {
   }
 }
 
+/*
+ * How many bytes are in a-z before one is not. Eight at a time, so that the length of a word is no
+ * loop whose end the processor has to guess: adding 0x1F to seven bits carries into the eighth from
+ * 'a' on, adding 5 carries past 'z'.
+ */
+static inline size_t small_letters(const char *text, size_t n) {
+  const uint64_t tops = UINT64_C(0x8080808080808080), ones = UINT64_C(0x0101010101010101);
+  size_t i = 0;
+  for (; n - i >= 8; i += 8) {
+    uint64_t block;
+    memcpy(&block, text + i, 8);
+    uint64_t low = block & ~tops;
+    uint64_t others = ~((low + 0x1F * ones) & ~(low + 5 * ones) & ~block) & tops;
+    if (others) return i + (size_t)__builtin_ctzll(others) / 8;
+  }
+  while (i < n && text[i] >= 'a' && text[i] <= 'z') i++;
+  return i;
+}
+
 static int32_t as_count(size_t n) {
   return n > INT32_MAX ? INT32_MAX : (int32_t)n;
 }
 
 void metrics_of(const char *text, size_t n, const wordlist *list, text_metrics *metrics_out) {
-  scan s = {.text = text, .list = list, .begins_sentence = true};
+  scan s = {.text = text, .n = n, .list = list, .begins_sentence = true};
   size_t at = 0, end;
   for (; at < n; at = end, s.n_codes++) {
     uint8_t byte = (uint8_t)text[at], kind;
@@ -274,10 +317,10 @@ void metrics_of(const char *text, size_t n, const wordlist *list, text_metrics *
     }
     if (kind >= DIGIT && kind <= UPPER) {
       /* The rest of most words is small ASCII letters, which change nothing. */
-      size_t first = end;
-      while (end < n && (uint8_t)(text[end] - 'a') < 26) end++;
-      s.n_codes += end - first;
-      take_body(&s, kind, at, end);
+      size_t more = small_letters(text + end, n - end);
+      end += more;
+      s.n_codes += more;
+      take_body(&s, kind, byte < 0x80, at, end);
     } else {
       take_other(&s, kind, at, end);
     }

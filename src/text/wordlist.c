@@ -9,6 +9,8 @@
 #include "text/unicode.h"
 #include "text/utf8.h"
 
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "hash_bytes masks little-endian words");
+
 /*
  * Words lie one after the other in the pool: a byte of length, a byte that says whether the word is
  * on the list, the bytes. Slots lead to them: open addressing, at most half of them taken, so that
@@ -30,19 +32,18 @@ struct wordlist {
 
 #define POOL_HEADER 2
 
-/* Eight bytes a step, multiplied by an odd constant (2^64 over the golden ratio) and folded. */
+/* Eight bytes a step, multiplied by an odd constant (2^64 over the golden ratio) and folded. What
+ * is read past the end is masked away. */
 static uint64_t hash_bytes(const char *bytes, size_t n) {
   uint64_t h = n, block;
-  for (; n >= 8; bytes += 8, n -= 8) {
+  for (; n > 8; bytes += 8, n -= 8) {
     memcpy(&block, bytes, 8);
     h = (h ^ block) * UINT64_C(0x9E3779B97F4A7C15);
     h ^= h >> 32;
   }
-  block = 0;
-  for (size_t i = 0; i < n; i++) block |= (uint64_t)(unsigned char)bytes[i] << 8 * i;
-  h = (h ^ block) * UINT64_C(0x9E3779B97F4A7C15);
-  h ^= h >> 29;
-  return h * UINT64_C(0xBF58476D1CE4E5B9);
+  memcpy(&block, bytes, 8);
+  h = (h ^ (block & UINT64_MAX >> (64 - 8 * n))) * UINT64_C(0x9E3779B97F4A7C15);
+  return (h ^ h >> 29) * UINT64_C(0xBF58476D1CE4E5B9);
 }
 
 /* The slot where a word is, or the free one where it would be. */
@@ -86,7 +87,7 @@ static vecmill_status make_slots(wordlist *list, unsigned log2_slots, vecmill_er
 /* Room for one more word in pool and slots. Folding makes at most three bytes of one, so that with
  * files of this size places in the pool stay within 32 bits; that is checked all the same. */
 static vecmill_status make_room(wordlist *list, vecmill_error *err) {
-  size_t wanted = list->n_pool + POOL_HEADER + FOLD_MAX_BYTES;
+  size_t wanted = list->n_pool + POOL_HEADER + FOLD_MAX_BYTES + 8; /* hash_bytes reads on */
   if (wanted > UINT32_MAX)
     return err_set(err, VECMILL_ERROR_FORMAT, "word list: more than 4 GiB of words");
   if (wanted > list->pool_capacity) {

@@ -45,7 +45,8 @@ vecmill_status wordlist_open(const char *path, const char *overrides_path, wordl
                              vecmill_error *err);
 void wordlist_close(wordlist **list); /* idempotent; clears *list */
 
-/* Whether the list holds a word that was folded by fold_word. */
+/* Whether the list holds a word that was folded by fold_word. Eight bytes from any of them on can be
+ * read, whatever n is. */
 bool wordlist_holds(const wordlist *list, const char *folded, size_t n);
 
 wordlist_counts wordlist_count(const wordlist *list);
