@@ -39,13 +39,9 @@ static void push(fold_codes *f, uint32_t code) {
 
 static void fold_code(fold_codes *f, uint32_t code) {
   uint32_t parts[UNICODE_MAX_DECOMPOSED], lowered[UNICODE_MAX_LOWERED];
-  if (code == FOLD_OKINA || fold_is_okina_like(code)) {
-    push(f, FOLD_OKINA);
-    return;
-  }
   unsigned n_parts = unicode_decompose(code, parts);
   for (unsigned i = 0; i < n_parts; i++) {
-    unsigned n = unicode_lower(parts[i], lowered);
+    unsigned n = unicode_lower(fold_is_okina_like(parts[i]) ? FOLD_OKINA : parts[i], lowered);
     for (unsigned k = 0; k < n; k++) push(f, lowered[k]);
   }
 }

@@ -251,7 +251,7 @@ static void take_body(scan *s, enum kind kind, bool ascii, size_t at, size_t end
 static void take_other(scan *s, enum kind kind, size_t at, size_t end) {
   switch (kind) {
     case MARK: /* belongs to what it stands on: begins no word, as the one in an emoji must not */
-      if (s->in_word && s->has_body) s->body_end = end;
+      if (s->has_body && s->body_end == at) s->body_end = end;
       s->word_is_plain = false;
       break;
     case OKINA:

@@ -26,8 +26,8 @@ static inline vecmill_status open_list_bytes(const char *list, size_t n, const c
   return status;
 }
 
-static inline vecmill_status open_list(const char *list, const char *overrides,
-                                       wordlist **list_out, vecmill_error *err) {
+static inline vecmill_status open_list(const char *list, const char *overrides, wordlist **list_out,
+                                       vecmill_error *err) {
   return open_list_bytes(list, strlen(list), overrides, list_out, err);
 }
 

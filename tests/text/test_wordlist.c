@@ -1,0 +1,261 @@
+/* wordlist.h and fold.h: what a list and its overrides may hold, and what is refused. */
+#include "wordlist_test.h"
+
+#include "base/mem.h"
+#include "text/fold.h"
+#include "text/unicode.h"
+#include "text/utf8.h"
+
+static bool holds(const wordlist *list, const char *word) {
+  fold_result folded;
+  fold_word(word, strlen(word), &folded);
+  assert_true(folded.fits);
+  return wordlist_holds(list, folded.bytes, folded.n);
+}
+
+static void lines_are_words(void **state) {
+  wordlist *list;
+  vecmill_error err = {0};
+  const char *text = "\xEF\xBB\xBF"
+                     "aloha\r\n"
+                     "\n"
+                     " \t\xC2\xA0\n"                /* a no-break space is white space too */
+                     "\xE3\x80\x80mahalo\xC2\xA0\n" /* so is U+3000 */
+                     "-hia\n"
+                     "  -ana\n"
+                     "raw_head\n"
+                     "raw_head,count\n"
+                     "e komo mai\n"
+                     "pua-nani\n"
+                     "'\n"
+                     "K\xC4\x80NE\n"
+                     "kane\n"
+                     "last"; /* no line end */
+  assert_int_equal(open_list(text, NULL, &list, &err), VECMILL_OK);
+  wordlist_counts counts = wordlist_count(list);
+  assert_int_equal(counts.n_words, 4); /* aloha, mahalo, kane, last */
+  assert_int_equal(counts.n_skipped, 6);
+  assert_int_equal(counts.n_unusable, 3);
+  assert_int_equal(counts.n_overridden, 0);
+  assert_true(holds(list, "Aloha") && holds(list, "MAHALO") && holds(list, "k\xC4\x81ne"));
+  assert_true(holds(list, "last"));
+  assert_false(holds(list, "hia") || holds(list, "ana") || holds(list, "raw") || holds(list, "e"));
+  assert_false(holds(list, "komo") || holds(list, "alohaa") || holds(list, "aloh"));
+  wordlist_close(&list);
+  assert_null(list);
+  wordlist_close(&list);
+}
+
+static void overrides_in_every_form(void **state) {
+  static const char *const forms[] = {
+      "[{\"word\": \" Pine \", \"action\": \" StopWord \"}, {\"word\": \"poi\", \"action\": "
+      "\"add\"}]",
+      "{\"updated_at\": \"x\", \"entries\": [\"pine\", {\"word\": \"poi\", \"normalized\": \"x\", "
+      "\"action\": \"include\", \"category\": \"\", \"note\": \"\"}]}",
+      "{\"stopwords\": [\"pine\"], \"recategorized\": {\"p\xC5\x8Di\": \"food\"}}",
+      "[{\"word\": \"pine\", \"action\": \"remove\"}, {\"word\": \"poi\", \"action\": \"exclude\"},"
+      "{\"word\": \"poi\", \"action\": \"hawaiian\"}]", /* the last on a word counts */
+      "[{\"word\": \"pine\", \"action\": \"exclude\"}, {\"word\": \"poi\", \"action\": \"add\"},"
+      "{\"word\": \"aloha\", \"action\": \"review\"}, {\"word\": \"aloha\", \"action\": \"note\"},"
+      "{\"word\": \"aloha\", \"action\": \"clear\"}, {\"word\": \"nobody\", \"action\": "
+      "\"remove\"}]",
+  };
+  static const size_t n_overridden[] = {2, 2, 2, 3, 3};
+  for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+    wordlist *list;
+    vecmill_error err = {0};
+    if (open_list("aloha\npine\n", forms[i], &list, &err) != VECMILL_OK) fail_msg("%s", err.text);
+    assert_true(holds(list, "aloha") && holds(list, "poi"));
+    assert_false(holds(list, "pine") || holds(list, "nobody"));
+    assert_int_equal(wordlist_count(list).n_words, 2);
+    assert_int_equal(wordlist_count(list).n_overridden, n_overridden[i]);
+    wordlist_close(&list);
+  }
+}
+
+typedef struct refusal {
+  const char *list;
+  size_t n;
+  const char *overrides, *says;
+} refusal;
+
+#define TEXT(literal) literal, sizeof literal - 1
+
+static void what_is_refused_names_its_place(void **state) {
+  static const refusal refusals[] = {
+      {TEXT("aloha\nk\xE2ne\n"), NULL, ":2: not UTF-8"},
+      {TEXT("\xFF\xFE"
+            "a\0"),
+       NULL, ":1: not UTF-8"},
+      {TEXT(""), NULL, ": no words"},
+      {TEXT("\n-hia\nraw_head\ntwo words\n"), NULL, ": no words"},
+      {TEXT("pine\n"), "[\"pine\"]", ": no words"},
+      {TEXT("a\n"), "[{\"word\": \"b\", \"action\": \"add\"}, {\"word\": \"c\"}]",
+       ": entry 2: \"c\" has no \"action\""},
+      {TEXT("a\n"), "[{\"word\": \"b\", \"action\": \"delete\"}]",
+       ": entry 1: \"b\" has the action \"delete\""},
+      {TEXT("a\n"), "[{\"word\": \"b\", \"action\": 1}]", ": entry 1: \"b\" has no \"action\""},
+      {TEXT("a\n"), "[{\"action\": \"add\"}]", ": entry 1: no \"word\""},
+      {TEXT("a\n"), "[{\"word\": 7, \"action\": \"add\"}]", ": entry 1: no \"word\""},
+      {TEXT("a\n"), "[{\"word\": \"  \", \"action\": \"add\"}]", ": entry 1: its word is empty"},
+      {TEXT("a\n"), "[[]]", ": entry 1: no \"word\""},
+      {TEXT("a\n"), "[null]", ": entry 1: no \"word\""},
+      {TEXT("a\n"), "{\"words\": []}", ": not overrides"},
+      {TEXT("a\n"), "{\"stopwords\": {}}", ": not overrides"},
+      {TEXT("a\n"), "{\"stopwords\": [], \"recategorized\": [\"x\"]}", ": not overrides"},
+      {TEXT("a\n"), "{\"stopwords\": [3]}", ": stopword 1: no \"word\""},
+      {TEXT("a\n"), "{\"recategorized\": {\"\": \"x\"}}", ": recategorized 1: its word is empty"},
+      {TEXT("a\n"), "[", "line 1"},
+  };
+  for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
+    const refusal *r = &refusals[i];
+    wordlist *list = NULL;
+    vecmill_error err = {0};
+    assert_int_equal(open_list_bytes(r->list, r->n, r->overrides, &list, &err),
+                     VECMILL_ERROR_FORMAT);
+    assert_null(list);
+    bool overrides = r->overrides && !strstr(r->says, "no words");
+    if (!strstr(err.text, r->says) ||
+        !strstr(err.text, overrides ? "vecmill-over" : "vecmill-list"))
+      fail_msg("refusal %zu: %s", i, err.text);
+  }
+}
+
+static void missing_files_and_long_words(void **state) {
+  wordlist *list;
+  vecmill_error err = {0};
+  assert_int_equal(wordlist_open("/nowhere/words.txt", NULL, &list, &err), VECMILL_ERROR_NOT_FOUND);
+  assert_non_null(strstr(err.text, "/nowhere/words.txt"));
+  assert_int_equal(wordlist_open("/tmp", NULL, &list, &err), VECMILL_ERROR_IO);
+  char word[] = "/tmp/vecmill-list-XXXXXX";
+  write_file(word, "a\n", 2);
+  assert_int_equal(wordlist_open(word, "/nowhere/over.json", &list, &err), VECMILL_ERROR_NOT_FOUND);
+  assert_non_null(strstr(err.text, "/nowhere/over.json"));
+  unlink(word);
+
+  char text[300] = "a\n";
+  memset(text + 2, 'k', 255);
+  strcpy(text + 257, "\n");
+  assert_int_equal(open_list(text, NULL, &list, &err), VECMILL_OK); /* the longest there may be */
+  text[257] = '\0';
+  assert_true(holds(list, text + 2));
+  wordlist_close(&list);
+  strcpy(text + 257, "k\n");
+  assert_int_equal(open_list(text, NULL, &list, &err), VECMILL_ERROR_FORMAT);
+  assert_non_null(strstr(err.text, ":2: a word of 256 bytes"));
+}
+
+/* Words made of numbers: 100,000 of them, and as many that are not there. */
+static void number_word(unsigned i, char *word) {
+  size_t n = 0;
+  for (i += 10; i > 0; i /= 10) {
+    word[n++] = "hklmnpwstr"[i % 10];
+    word[n++] = "aeiou"[i % 5];
+  }
+  word[n] = '\0';
+}
+
+static void a_hundred_thousand_words(void **state) {
+  enum { N = 100000 };
+  char *text = calloc(N, 16), word[32], *at = text;
+  wordlist *list;
+  vecmill_error err = {0};
+  for (unsigned i = 0; i < N; i++) {
+    number_word(2 * i, word);
+    at += sprintf(at, "%s\n", word);
+  }
+  assert_int_equal(open_list(text, NULL, &list, &err), VECMILL_OK);
+  assert_int_equal(wordlist_count(list).n_words, N);
+  for (unsigned i = 0; i < 2 * N; i++) {
+    number_word(i, word);
+    assert_int_equal(holds(list, word), i % 2 == 0);
+  }
+  wordlist_close(&list);
+  free(text);
+}
+
+static void every_allocation_may_fail(void **state) {
+  enum { N = 3000 };
+  char *text = calloc(N, 16), word[32], *at = text;
+  for (unsigned i = 0; i < N; i++) {
+    number_word(i, word);
+    at += sprintf(at, "%s\n", word);
+  }
+  bool done = false;
+  int n_failed = 0;
+  for (long n = 0; !done; n++) {
+    wordlist *list = NULL;
+    vecmill_error err = {0};
+    mem_fail_after(n);
+    vecmill_status status =
+        open_list(text, "[{\"word\": \"poi\", \"action\": \"add\"}]", &list, &err);
+    mem_fail_after(-1);
+    done = status == VECMILL_OK;
+    if (done) break;
+    n_failed++;
+    assert_int_equal(status, VECMILL_ERROR_MEMORY);
+    assert_int_equal(err.status, VECMILL_ERROR_MEMORY);
+    assert_null(list);
+  }
+  assert_true(n_failed > 6);
+  free(text);
+}
+
+/* Every letter in every form that it can come in folds to the same bytes, and those to themselves.
+ */
+static void folding_is_one_form(void **state) {
+  for (uint32_t code = 1; code <= 0x10FFFF; code++) {
+    if (code >= 0xD800 && code < 0xE000) continue;
+    char word[40] = "", parts[40] = "";
+    uint32_t decomposed[UNICODE_MAX_DECOMPOSED], lowered[UNICODE_MAX_LOWERED];
+    size_t n_word = utf8_encode(code, word), n_parts = 0;
+    unsigned n = unicode_decompose(code, decomposed);
+    for (unsigned i = 0; i < n; i++) n_parts += utf8_encode(decomposed[i], parts + n_parts);
+    fold_result one, other, again;
+    fold_word(word, n_word, &one);
+    fold_word(parts, n_parts, &other);
+    fold_word(one.bytes, one.n, &again);
+    bool same = one.n == other.n && !memcmp(one.bytes, other.bytes, one.n) &&
+                one.macron_vowel == other.macron_vowel;
+    if (!same || one.n != again.n || memcmp(one.bytes, again.bytes, one.n))
+      fail_msg("U+%04X folds in two ways", code);
+    n = unicode_lower(code, lowered);
+    n_parts = 0;
+    for (unsigned i = 0; i < n; i++) n_parts += utf8_encode(lowered[i], parts + n_parts);
+    fold_word(parts, n_parts, &other);
+    if (one.n != other.n || memcmp(one.bytes, other.bytes, one.n))
+      fail_msg("U+%04X and its lower case fold in two ways", code);
+  }
+}
+
+static void folding_knows_its_room(void **state) {
+  static char word[3000];
+  fold_result folded;
+  memset(word, 'A', sizeof word);
+  fold_word(word, 255, &folded);
+  assert_true(folded.fits && folded.n == 255 && folded.bytes[254] == 'a');
+  fold_word(word, 256, &folded);
+  assert_true(!folded.fits && folded.n == 0 && !folded.macron_vowel);
+  memcpy(word + sizeof word - 3, "e\xCC\x84", 3); /* far behind what fits */
+  fold_word(word, sizeof word, &folded);
+  assert_true(!folded.fits && folded.macron_vowel);
+  for (size_t i = 0; i < 130; i++) word[i] = '\''; /* fits as it is, not as U+02BB */
+  fold_word(word, 130, &folded);
+  assert_false(folded.fits);
+  fold_word(word, 127, &folded);
+  assert_true(folded.fits && folded.n == 254);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(lines_are_words),
+      cmocka_unit_test(overrides_in_every_form),
+      cmocka_unit_test(what_is_refused_names_its_place),
+      cmocka_unit_test(missing_files_and_long_words),
+      cmocka_unit_test(a_hundred_thousand_words),
+      cmocka_unit_test(every_allocation_may_fail),
+      cmocka_unit_test(folding_is_one_form),
+      cmocka_unit_test(folding_knows_its_room),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
