@@ -28,8 +28,7 @@ static const char *overrides_file(const uint8_t *data, size_t n_bytes) {
 
 /* A list of words has some; folding twice is folding once; asking for anything is allowed. */
 static void check_list(const wordlist *list, const char *text, size_t n) {
-  wordlist_counts counts = wordlist_count(list);
-  if (counts.n_words == 0) abort();
+  if (wordlist_count(list).n_words == 0) abort();
   size_t n_held = 0;
   text_metrics m;
   metrics_of(text, n, list, &m);

@@ -59,6 +59,7 @@ static wordlist_slot *find(const wordlist *list, const char *bytes, size_t n, ui
 }
 
 bool wordlist_holds(const wordlist *list, const char *folded, size_t n) {
+  if (n == 0) return false;
   const wordlist_slot *slot = find(list, folded, n, hash_bytes(folded, n));
   return slot->at != 0 && list->pool[slot->at + 1];
 }
