@@ -37,8 +37,30 @@ static void push(fold_codes *f, uint32_t code) {
   f->codes[at] = rank << RANK_SHIFT | code;
 }
 
+/* The small vowel of a composed macron vowel, the only letters past ASCII that Hawaiian has. */
+static uint32_t without_macron(uint32_t code) {
+  switch (code | 1) {
+    case 0x101: return 'a';
+    case 0x113: return 'e';
+    case 0x12B: return 'i';
+    case 0x14D: return 'o';
+    case 0x16B: return 'u';
+    default: return 0;
+  }
+}
+
 static void fold_code(fold_codes *f, uint32_t code) {
-  uint32_t parts[UNICODE_MAX_DECOMPOSED], lowered[UNICODE_MAX_LOWERED];
+  uint32_t parts[UNICODE_MAX_DECOMPOSED], lowered[UNICODE_MAX_LOWERED], vowel;
+  if (code < 0x80) {
+    if (fold_is_okina_like(code)) code = FOLD_OKINA;
+    push(f, code >= 'A' && code <= 'Z' ? code | 0x20 : code);
+    return;
+  }
+  if ((vowel = without_macron(code)) != 0) {
+    push(f, vowel);
+    push(f, FOLD_MACRON);
+    return;
+  }
   unsigned n_parts = unicode_decompose(code, parts);
   for (unsigned i = 0; i < n_parts; i++) {
     unsigned n = unicode_lower(fold_is_okina_like(parts[i]) ? FOLD_OKINA : parts[i], lowered);

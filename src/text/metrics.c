@@ -93,12 +93,14 @@ typedef struct scan {
   bool word_is_plain; /* ASCII letters and digits */
 } scan;
 
+#define STOP_MAX_BYTES 8
+
 /*
  * Words that are capitalised in titles, at the beginning of quotations and by habit, and name
  * nobody. Folded, okina forms at the ends stripped; sorted by their bytes. docs/metrics.md has the
  * list too.
  */
-static const char *const stop_list[] = {
+static const char stop_list[][STOP_MAX_BYTES] = {
     "a",     "aia",   "aka",     "also",   "an",      "and",    "aole",    "are",    "as",
     "at",    "au",    "aʻole",   "be",     "because", "been",   "but",     "by",     "can",
     "canʻt", "could", "did",     "didnʻt", "do",      "does",   "doesnʻt", "donʻt",  "e",
@@ -116,21 +118,25 @@ static const char *const stop_list[] = {
     "would", "yes",   "yet",     "you",    "your",    "yours",  "youʻll",  "youʻre", "youʻve",
 };
 #define N_STOP (sizeof stop_list / sizeof *stop_list)
-#define STOP_MAX_BYTES 16
+/* Eight bytes as a number that orders as they do. */
+static uint64_t ordered(const char bytes[STOP_MAX_BYTES]) {
+  uint64_t block;
+  memcpy(&block, bytes, sizeof block);
+  return __builtin_bswap64(block);
+}
 
 static bool is_stop_word(const char *body, size_t n) {
   fold_result word;
-  if (n > STOP_MAX_BYTES) return false;
+  if (n > 2 * STOP_MAX_BYTES) return false; /* no usual spelling of one is longer */
   fold_word(body, n, &word);
-  size_t low = 0, high = N_STOP;
-  while (low < high) {
-    size_t middle = low + (high - low) / 2, n_entry = strlen(stop_list[middle]);
-    int order = memcmp(word.bytes, stop_list[middle], word.n < n_entry ? word.n : n_entry);
-    if (order == 0 && word.n == n_entry) return true;
-    if (order < 0 || (order == 0 && word.n < n_entry)) high = middle;
-    else low = middle + 1;
-  }
-  return false;
+  if (word.n == 0 || word.n > STOP_MAX_BYTES) return false;
+  memset(word.bytes + word.n, 0, STOP_MAX_BYTES);
+  uint64_t key = ordered(word.bytes);
+  size_t first =
+      0; /* the last entry that is not above the key; no branch of it can be mispredicted */
+  for (size_t n_left = N_STOP; n_left > 1; n_left -= n_left / 2)
+    first += ordered(stop_list[first + n_left / 2]) <= key ? n_left / 2 : 0;
+  return ordered(stop_list[first]) == key;
 }
 
 static void end_run(scan *s) {
@@ -185,12 +191,14 @@ static bool holds_any(const wordlist *list, const fold_result *word, size_t n_le
 static bool holds_plain(const wordlist *list, const char *word, size_t n) {
   char key[FOLD_MAX_BYTES + 8];
   if (n > FOLD_MAX_BYTES) return false;
-  for (size_t at = 0; at < n; at += 8) {
+  size_t at = 0;
+  do {
     uint64_t block;
     memcpy(&block, word + at, 8);
     block |= UINT64_C(0x2020202020202020);
     memcpy(key + at, &block, 8);
-  }
+    at += 8;
+  } while (at < n);
   return wordlist_holds(list, key, n);
 }
 
@@ -293,37 +301,59 @@ static int32_t as_count(size_t n) {
   return n > INT32_MAX ? INT32_MAX : (int32_t)n;
 }
 
+/*
+ * Most runs are small ASCII letters and a space. For each such one from `at` on, where a run may
+ * begin, this does what end_word and end_run would do after it. Returns where the next run begins.
+ */
+static size_t skip_plain_runs(scan *s, size_t at) {
+  size_t n, n_runs = 0, n_hawaiian = 0, start = at;
+  for (; s->n - at > 16; at += n + 1, n_runs++) {
+    n = small_letters(s->text + at, s->n - at - 8); /* eight bytes stay that can be read */
+    if (n == 0 || s->text[at + n] != ' ') break;
+    if (s->list && n <= FOLD_MAX_BYTES) n_hawaiian += wordlist_holds(s->list, s->text + at, n);
+  }
+  if (n_runs == 0) return at;
+  s->n_runs += n_runs;
+  s->n_codes += at - start;
+  if (s->list) s->n_words += n_runs;
+  s->n_hawaiian += n_hawaiian;
+  s->begins_sentence = s->in_name = s->parted = false;
+  return at;
+}
+
+static void take_char(scan *s, enum kind kind, bool ascii, size_t at, size_t end) {
+  s->n_codes++;
+  if (kind == SPACE) {
+    end_word(s, at);
+    end_run(s);
+    return;
+  }
+  s->n_runs += !s->in_run;
+  s->in_run = true;
+  if (kind >= DIGIT && kind <= UPPER) take_body(s, kind, ascii, at, end);
+  else take_other(s, kind, at, end);
+}
+
 void metrics_of(const char *text, size_t n, const wordlist *list, text_metrics *metrics_out) {
   scan s = {.text = text, .n = n, .list = list, .begins_sentence = true};
-  size_t at = 0, end;
-  for (; at < n; at = end, s.n_codes++) {
-    uint8_t byte = (uint8_t)text[at], kind;
-    end = at + 1;
-    if (byte < 0x80) {
-      kind = ascii_kinds[byte];
-    } else {
+  for (size_t at = skip_plain_runs(&s, 0); at < n;) {
+    uint8_t byte = (uint8_t)text[at];
+    size_t start = at;
+    if (byte >= 0x80) {
       uint32_t code;
-      end = at + utf8_next(text + at, n - at, &code);
-      kind = kind_of(code);
-    }
-    if (kind == SPACE) {
-      end_word(&s, at);
-      end_run(&s);
+      at += utf8_next(text + at, n - at, &code);
+      take_char(&s, kind_of(code), false, start, at);
       continue;
     }
-    if (!s.in_run) {
-      s.in_run = true;
-      s.n_runs++;
-    }
-    if (kind >= DIGIT && kind <= UPPER) {
-      /* The rest of most words is small ASCII letters, which change nothing. */
-      size_t more = small_letters(text + end, n - end);
-      end += more;
+    at++;
+    enum kind kind = ascii_kinds[byte];
+    if (kind == LETTER || kind == UPPER) { /* small letters after it change nothing */
+      size_t more = small_letters(text + at, n - at);
+      at += more;
       s.n_codes += more;
-      take_body(&s, kind, byte < 0x80, at, end);
-    } else {
-      take_other(&s, kind, at, end);
     }
+    take_char(&s, kind, true, start, at);
+    if (kind == SPACE) at = skip_plain_runs(&s, at);
   }
   end_word(&s, n);
   end_run(&s);

@@ -13,16 +13,13 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "hash_bytes masks litt
 
 /*
  * Words lie one after the other in the pool: a byte of length, a byte that says whether the word is
- * on the list, the bytes. Slots lead to them: open addressing, at most half of them taken, so that
- * a word that is not there costs one cache line, two at most times.
+ * on the list, the bytes. Slots lead to them: open addressing, at most half of them taken. A slot
+ * is a tag and a place, kept apart: tags are a byte each, stay in the cache, and answer for most
+ * words that are not there.
  */
-typedef struct wordlist_slot {
-  uint32_t tag; /* the hash's low half */
-  uint32_t at;  /* in the pool; 0: free */
-} wordlist_slot;
-
 struct wordlist {
-  wordlist_slot *slots;
+  uint8_t *tags;       /* 0: the slot is free; else 128 + seven bits of the hash */
+  uint32_t *places;    /* in the pool */
   unsigned slot_shift; /* a hash's top bits are the slot */
   size_t slot_mask, n_known;
   char *pool;
@@ -32,54 +29,75 @@ struct wordlist {
 
 #define POOL_HEADER 2
 
-/* Eight bytes a step, multiplied by an odd constant (2^64 over the golden ratio) and folded. What
- * is read past the end is masked away. */
-static uint64_t hash_bytes(const char *bytes, size_t n) {
+/* The last n bytes, 1 to 8, of a word; what is read past its end is masked away. */
+static inline uint64_t last_block(const char *bytes, size_t n) {
+  uint64_t block;
+  memcpy(&block, bytes, 8);
+  return block & UINT64_MAX >> (64 - 8 * n);
+}
+
+/* Eight bytes a step, multiplied by an odd constant (2^64 over the golden ratio) and folded. n > 0.
+ */
+static inline uint64_t hash_bytes(const char *bytes, size_t n) {
   uint64_t h = n, block;
   for (; n > 8; bytes += 8, n -= 8) {
     memcpy(&block, bytes, 8);
     h = (h ^ block) * UINT64_C(0x9E3779B97F4A7C15);
     h ^= h >> 32;
   }
-  memcpy(&block, bytes, 8);
-  h = (h ^ (block & UINT64_MAX >> (64 - 8 * n))) * UINT64_C(0x9E3779B97F4A7C15);
+  h = (h ^ last_block(bytes, n)) * UINT64_C(0x9E3779B97F4A7C15);
   return (h ^ h >> 29) * UINT64_C(0xBF58476D1CE4E5B9);
 }
 
+/* Most words are short, and memcmp is a call. */
+static inline bool same_bytes(const char *a, const char *b, size_t n) {
+  return n <= 8 ? last_block(a, n) == last_block(b, n) : !memcmp(a, b, n);
+}
+
+static uint8_t tag_of(uint64_t hash) {
+  return (uint8_t)(0x80 | hash);
+}
+
 /* The slot where a word is, or the free one where it would be. */
-static wordlist_slot *find(const wordlist *list, const char *bytes, size_t n, uint64_t hash) {
+static inline size_t find(const wordlist *list, const char *bytes, size_t n, uint64_t hash) {
   for (size_t i = hash >> list->slot_shift;; i = (i + 1) & list->slot_mask) {
-    wordlist_slot *slot = &list->slots[i];
-    if (slot->at == 0) return slot;
-    const char *known = list->pool + slot->at;
-    if (slot->tag == (uint32_t)hash && (unsigned char)known[0] == n &&
-        !memcmp(known + POOL_HEADER, bytes, n))
-      return slot;
+    if (list->tags[i] == 0) return i;
+    if (list->tags[i] != tag_of(hash)) continue;
+    const char *known = list->pool + list->places[i];
+    if ((unsigned char)known[0] == n && same_bytes(known + POOL_HEADER, bytes, n)) return i;
   }
 }
 
 bool wordlist_holds(const wordlist *list, const char *folded, size_t n) {
   if (n == 0) return false;
-  const wordlist_slot *slot = find(list, folded, n, hash_bytes(folded, n));
-  return slot->at != 0 && list->pool[slot->at + 1];
+  size_t slot = find(list, folded, n, hash_bytes(folded, n));
+  return list->tags[slot] != 0 && list->pool[list->places[slot] + 1];
+}
+
+static void take_slot(wordlist *list, size_t slot, uint64_t hash, size_t place) {
+  list->tags[slot] = tag_of(hash);
+  list->places[slot] = (uint32_t)place;
 }
 
 static vecmill_status make_slots(wordlist *list, unsigned log2_slots, vecmill_error *err) {
   size_t n_slots = (size_t)1 << log2_slots;
-  wordlist_slot *old = list->slots;
-  list->slots = mem_calloc(n_slots, sizeof *list->slots);
-  if (!list->slots) {
-    list->slots = old;
-    return err_set_memory(err, "word list", n_slots * sizeof *list->slots);
+  uint8_t *tags = mem_calloc(n_slots, sizeof *tags);
+  uint32_t *places = mem_calloc(n_slots, sizeof *places);
+  if (!tags || !places) {
+    mem_free(tags);
+    mem_free(places);
+    return err_set_memory(err, "word list", n_slots * (sizeof *tags + sizeof *places));
   }
+  mem_free(list->tags);
+  mem_free(list->places);
+  list->tags = tags;
+  list->places = places;
   list->slot_shift = 64 - log2_slots;
   list->slot_mask = n_slots - 1;
-  mem_free(old);
-  for (size_t at = 1; at < list->n_pool;) { /* all words find their places again */
+  for (size_t at = 0; at < list->n_pool;) { /* all words find their places again */
     size_t n = (unsigned char)list->pool[at];
     uint64_t hash = hash_bytes(list->pool + at + POOL_HEADER, n);
-    wordlist_slot *slot = find(list, list->pool + at + POOL_HEADER, n, hash);
-    *slot = (wordlist_slot){.tag = (uint32_t)hash, .at = (uint32_t)at};
+    take_slot(list, find(list, list->pool + at + POOL_HEADER, n, hash), hash, at);
     at += POOL_HEADER + n;
   }
   return VECMILL_OK;
@@ -107,17 +125,17 @@ static vecmill_status put(wordlist *list, const fold_result *word, bool on_list,
   vecmill_status status = make_room(list, err);
   if (status != VECMILL_OK) return status;
   uint64_t hash = hash_bytes(word->bytes, word->n);
-  wordlist_slot *slot = find(list, word->bytes, word->n, hash);
-  if (slot->at == 0) {
+  size_t slot = find(list, word->bytes, word->n, hash);
+  if (list->tags[slot] == 0) {
     char *to = list->pool + list->n_pool;
     to[0] = (char)word->n;
     to[1] = 0;
     memcpy(to + POOL_HEADER, word->bytes, word->n);
-    *slot = (wordlist_slot){.tag = (uint32_t)hash, .at = (uint32_t)list->n_pool};
+    take_slot(list, slot, hash, list->n_pool);
     list->n_pool += POOL_HEADER + word->n;
     list->n_known++;
   }
-  char *is_on = &list->pool[slot->at + 1];
+  char *is_on = &list->pool[list->places[slot] + 1];
   if (on_list && !*is_on) list->counts.n_words++;
   if (!on_list && *is_on) list->counts.n_words--;
   *is_on = (char)on_list;
@@ -326,7 +344,6 @@ vecmill_status wordlist_open(const char *path, const char *overrides_path, wordl
                              vecmill_error *err) {
   wordlist *list = mem_calloc(1, sizeof *list);
   if (!list) return err_set_memory(err, "word list", sizeof *list);
-  list->n_pool = 1; /* place 0 means a free slot */
   vecmill_status status = make_slots(list, 10, err);
   if (status == VECMILL_OK) status = read_list(list, path, err);
   if (status == VECMILL_OK && overrides_path) status = read_overrides(list, overrides_path, err);
@@ -343,7 +360,8 @@ vecmill_status wordlist_open(const char *path, const char *overrides_path, wordl
 
 void wordlist_close(wordlist **list) {
   if (!*list) return;
-  mem_free((*list)->slots);
+  mem_free((*list)->tags);
+  mem_free((*list)->places);
   mem_free((*list)->pool);
   mem_free(*list);
   *list = NULL;
