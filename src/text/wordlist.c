@@ -17,7 +17,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "hash_bytes masks litt
  * is a tag and a place, kept apart: tags are a byte each, stay in the cache, and answer for most
  * words that are not there.
  */
-struct wordlist {
+struct vecmill_wordlist {
   uint8_t *tags;       /* 0: the slot is free; else 128 + seven bits of the hash */
   uint32_t *places;    /* in the pool */
   unsigned slot_shift; /* a hash's top bits are the slot */

@@ -27,7 +27,7 @@
 
 #define WORDLIST_MAX_FILE_BYTES (64 << 20)
 
-typedef struct wordlist wordlist;
+typedef struct vecmill_wordlist wordlist;
 
 typedef struct wordlist_counts {
   size_t n_words;      /* different words, folded, after the overrides */

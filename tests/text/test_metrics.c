@@ -4,6 +4,8 @@
  */
 #include "wordlist_test.h"
 
+#include <vecmill/metrics.h>
+
 #include "text/fold.h"
 #include "text/metrics.h"
 #include "text/unicode.h"
@@ -310,10 +312,68 @@ static void words_longer_than_any_list(void **state) {
   wordlist_close(&list);
 }
 
-int main(void) {
+static const char *guide; /* docs/metrics.md */
+
+static int n_names(const char *text) {
+  vecmill_text_metrics m;
+  vecmill_text_measure(text, strlen(text), NULL, &m);
+  return m.entity_count;
+}
+
+/* Every word of the stop list that the guide prints is one here; a letter more, and it is none. */
+static void the_stop_list_is_the_guides(void **state) {
+  FILE *file = fopen(guide, "r");
+  char line[1000], text[100];
+  bool inside = false;
+  int n_words = 0;
+  assert_non_null(file);
+  while (fgets(line, sizeof line, file)) {
+    if (line[0] == '<') inside = strstr(line, "stop list") != NULL;
+    if (line[0] != ' ' || !inside) continue;
+    for (char *word = strtok(line, " \n"); word; word = strtok(NULL, " \n")) {
+      word[0] = (char)(word[0] - 'a' + 'A');
+      snprintf(text, sizeof text, "saw %s", word);
+      if (n_names(text) != 0) fail_msg("%s is not on the stop list", word);
+      snprintf(text, sizeof text, "saw %sz", word);
+      assert_int_equal(n_names(text), 1);
+      n_words++;
+    }
+  }
+  fclose(file);
+  assert_int_equal(n_words, 139); /* he, i, me and no are in both languages */
+}
+
+static void public_calls(void **state) {
+  char path[] = "/tmp/vecmill-list-XXXXXX";
+  vecmill_wordlist *list = NULL;
+  vecmill_error err = {0};
+  vecmill_text_metrics m;
+  vecmill_wordlist_close(&list);
+  assert_int_equal(vecmill_wordlist_open("/nowhere", NULL, &list, &err), VECMILL_ERROR_NOT_FOUND);
+  write_file(path, "aloha\nkai\n", 10);
+  assert_int_equal(vecmill_wordlist_open(path, NULL, &list, &err), VECMILL_OK);
+  unlink(path);
+  assert_int_equal(vecmill_wordlist_n_words(list), 2);
+  vecmill_text_measure("Aloha from Keola", 16, list, &m);
+  assert_true(m.word_count == 3 && m.length == 16 && m.entity_count == 1 && m.has_ratio == 1);
+  assert_true(m.hawaiian_word_ratio == 1.0 / 3);
+  vecmill_text_measure("Aloha", 5, NULL, &m);
+  assert_true(m.word_count == 1 && m.has_ratio == 0 && m.hawaiian_word_ratio == 0);
+  vecmill_wordlist_close(&list);
+  assert_null(list);
+}
+
+int main(int argc, char **argv) {
+  if (argc != 2) {
+    fprintf(stderr, "usage: test-text-metrics docs/metrics.md\n");
+    return 2;
+  }
+  guide = argv[1];
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(random_texts_read_in_two_ways),
       cmocka_unit_test(composed_and_decomposed_agree),
+      cmocka_unit_test(the_stop_list_is_the_guides),
+      cmocka_unit_test(public_calls),
       cmocka_unit_test(words_longer_than_any_list),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
