@@ -229,6 +229,20 @@ static void folding_is_one_form(void **state) {
   }
 }
 
+/* Marks that stand in another order than the canonical one mean the same. */
+static void marks_come_into_order(void **state) {
+  static const char *const orders[] = {"a\xCC\x81\xCC\xA3\xCC\x84", "a\xCC\xA3\xCC\x81\xCC\x84",
+                                       "\xC4\x81\xCC\xA3\xCC\x81", "\xC3\xA1\xCC\x84\xCC\xA3",
+                                       "\xE1\xBA\xA1\xCC\x84\xCC\x81"};
+  fold_result one, other;
+  fold_word(orders[0], strlen(orders[0]), &one);
+  assert_true(one.n == 5 && one.macron_vowel && !memcmp(one.bytes, "a\xCC\xA3\xCC\x81", 5));
+  for (size_t i = 1; i < sizeof orders / sizeof *orders; i++) {
+    fold_word(orders[i], strlen(orders[i]), &other);
+    assert_true(other.n == one.n && other.macron_vowel && !memcmp(other.bytes, one.bytes, one.n));
+  }
+}
+
 static void folding_knows_its_room(void **state) {
   static char word[3000];
   fold_result folded;
@@ -256,6 +270,7 @@ int main(void) {
       cmocka_unit_test(a_hundred_thousand_words),
       cmocka_unit_test(every_allocation_may_fail),
       cmocka_unit_test(folding_is_one_form),
+      cmocka_unit_test(marks_come_into_order),
       cmocka_unit_test(folding_knows_its_room),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
