@@ -192,6 +192,7 @@ static void every_allocation_may_fail(void **state) {
         open_list(text, "[{\"word\": \"poi\", \"action\": \"add\"}]", &list, &err);
     mem_fail_after(-1);
     done = status == VECMILL_OK;
+    if (done) wordlist_close(&list);
     if (done) break;
     n_failed++;
     assert_int_equal(status, VECMILL_ERROR_MEMORY);
