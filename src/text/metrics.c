@@ -79,8 +79,7 @@ typedef struct scan {
   /* The run being read. Its body is what lies from the first letter or digit to the last. */
   size_t body_start, body_end;
   bool in_run, has_body, capital;
-  bool parted; /* since the last letter or digit came something other than okina forms, marks, space
-                */
+  bool parted; /* not only okina forms, marks and space came since the last letter or digit */
   bool parted_before; /* `parted` as the body began */
   bool ended;         /* . ! ? and perhaps closing quotes were the last that came */
 
@@ -100,7 +99,7 @@ typedef struct scan {
  * nobody. Folded, okina forms at the ends stripped; sorted by their bytes. docs/metrics.md has the
  * list too.
  */
-static const char stop_list[][STOP_MAX_BYTES] = {
+static const char stop_list[][STOP_MAX_BYTES + 1] = {
     "a",     "aia",   "aka",     "also",   "an",      "and",    "aole",    "are",    "as",
     "at",    "au",    "aʻole",   "be",     "because", "been",   "but",     "by",     "can",
     "canʻt", "could", "did",     "didnʻt", "do",      "does",   "doesnʻt", "donʻt",  "e",
@@ -118,8 +117,9 @@ static const char stop_list[][STOP_MAX_BYTES] = {
     "would", "yes",   "yet",     "you",    "your",    "yours",  "youʻll",  "youʻre", "youʻve",
 };
 #define N_STOP (sizeof stop_list / sizeof *stop_list)
+
 /* Eight bytes as a number that orders as they do. */
-static uint64_t ordered(const char bytes[STOP_MAX_BYTES]) {
+static uint64_t ordered(const char *bytes) {
   uint64_t block;
   memcpy(&block, bytes, sizeof block);
   return __builtin_bswap64(block);
