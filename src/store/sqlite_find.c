@@ -8,16 +8,10 @@
 #include <strings.h>
 
 #include "base/mem.h"
+#include "store/find_names.h"
 #include "store/sqlite_parts.h"
 
 #define MAX_COLUMNS 2000 /* SQLite's own default limit */
-
-/* Likely names of a text column, the likeliest first. */
-static const char *const text_names[] = {
-    "text",     "body",    "content", "description", "sentence", "hawaiiantext",
-    "document", "passage", "chunk",   "message",     "comment",  "review",
-    "abstract", "summary", "article", "paragraph",
-};
 
 typedef struct column_info {
   char *name;
@@ -399,7 +393,7 @@ static vecmill_status find_text_column(sqlite_store *s, const table_info *info, 
     if (status != VECMILL_OK) return status;
     if (found && *record.text_column) name = record.text_column;
   }
-  for (size_t i = 0; !name && i < sizeof text_names / sizeof *text_names; i++) {
+  for (size_t i = 0; !name && i < N_TEXT_NAMES; i++) {
     const column_info *column = column_named(info, text_names[i]);
     if (column && !is_id(s, column->name) && strcasecmp(column->name, vector_column) != 0)
       name = column->name;

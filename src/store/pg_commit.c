@@ -1,0 +1,366 @@
+/*
+ * Commits: one statement that marks the lease done, if it is still ours, and only then writes.
+ *
+ * Where a rule of the database's own (a trigger, a CHECK) refuses a row, the statement fails as a
+ * whole; the page is then written row by row under savepoints, and what is refused is recorded.
+ */
+#include <string.h>
+
+#include "base/mem.h"
+#include "store/pg_parts.h"
+
+/* Arrays, one element a row: hashes, vectors and a column of keys each; then the same of failures.
+ */
+typedef struct arrays {
+  str hashes, vectors, keys[PG_MAX_KEYS];
+  str failed_hashes, reasons, failed_keys[PG_MAX_KEYS];
+  size_t n_rows, n_failed;
+} arrays;
+
+#define TEXT_OID 25
+
+static void arrays_fini(arrays *a) {
+  str *all[] = {&a->hashes, &a->vectors, &a->failed_hashes, &a->reasons};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) str_fini(all[i]);
+  for (size_t i = 0; i < PG_MAX_KEYS; i++) {
+    str_fini(&a->keys[i]);
+    str_fini(&a->failed_keys[i]);
+  }
+}
+
+static const char *hash_of(const store_row *row) {
+  return (const char *)row->key + row->n_key_bytes;
+}
+
+/* What cannot be held by a halfvec is a failure. */
+static bool fits(const pg_store *s, const store_row *row) {
+  str probe = {0};
+  bool good = pg_append_vector(&probe, s, row->vector, s->dimension);
+  str_fini(&probe);
+  return good;
+}
+
+static const char *const too_large = "a number of its vector is too large for halfvec";
+
+/* The reason, where the row is one to record; NULL otherwise. */
+static const char *failure_of(const pg_store *s, const store_row *row) {
+  if (row->outcome == STORE_FAILED) return row->reason && *row->reason ? row->reason : "unknown";
+  if (row->outcome == STORE_EMBEDDED && s->is_half && !fits(s, row)) return too_large;
+  return NULL;
+}
+
+static void add_keys(const pg_store *s, str *arrays_of_keys, const store_row *row) {
+  for (size_t i = 0; i < s->n_keys; i++) {
+    size_t n = 0;
+    const char *part = pg_key_part(row->key, row->n_key_bytes, i, &n);
+    pg_array_add(&arrays_of_keys[i], part, n);
+  }
+}
+
+/* Rows [from, to) of the page; those of *only_failed, if it is given, are all recorded with it. */
+static vecmill_status fill_arrays(const pg_store *s, const store_page *page, size_t from, size_t to,
+                                  const char *refusal, arrays *a, vecmill_error *err) {
+  str vector = {0};
+  for (size_t i = from; i < to; i++) {
+    const store_row *row = &page->rows[i];
+    if (row->outcome == STORE_UNTOUCHED) continue;
+    if (refusal || failure_of(s, row)) a->n_failed++;
+    else a->n_rows++;
+  }
+  pg_array_begin(&a->hashes, TEXT_OID, a->n_rows);
+  pg_array_begin(&a->vectors, s->vector_oid, a->n_rows);
+  pg_array_begin(&a->failed_hashes, TEXT_OID, a->n_failed);
+  pg_array_begin(&a->reasons, TEXT_OID, a->n_failed);
+  for (size_t i = 0; i < s->n_keys; i++) {
+    pg_array_begin(&a->keys[i], TEXT_OID, a->n_rows);
+    pg_array_begin(&a->failed_keys[i], TEXT_OID, a->n_failed);
+  }
+  for (size_t i = from; i < to; i++) {
+    const store_row *row = &page->rows[i];
+    if (row->outcome == STORE_UNTOUCHED) continue;
+    const char *reason = refusal ? refusal : failure_of(s, row);
+    if (reason) {
+      pg_array_add(&a->failed_hashes, hash_of(row), PG_HASH_BYTES);
+      pg_array_add(&a->reasons, reason, strlen(reason));
+      add_keys(s, a->failed_keys, row);
+      continue;
+    }
+    str_clear(&vector);
+    pg_append_vector(&vector, s, row->vector, s->dimension);
+    if (vector.failed) break;
+    pg_array_add(&a->hashes, hash_of(row), PG_HASH_BYTES);
+    pg_array_add(&a->vectors, vector.data, vector.n);
+    add_keys(s, a->keys, row);
+  }
+  bool failed = vector.failed || a->hashes.failed || a->vectors.failed || a->reasons.failed ||
+                a->failed_hashes.failed;
+  for (size_t i = 0; i < s->n_keys; i++) failed |= a->keys[i].failed || a->failed_keys[i].failed;
+  str_fini(&vector);
+  return failed ? err_set_memory(err, "commit", a->vectors.n) : VECMILL_OK;
+}
+
+/* "unnest($3::text[], ...) AS d(h, v, k0, ...)"; parameters from *n on. */
+static void append_unnest(str *sql, const pg_store *s, int *n, bool failures) {
+  str_append_format(sql, "unnest($%d::text[], $%d::", *n, *n + 1);
+  if (failures) str_append_text(sql, "text");
+  else str_append_text(sql, s->vector_type);
+  str_append_text(sql, "[]");
+  *n += 2;
+  for (size_t i = 0; i < s->n_keys; i++) str_append_format(sql, ", $%d::text[]", (*n)++);
+  str_append_text(sql, failures ? ") AS d(h, reason" : ") AS d(h, v");
+  for (size_t i = 0; i < s->n_keys; i++) str_append_format(sql, ", k%zu", i);
+  str_append_text(sql, ")");
+}
+
+/* The row is still there with the text that was claimed, and without a vector. */
+static void append_same_row(str *sql, const pg_store *s) {
+  for (size_t i = 0; i < s->n_keys; i++) {
+    pg_append_column(sql, s, s->keys[i].name);
+    str_append_format(sql, " = d.k%zu::%s AND ", i, s->keys[i].type);
+  }
+  pg_append_column(sql, s, s->vector_column);
+  str_append_text(sql, " IS NULL AND ");
+  pg_append_hash(sql, s);
+  str_append_text(sql, " = d.h::uuid");
+}
+
+/* "lease AS (...)": one row if the lease is ours. `marks`: it is done with this. */
+static void append_lease(str *sql, const pg_store *s, bool marks) {
+  str_append_text(sql, "WITH lease AS (");
+  str_append_text(sql, marks ? "UPDATE " : "SELECT column_id FROM ");
+  pg_append_state(sql, s, "leases");
+  if (marks) str_append_text(sql, " SET done = true");
+  str_append_format(sql,
+                    " WHERE id = $1::bigint AND fence = $2::bigint AND owner = '%s'::uuid AND "
+                    "NOT done",
+                    s->owner);
+  str_append_text(sql, marks ? " RETURNING column_id)" : ")");
+}
+
+/* ", u AS (UPDATE ...), h AS (...), g AS (...), f AS (...) SELECT ..." */
+static void append_writes(str *sql, const pg_store *s) {
+  int n = 3;
+  str_append_format(sql, ", u AS (UPDATE %s SET ", s->table_sql);
+  pg_append_name(sql, s->vector_column);
+  str_append_text(sql, " = d.v FROM lease, ");
+  append_unnest(sql, s, &n, false);
+  str_append_text(sql, " WHERE ");
+  append_same_row(sql, s);
+  str_append_text(sql, " RETURNING lease.column_id, ");
+  pg_append_key_array(sql, s);
+  str_append_text(sql, " AS key, d.h::uuid AS hash), h AS (INSERT INTO ");
+  pg_append_state(sql, s, "hashes");
+  str_append_text(sql, "(column_id, key, hash) SELECT column_id, key, hash FROM u ON CONFLICT "
+                       "(column_id, key) DO UPDATE SET hash = excluded.hash), g AS (DELETE FROM ");
+  pg_append_state(sql, s, "failures");
+  str_append_text(sql, " AS x USING u WHERE x.column_id = u.column_id AND x.key = u.key), f AS "
+                       "(INSERT INTO ");
+  pg_append_state(sql, s, "failures");
+  str_append_text(sql, "(column_id, key, reason, owner, hash) SELECT lease.column_id, ");
+  pg_append_key_array(sql, s);
+  str_append_format(sql, ", d.reason, '%s'::uuid, d.h::uuid FROM %s, lease, ", s->owner,
+                    s->table_sql);
+  append_unnest(sql, s, &n, true);
+  str_append_text(sql, " WHERE ");
+  append_same_row(sql, s);
+  str_append_text(sql,
+                  " ON CONFLICT (column_id, key) DO UPDATE SET reason = excluded.reason, owner = "
+                  "excluded.owner, hash = excluded.hash, at = now() RETURNING 1), c AS (UPDATE ");
+  pg_append_state(sql, s, "columns");
+  str_append_text(sql,
+                  " AS c SET n_done = n_done + (SELECT count(*) FROM u) + (SELECT count(*) FROM "
+                  "f) FROM lease WHERE c.id = lease.column_id RETURNING n_done) SELECT (SELECT "
+                  "count(*) FROM lease)::text, (SELECT count(*) FROM u)::text, (SELECT count(*) "
+                  "FROM f)::text, (SELECT n_done FROM c)::text");
+}
+
+static void add_params(const pg_store *s, const pg_page *head, const arrays *a, pg_params *p) {
+  pg_add_text(p, head->lease);
+  pg_add_text(p, head->fence);
+  pg_add_binary(p, &a->hashes);
+  pg_add_binary(p, &a->vectors);
+  for (size_t i = 0; i < s->n_keys; i++) pg_add_binary(p, &a->keys[i]);
+  pg_add_binary(p, &a->failed_hashes);
+  pg_add_binary(p, &a->reasons);
+  for (size_t i = 0; i < s->n_keys; i++) pg_add_binary(p, &a->failed_keys[i]);
+}
+
+/* How many rows of the page carry what this page wrote, and how many are recorded as failed: for a
+ * commit that was done although its answer was lost. */
+static vecmill_status ask_what_was_done(pg_store *s, const pg_page *head, const arrays *a,
+                                        bool *done_out, store_commit_counts *counts,
+                                        vecmill_error *err) {
+  str sql = {0};
+  pg_params p = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql, "SELECT done::text FROM ");
+  pg_append_state(&sql, s, "leases");
+  str_append_format(&sql, " WHERE id = %s AND fence = %s AND owner = '%s'::uuid AND done",
+                    head->lease, head->fence, s->owner);
+  vecmill_status status = pg_run(s, PG_WRITER, &sql, NULL, "cannot ask for a commit", &rows, err);
+  *done_out = status == VECMILL_OK && PQntuples(rows) > 0;
+  PQclear(rows);
+  rows = NULL;
+  if (*done_out) {
+    int n = 3;
+    str_clear(&sql);
+    append_lease(&sql, s, false);
+    str_append_text(&sql, " SELECT (SELECT count(*) FROM ");
+    pg_append_state(&sql, s, "hashes");
+    str_append_format(&sql, " AS h, ");
+    append_unnest(&sql, s, &n, false);
+    str_append_format(&sql, " WHERE column_id = %s AND h.hash = d.h::uuid AND h.key = ARRAY[",
+                      s->column_id);
+    for (size_t i = 0; i < s->n_keys; i++) str_append_format(&sql, "%sd.k%zu", i ? ", " : "", i);
+    str_append_text(&sql, "])::text, (SELECT count(*) FROM lease), cardinality(");
+    str_append_format(&sql, "$%d::text[])::text", n);
+    for (n++; n < 3 + 2 * (2 + (int)s->n_keys); n++)
+      str_append_format(&sql, ", cardinality($%d::text[])", n);
+    add_params(s, head, a, &p);
+    status = pg_run(s, PG_WRITER, &sql, &p, "cannot ask for a commit", &rows, err);
+    if (status == VECMILL_OK) {
+      counts->n_written = (uint64_t)pg_integer(rows, 0, 0);
+      counts->n_failed = (uint64_t)pg_integer(rows, 0, 2);
+    }
+    PQclear(rows);
+  }
+  str_fini(&sql);
+  return status;
+}
+
+/* --- row by row --- */
+
+typedef struct slow_commit {
+  const store_page *page;
+  const pg_page *head;
+  store_commit_counts counts;
+  bool is_ours;
+} slow_commit;
+
+static vecmill_status step(pg_store *s, PGconn *conn, const char *text, vecmill_error *err) {
+  str sql = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql, text);
+  vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot commit", &rows, err);
+  PQclear(rows);
+  str_fini(&sql);
+  return status;
+}
+
+static vecmill_status write_range(pg_store *s, PGconn *conn, slow_commit *c, size_t from, size_t to,
+                                  const char *refusal, bool marks, vecmill_error *err) {
+  arrays a = {0};
+  str sql = {0};
+  pg_params p = {0};
+  PGresult *rows = NULL;
+  vecmill_status status = fill_arrays(s, c->page, from, to, refusal, &a, err);
+  append_lease(&sql, s, marks);
+  append_writes(&sql, s);
+  add_params(s, c->head, &a, &p);
+  if (status == VECMILL_OK)
+    status = pg_step(s, conn, &sql, &p, "cannot write a vector", &rows, err);
+  if (status == VECMILL_OK) {
+    uint64_t n_written = (uint64_t)pg_integer(rows, 0, 1),
+             n_failed = (uint64_t)pg_integer(rows, 0, 2);
+    c->is_ours = pg_integer(rows, 0, 0) > 0;
+    c->counts.n_written += n_written;
+    c->counts.n_failed += n_failed;
+    c->counts.n_changed += a.n_rows + a.n_failed - n_written - n_failed;
+  }
+  PQclear(rows);
+  str_fini(&sql);
+  arrays_fini(&a);
+  return status;
+}
+
+/* Whether the database itself refused a row, and not the statement or the server. */
+static bool is_refusal(void) {
+  const char *state = pg_last_state();
+  return strncmp(state, "23", 2) == 0 || strncmp(state, "P0", 2) == 0 ||
+         strncmp(state, "22", 2) == 0 || strncmp(state, "44", 2) == 0;
+}
+
+static vecmill_status slow_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
+  slow_commit *c = context;
+  c->counts = (store_commit_counts){0};
+  c->is_ours = true;
+  vecmill_status status = VECMILL_OK;
+  for (size_t i = 0; status == VECMILL_OK && c->is_ours && i < c->page->n_rows; i++) {
+    if (c->page->rows[i].outcome == STORE_UNTOUCHED) continue;
+    vecmill_error words = {0};
+    status = step(s, conn, "SAVEPOINT vecmill", err);
+    if (status == VECMILL_OK) status = write_range(s, conn, c, i, i + 1, NULL, false, &words);
+    if (status == VECMILL_OK) {
+      status = step(s, conn, "RELEASE vecmill", err);
+      continue;
+    }
+    if (!is_refusal()) {
+      if (err) *err = words;
+      break;
+    }
+    const char *why = strstr(words.text, ": cannot write a vector: ");
+    snprintf(c->counts.refusal, sizeof c->counts.refusal, "the database refused the vector: %.200s",
+             why ? why + strlen(": cannot write a vector: ") : words.text);
+    status = step(s, conn, "ROLLBACK TO vecmill", err);
+    if (status == VECMILL_OK)
+      status = write_range(s, conn, c, i, i + 1, c->counts.refusal, false, err);
+  }
+  size_t n = c->page->n_rows;
+  return status == VECMILL_OK && c->is_ours ? write_range(s, conn, c, n, n, NULL, true, err)
+                                            : status;
+}
+
+static vecmill_status commit_slowly(pg_store *s, const store_page *page, const pg_page *head,
+                                    bool *is_ours_out, store_commit_counts *counts,
+                                    vecmill_error *err) {
+  slow_commit c = {.page = page, .head = head};
+  vecmill_status status = pg_transact(s, PG_WRITER, slow_body, &c, "cannot commit", err);
+  *is_ours_out = c.is_ours;
+  if (status == VECMILL_OK && c.is_ours) *counts = c.counts;
+  return status;
+}
+
+/* --- both --- */
+
+static vecmill_status commit_at_once(pg_store *s, const pg_page *head, const arrays *a,
+                                     bool *is_ours_out, store_commit_counts *counts,
+                                     vecmill_error *err) {
+  str sql = {0};
+  pg_params p = {0};
+  PGresult *rows = NULL;
+  append_lease(&sql, s, true);
+  append_writes(&sql, s);
+  add_params(s, head, a, &p);
+  vecmill_status status = pg_run(s, PG_WRITER, &sql, &p, "cannot write vectors", &rows, err);
+  if (status == VECMILL_OK) {
+    *is_ours_out = pg_integer(rows, 0, 0) > 0;
+    counts->n_written = (uint64_t)pg_integer(rows, 0, 1);
+    counts->n_failed = (uint64_t)pg_integer(rows, 0, 2);
+  }
+  PQclear(rows);
+  str_fini(&sql);
+  return status;
+}
+
+vecmill_status pg_store_commit(store *base, const store_page *page, store_commit_counts *counts_out,
+                               vecmill_error *err) {
+  pg_store *s = pg_of(base);
+  pg_page *head = page->memory;
+  arrays a = {0};
+  bool is_ours = false;
+  *counts_out = (store_commit_counts){0};
+  vecmill_status status = fill_arrays(s, page, 0, page->n_rows, NULL, &a, err);
+  if (status == VECMILL_OK) status = commit_at_once(s, head, &a, &is_ours, counts_out, err);
+  if (status == VECMILL_OK && !is_ours)
+    status = ask_what_was_done(s, head, &a, &is_ours, counts_out, err);
+  else if (status != VECMILL_OK && is_refusal())
+    status = commit_slowly(s, page, head, &is_ours, counts_out, err);
+  if (status == VECMILL_OK) {
+    head->is_settled = true;
+    size_t n_taken = a.n_rows + a.n_failed;
+    if (!is_ours) *counts_out = (store_commit_counts){0};
+    counts_out->n_changed = n_taken - counts_out->n_written - counts_out->n_failed;
+  }
+  arrays_fini(&a);
+  return status;
+}

@@ -1,0 +1,486 @@
+/* Connections to PostgreSQL: opening, statements, waiting, trying again, errors in words. */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "store/pg_parts.h"
+
+#define TICK_MS 100
+/* How long an answer is still waited for once a stop was asked for. */
+#define STOP_GRACE_NS 2000000000ull
+#define WAIT_TELL_NS 5000000000ull
+#define CONNECT_SECONDS 15
+/* How long a server that went away is waited for, and a statement tried again. */
+#define RETRY_NS 120000000000ull
+#define FIRST_PAUSE_MS 50
+#define LAST_PAUSE_MS 2000
+
+static _Thread_local char last_state[6];
+
+const char *pg_last_state(void) {
+  return last_state;
+}
+
+bool pg_stop_asked(const pg_store *s) {
+  return s->stop && __atomic_load_n(s->stop, __ATOMIC_RELAXED) != 0;
+}
+
+/* --- errors --- */
+
+static bool state_is(const char *class_or_code) {
+  return strncmp(last_state, class_or_code, strlen(class_or_code)) == 0;
+}
+
+/* What to do about a state, in brackets; "" when nothing general can be said. */
+static const char *advice(void) {
+  static const struct {
+    const char *state, *advice;
+  } all[] = {
+      {"53300", " (too many connections: lower --connections, or raise max_connections)"},
+      {"53100", " (make room on the server's disk, run again: what was committed is kept)"},
+      {"53", " (the server is short of memory or connections: run again later)"},
+      {"25006",
+       " (the server takes no writes: a standby, or default_transaction_read_only; name the "
+       "primary)"},
+      {"42501", " (ask the owner for the right, or connect as a user that has it)"},
+      {"28", " (check the user, its password and pg_hba.conf)"},
+      {"3D000", " (give another --db; psql -l lists the databases)"},
+      {"57P03", " (the server is starting or stopping: run again)"},
+      {"22000", ""},
+  };
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    if (state_is(all[i].state)) return all[i].advice;
+  return "";
+}
+
+/* One line of the server's words, without its newline. */
+static void first_line(const char *words, char out[400]) {
+  while (*words == '\n' || *words == ' ') words++;
+  size_t n = strcspn(words, "\n");
+  snprintf(out, 400, "%.*s", (int)(n < 399 ? n : 399), words);
+}
+
+static vecmill_status connection_error(pg_store *s, PGconn *conn, vecmill_error *err) {
+  char words[400];
+  if (!conn) return err_set_memory(err, "connection", sizeof *s);
+  first_line(PQerrorMessage(conn), words);
+  /* libpq has no states for what happens before a session: its words are all there is. */
+  const char *what = strstr(words, "too many") || strstr(words, "remaining connection slots")
+                         ? " (too many connections: lower --connections, or raise max_connections)"
+                     : strstr(words, "refused") || strstr(words, "No such file")
+                         ? " (is the server running there, and is that its port?)"
+                     : strstr(words, "password") || strstr(words, "pg_hba")
+                         ? " (check the user, its password and pg_hba.conf)"
+                         : "";
+  return err_set(err, VECMILL_ERROR_DATABASE, "PostgreSQL: cannot connect: %s%s", words, what);
+}
+
+static vecmill_status result_error(pg_store *s, PGconn *conn, const PGresult *result,
+                                   const char *what, vecmill_error *err) {
+  char words[400];
+  const char *state = result ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
+  const char *primary = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+  snprintf(last_state, sizeof last_state, "%s", state ? state : "08006");
+  first_line(primary ? primary : PQerrorMessage(conn), words);
+  return err_set(err, state_is("53200") ? VECMILL_ERROR_MEMORY : VECMILL_ERROR_DATABASE,
+                 "%s: %s: %s%s", s->shown, what, words, advice());
+}
+
+/* --- opening --- */
+
+/* The order of locks, and that of time zones and the like, is the server's own affair: nothing is
+ * set but what every statement relies on. */
+static vecmill_status open_connection(pg_store *s, pg_connection *c, vecmill_error *err) {
+  if (c->conn && PQstatus(c->conn) == CONNECTION_OK) return VECMILL_OK;
+  PQfinish(c->conn);
+  c->conn = PQconnectdbParams((const char *const *)s->keywords, (const char *const *)s->values, 1);
+  if (c->conn && PQstatus(c->conn) == CONNECTION_OK) return VECMILL_OK;
+  vecmill_status status = connection_error(s, c->conn, err);
+  PQfinish(c->conn);
+  c->conn = NULL;
+  return status;
+}
+
+/* --- one statement --- */
+
+void pg_add_text(pg_params *p, const char *value) {
+  p->values[p->n] = value;
+  p->lengths[p->n] = p->formats[p->n] = 0;
+  p->types[p->n++] = 0;
+}
+
+void pg_add_binary(pg_params *p, const str *value) {
+  p->values[p->n] = value->data;
+  p->lengths[p->n] = (int)value->n;
+  p->formats[p->n] = 1;
+  p->types[p->n++] = 0;
+}
+
+/* Waits until the connection has an answer. False: a stop was asked for, and none came in time. */
+static bool wait_for_answer(pg_store *s, PGconn *conn, const char *what) {
+  uint64_t from_ns = clock_now_ns(), stop_ns = 0;
+  bool told = false;
+  while (PQisBusy(conn)) {
+    struct pollfd poller = {.fd = PQsocket(conn), .events = POLLIN};
+    int n = poll(&poller, 1, TICK_MS);
+    uint64_t now_ns = clock_now_ns();
+    if (pg_stop_asked(s)) {
+      if (stop_ns == 0) stop_ns = now_ns;
+      if (now_ns - stop_ns > STOP_GRACE_NS) return false;
+    }
+    if (!told && now_ns - from_ns > WAIT_TELL_NS) {
+      told = true;
+      log_warning("%s: waiting for the server for 5 s: %s (Ctrl-C gives up)", s->shown, what);
+    }
+    if (n > 0 && !PQconsumeInput(conn)) return true; /* lost: the result says so */
+  }
+  return true;
+}
+
+static void cancel(PGconn *conn) {
+  char words[256];
+  PGcancel *request = PQgetCancel(conn);
+  if (request) PQcancel(request, words, sizeof words);
+  PQfreeCancel(request);
+}
+
+/* The last result of what was sent; the first error if there is one. */
+static PGresult *take_results(pg_store *s, PGconn *conn, const char *what, bool *stopped_out) {
+  PGresult *kept = NULL, *result;
+  while (true) {
+    if (!*stopped_out && !wait_for_answer(s, conn, what)) {
+      *stopped_out = true;
+      cancel(conn);
+    }
+    if ((result = PQgetResult(conn)) == NULL) return kept;
+    ExecStatusType kept_status = kept ? PQresultStatus(kept) : PGRES_COMMAND_OK;
+    if (kept && kept_status != PGRES_COMMAND_OK && kept_status != PGRES_TUPLES_OK) {
+      PQclear(result);
+      continue;
+    }
+    PQclear(kept);
+    kept = result;
+  }
+}
+
+static bool is_good(const PGresult *result) {
+  ExecStatusType status = PQresultStatus(result);
+  return status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
+}
+
+static vecmill_status send_and_take(pg_store *s, PGconn *conn, const char *sql, const pg_params *p,
+                                    const char *what, PGresult **result_out, vecmill_error *err) {
+  bool stopped = false;
+  int sent = p ? PQsendQueryParams(conn, sql, p->n, p->types, p->values, p->lengths, p->formats, 1)
+               : PQsendQuery(conn, sql);
+  PGresult *result = sent ? take_results(s, conn, what, &stopped) : NULL;
+  if (result && is_good(result)) {
+    *result_out = result;
+    return VECMILL_OK;
+  }
+  vecmill_status status = result_error(s, conn, result, what, err);
+  PQclear(result);
+  if (stopped)
+    status = err_set(err, VECMILL_ERROR_BUSY,
+                     "%s: %s: stopped while the server did not answer (something holds a lock, or "
+                     "it is busy)",
+                     s->shown, what);
+  return status;
+}
+
+/* Whether trying again can help: the server came or went, or chose this one to break a tie. */
+static bool may_retry(PGconn *conn) {
+  return !conn || PQstatus(conn) != CONNECTION_OK || state_is("40001") || state_is("40P01") ||
+         state_is("57P0") || state_is("08") || state_is("53300");
+}
+
+/* Sleeps, looking for a stop; false if one was asked for. */
+static bool pause_ms(pg_store *s, unsigned n_ms) {
+  for (unsigned slept = 0; slept < n_ms && !pg_stop_asked(s); slept += 25) clock_sleep_ms(25);
+  return !pg_stop_asked(s);
+}
+
+/* One try, on an open connection. */
+typedef vecmill_status attempt(pg_store *s, PGconn *conn, void *context, vecmill_error *err);
+
+static vecmill_status try_again_and_again(pg_store *s, pg_role role, attempt *one, void *context,
+                                          vecmill_error *err) {
+  pg_connection *c = &s->connections[role % s->n_connections];
+  uint64_t from_ns = clock_now_ns();
+  bool told = false;
+  vecmill_status status;
+  pthread_mutex_lock(&c->mutex);
+  for (unsigned wait_ms = FIRST_PAUSE_MS;;) {
+    vecmill_error now = {0};
+    last_state[0] = '\0';
+    status = open_connection(s, c, &now);
+    if (status == VECMILL_OK) status = one(s, c->conn, context, &now);
+    if (status == VECMILL_OK) break;
+    uint64_t waited_ns = clock_now_ns() - from_ns;
+    bool over = status != VECMILL_ERROR_DATABASE || !s->has_begun || !may_retry(c->conn) ||
+                waited_ns > RETRY_NS;
+    if (!over && !told && waited_ns > WAIT_TELL_NS / 5) {
+      told = true;
+      log_warning("%s; trying again (Ctrl-C gives up)", now.text);
+    }
+    if (over || !pause_ms(s, wait_ms)) {
+      if (err) *err = now;
+      break;
+    }
+    wait_ms = 2 * wait_ms < LAST_PAUSE_MS ? 2 * wait_ms : LAST_PAUSE_MS;
+  }
+  pthread_mutex_unlock(&c->mutex);
+  return status;
+}
+
+typedef struct one_statement {
+  const char *sql, *what;
+  const pg_params *params; /* NULL: several statements, no parameters */
+  PGresult *result;
+} one_statement;
+
+static vecmill_status run_one(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
+  one_statement *one = context;
+  return send_and_take(s, conn, one->sql, one->params, one->what, &one->result, err);
+}
+
+static const pg_params no_params = {0};
+
+vecmill_status pg_run(pg_store *s, pg_role role, const str *sql, const pg_params *params,
+                      const char *what, PGresult **result_out, vecmill_error *err) {
+  *result_out = NULL;
+  if (sql->failed) return err_set_memory(err, what, sql->n);
+  one_statement one = {.sql = sql->data, .what = what, .params = params ? params : &no_params};
+  vecmill_status status = try_again_and_again(s, role, run_one, &one, err);
+  *result_out = one.result;
+  return status;
+}
+
+vecmill_status pg_run_script(pg_store *s, pg_role role, const char *sql, const char *what,
+                             vecmill_error *err) {
+  one_statement one = {.sql = sql, .what = what};
+  vecmill_status status = try_again_and_again(s, role, run_one, &one, err);
+  PQclear(one.result);
+  return status;
+}
+
+/* --- a transaction --- */
+
+vecmill_status pg_step(pg_store *s, PGconn *conn, const str *sql, const pg_params *params,
+                       const char *what, PGresult **result_out, vecmill_error *err) {
+  *result_out = NULL;
+  if (sql->failed) return err_set_memory(err, what, sql->n);
+  return send_and_take(s, conn, sql->data, params ? params : &no_params, what, result_out, err);
+}
+
+typedef struct transaction {
+  pg_body *body;
+  void *context;
+  const char *what;
+} transaction;
+
+static vecmill_status command(pg_store *s, PGconn *conn, const char *sql, const char *what,
+                              vecmill_error *err) {
+  PGresult *result = NULL;
+  vecmill_status status = send_and_take(s, conn, sql, NULL, what, &result, err);
+  PQclear(result);
+  return status;
+}
+
+static vecmill_status run_transaction(pg_store *s, PGconn *conn, void *context,
+                                      vecmill_error *err) {
+  transaction *t = context;
+  vecmill_status status = command(s, conn, "BEGIN", t->what, err);
+  if (status == VECMILL_OK) status = t->body(s, conn, t->context, err);
+  if (status == VECMILL_OK) return command(s, conn, "COMMIT", t->what, err);
+  char state[sizeof last_state]; /* of what failed, not of the rollback */
+  memcpy(state, last_state, sizeof state);
+  if (PQstatus(conn) == CONNECTION_OK && PQtransactionStatus(conn) != PQTRANS_IDLE)
+    command(s, conn, "ROLLBACK", t->what, NULL);
+  memcpy(last_state, state, sizeof state);
+  return status;
+}
+
+vecmill_status pg_transact(pg_store *s, pg_role role, pg_body *body, void *context,
+                           const char *what, vecmill_error *err) {
+  transaction t = {body, context, what};
+  return try_again_and_again(s, role, run_transaction, &t, err);
+}
+
+/* --- row by row --- */
+
+vecmill_status pg_stream_begin(pg_store *s, const str *sql, const pg_params *p, const char *what,
+                               vecmill_error *err) {
+  if (sql->failed) return err_set_memory(err, what, sql->n);
+  pg_connection *c = &s->connections[PG_READER];
+  pthread_mutex_lock(&c->mutex);
+  vecmill_status status = open_connection(s, c, err);
+  if (status == VECMILL_OK && (!PQsendQueryParams(c->conn, sql->data, p->n, p->types, p->values,
+                                                  p->lengths, p->formats, 1) ||
+                               !PQsetSingleRowMode(c->conn)))
+    status = result_error(s, c->conn, NULL, what, err);
+  if (status != VECMILL_OK) pthread_mutex_unlock(&c->mutex);
+  return status;
+}
+
+vecmill_status pg_next_row(pg_store *s, const char *what, PGresult **row_out, vecmill_error *err) {
+  PGconn *conn = s->connections[PG_READER].conn;
+  *row_out = NULL;
+  if (!wait_for_answer(s, conn, what)) {
+    cancel(conn);
+    return err_set(err, VECMILL_ERROR_STOPPED, "%s: stopped", what);
+  }
+  PGresult *result = PQgetResult(conn);
+  if (!result) return VECMILL_OK;
+  ExecStatusType kind = PQresultStatus(result);
+  if (kind == PGRES_SINGLE_TUPLE) {
+    *row_out = result;
+    return VECMILL_OK;
+  }
+  vecmill_status status =
+      kind == PGRES_TUPLES_OK ? VECMILL_OK : result_error(s, conn, result, what, err);
+  PQclear(result);
+  return status;
+}
+
+void pg_stream_end(pg_store *s) {
+  pg_connection *c = &s->connections[PG_READER];
+  PGresult *result = PQgetResult(c->conn);
+  if (result) cancel(c->conn);
+  for (; result; result = PQgetResult(c->conn)) PQclear(result);
+  pthread_mutex_unlock(&c->mutex);
+}
+
+const char *pg_text(const PGresult *result, int row, int column) {
+  return PQgetisnull(result, row, column) ? "" : PQgetvalue(result, row, column);
+}
+
+int64_t pg_integer(const PGresult *result, int row, int column) {
+  return strtoll(pg_text(result, row, column), NULL, 10);
+}
+
+/* --- open and close --- */
+
+static void close_store(store *base) {
+  pg_store *s = pg_of(base);
+  if (!s) return;
+  pg_end_beat(s);
+  for (unsigned i = 0; i < PG_MAX_CONNECTIONS; i++) {
+    PQfinish(s->connections[i].conn);
+    pthread_mutex_destroy(&s->connections[i].mutex);
+  }
+  for (size_t i = 0; s->keywords && s->keywords[i]; i++) mem_free(s->keywords[i]);
+  for (size_t i = 0; s->values && s->values[i]; i++) {
+    explicit_bzero(s->values[i], strlen(s->values[i])); /* one of them may be a password */
+    mem_free(s->values[i]);
+  }
+  for (size_t i = 0; i < s->n_keys; i++) {
+    mem_free(s->keys[i].name);
+    mem_free(s->keys[i].type);
+  }
+  char *texts[] = {s->shown,    s->schema_wanted, s->state,      s->schema,    s->table,
+                   s->where,    s->text_column,   s->id_list,    s->column_id, s->vector_column,
+                   s->keys_sql, s->table_sql,     s->vector_type};
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) mem_free(texts[i]);
+  for (size_t i = 0; i < sizeof s->maker_text / sizeof *s->maker_text; i++)
+    mem_free(s->maker_text[i]);
+  mem_free(s->keywords);
+  mem_free(s->values);
+  str_fini(&s->cut);
+  pthread_mutex_destroy(&s->beat_mutex);
+  pthread_cond_destroy(&s->beat_wake);
+  mem_free(s);
+}
+
+static const store_operations pg_operations = {
+    .close = close_store,
+    .find = pg_store_find,
+    .record = pg_store_record,
+    .inspect = pg_store_inspect,
+    .sample = pg_store_sample,
+    .begin = pg_store_begin,
+    .count = pg_store_count,
+    .pass_begin = pg_store_pass_begin,
+    .claim = pg_store_claim,
+    .commit = pg_store_commit,
+    .page_free = pg_store_page_free,
+    .scan = pg_store_scan,
+    .read_text = pg_store_read_text,
+    .key_json = pg_key_json,
+    .key_compare = pg_key_compare,
+};
+
+static size_t count_words(const char *const *words) {
+  size_t n = 0;
+  while (words && words[n]) n++;
+  return n;
+}
+
+/* The caller's keywords, and what every connection of ours has; theirs win. */
+static bool copy_keywords(pg_store *s, const pg_settings *settings) {
+  static const char *const ours[][2] = {{"fallback_application_name", "vecmill"},
+                                        {"client_encoding", "UTF8"},
+                                        {"connect_timeout", "15"}};
+  size_t n = count_words(settings->keywords), n_ours = sizeof ours / sizeof *ours;
+  s->keywords = mem_calloc(n + n_ours + 1, sizeof *s->keywords);
+  s->values = mem_calloc(n + n_ours + 1, sizeof *s->values);
+  if (!s->keywords || !s->values) return false;
+  /* later ones win, but for client_encoding, which is ours */
+  size_t at = 0;
+  const char *word, *value;
+  for (size_t i = 0; i < n + n_ours; i++) {
+    /* connect_timeout first, then theirs, then what they cannot change */
+    bool first = i == 0, last = i > n;
+    word = first ? ours[2][0] : last ? ours[i - n - 1][0] : settings->keywords[i - 1];
+    value = first ? ours[2][1] : last ? ours[i - n - 1][1] : settings->values[i - 1];
+    if (!value) continue;
+    s->keywords[at] = mem_strdup(word);
+    s->values[at] = mem_strdup(value);
+    if (!s->keywords[at] || !s->values[at]) return false;
+    at++;
+  }
+  return true;
+}
+
+/* user@host:port/database, as the connection came out. */
+static char *shown_connection(const PGconn *conn) {
+  str text = {0};
+  const char *host = PQhost(conn), *port = PQport(conn);
+  str_append_format(&text, "%s@%s%s%s/%s", PQuser(conn), host && *host ? host : "local",
+                    port && *port ? ":" : "", port ? port : "", PQdb(conn));
+  return text.data;
+}
+
+vecmill_status store_open_pg(const pg_settings *settings, const int *stop, store **store_out,
+                             vecmill_error *err) {
+  pg_store *s = mem_calloc(1, sizeof *s);
+  if (!s) return err_set_memory(err, "PostgreSQL", sizeof *s);
+  s->base.operations = &pg_operations;
+  s->stop = stop;
+  for (unsigned i = 0; i < PG_MAX_CONNECTIONS; i++)
+    pthread_mutex_init(&s->connections[i].mutex, NULL);
+  pthread_mutex_init(&s->beat_mutex, NULL);
+  pthread_cond_init(&s->beat_wake, NULL);
+  bool few = settings->n_connections > 0 && settings->n_connections < PG_MAX_CONNECTIONS;
+  s->n_connections = few ? settings->n_connections : PG_MAX_CONNECTIONS;
+  s->lease_seconds = settings->lease_seconds ? settings->lease_seconds : 60;
+  s->vector_dimension = -1;
+  s->state = mem_strdup(settings->state_schema ? settings->state_schema : "vecmill");
+  s->schema_wanted = settings->schema ? mem_strdup(settings->schema) : NULL;
+  vecmill_status status = VECMILL_OK;
+  if (!s->state || (settings->schema && !s->schema_wanted) || !copy_keywords(s, settings))
+    status = err_set_memory(err, "PostgreSQL", sizeof *s);
+  if (status == VECMILL_OK) status = open_connection(s, &s->connections[PG_READER], err);
+  if (status == VECMILL_OK) {
+    s->shown = settings->shown ? mem_strdup(settings->shown)
+                               : shown_connection(s->connections[PG_READER].conn);
+    if (!s->shown) status = err_set_memory(err, "PostgreSQL", sizeof *s);
+  }
+  if (status != VECMILL_OK) close_store(&s->base);
+  else *store_out = &s->base;
+  return status;
+}

@@ -1,0 +1,468 @@
+/*
+ * Which table, which columns, in PostgreSQL.
+ *
+ * A name is looked for as it is written, then in lower case, as SQL would fold it; from then on it
+ * is spelled as the catalog spells it, and always quoted.
+ */
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/mem.h"
+#include "store/find_names.h"
+#include "store/pg_parts.h"
+
+typedef struct column_info {
+  const char *name, *type; /* in the result that lists them */
+  Oid type_oid;
+  int dimension; /* of a vector type as declared; -1: any */
+  int key_position;
+  bool is_text, is_vector, is_half, not_null, generated;
+} column_info;
+
+typedef struct table_info {
+  PGresult *rows;
+  column_info *columns;
+  size_t n;
+  char oid[16];
+} table_info;
+
+static void table_info_fini(table_info *info) {
+  PQclear(info->rows);
+  mem_free(info->columns);
+}
+
+static char *lower(const char *name) {
+  char *copy = mem_strdup(name);
+  for (char *c = copy; c && *c; c++) *c = (char)tolower((unsigned char)*c);
+  return copy;
+}
+
+static const column_info *column_spelled(const table_info *info, const char *name) {
+  for (size_t i = 0; i < info->n; i++)
+    if (strcmp(info->columns[i].name, name) == 0) return &info->columns[i];
+  return NULL;
+}
+
+static const column_info *column_named(const table_info *info, const char *name) {
+  const column_info *found = column_spelled(info, name);
+  char *folded = found ? NULL : lower(name);
+  if (folded) found = column_spelled(info, folded);
+  mem_free(folded);
+  return found;
+}
+
+/* --- the table --- */
+
+static vecmill_status missing_table(pg_store *s, const char *name, vecmill_error *err) {
+  str sql = {0}, list = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql,
+                  "SELECT string_agg(n, ', ' ORDER BY n) FROM (SELECT CASE WHEN "
+                  "pg_table_is_visible(c.oid) THEN '' ELSE nspname || '.' END || relname AS n "
+                  "FROM pg_class AS c JOIN pg_namespace AS s ON s.oid = relnamespace "
+                  "WHERE relkind IN ('r', 'p') AND nspname NOT IN ('pg_catalog', "
+                  "'information_schema') AND nspname NOT LIKE 'pg\\_%' ORDER BY 1 LIMIT 20) "
+                  "AS names");
+  vecmill_status status = pg_run(s, PG_READER, &sql, NULL, "cannot read the catalog", &rows, err);
+  if (status == VECMILL_OK) str_append_text(&list, pg_text(rows, 0, 0));
+  if (status == VECMILL_OK)
+    status = err_set(err, VECMILL_ERROR_NOT_FOUND, "%s: no table %s (%s%s)", s->shown, name,
+                     list.n ? "tables: " : "the database holds no table that this user sees",
+                     list.n ? list.data : "");
+  PQclear(rows);
+  str_fini(&sql);
+  str_fini(&list);
+  return status;
+}
+
+/* Rows of (oid, schema, name, kind) for a name as it is spelled. */
+static vecmill_status look_up_table(pg_store *s, const char *schema, const char *name,
+                                    PGresult **rows_out, vecmill_error *err) {
+  str sql = {0};
+  pg_params p = {0};
+  str_append_text(&sql, "SELECT c.oid::text, nspname::text, relname::text, relkind::text "
+                        "FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = relnamespace "
+                        "WHERE relname = $1::text AND relkind IN ('r', 'p', 'v', 'm', 'f') AND "
+                        "CASE WHEN $2::text IS NULL THEN pg_table_is_visible(c.oid) "
+                        "ELSE nspname = $2::text END");
+  pg_add_text(&p, name);
+  pg_add_text(&p, schema);
+  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", rows_out, err);
+  str_fini(&sql);
+  return status;
+}
+
+/* "schema.table" where no --schema is given and no table has a dot in its name. */
+static vecmill_status find_relation(pg_store *s, const char *name, PGresult **rows_out,
+                                    vecmill_error *err) {
+  char *folded = lower(name), *parts = mem_strdup(name), *folded_parts = lower(name);
+  vecmill_status status = VECMILL_OK;
+  if (!folded || !parts || !folded_parts) status = err_set_memory(err, name, strlen(name));
+  char *dot = status == VECMILL_OK && !s->schema_wanted ? strchr(parts, '.') : NULL;
+  char *folded_dot = dot ? folded_parts + (dot - parts) : NULL;
+  if (dot) *dot++ = *folded_dot++ = '\0';
+  const char *tries[][2] = {{s->schema_wanted, name},
+                            {s->schema_wanted, folded},
+                            {dot ? parts : NULL, dot},
+                            {dot ? folded_parts : NULL, folded_dot}};
+  *rows_out = NULL;
+  for (size_t i = 0; status == VECMILL_OK && i < 4; i++) {
+    if (!tries[i][1]) continue;
+    PQclear(*rows_out);
+    status = look_up_table(s, tries[i][0], tries[i][1], rows_out, err);
+    if (status == VECMILL_OK && PQntuples(*rows_out) > 0) break;
+  }
+  mem_free(folded);
+  mem_free(parts);
+  mem_free(folded_parts);
+  return status;
+}
+
+static vecmill_status find_table(pg_store *s, const char *name, table_info *info,
+                                 vecmill_error *err) {
+  PGresult *rows = NULL;
+  str sql = {0};
+  vecmill_status status = find_relation(s, name, &rows, err);
+  if (status == VECMILL_OK && PQntuples(rows) == 0) status = missing_table(s, name, err);
+  if (status != VECMILL_OK) {
+    PQclear(rows);
+    return status;
+  }
+  char kind = pg_text(rows, 0, 3)[0];
+  snprintf(info->oid, sizeof info->oid, "%s", pg_text(rows, 0, 0));
+  s->schema = mem_strdup(pg_text(rows, 0, 1));
+  s->table = mem_strdup(pg_text(rows, 0, 2));
+  if (kind != 'r' && kind != 'p')
+    status = err_set(err, VECMILL_ERROR_UNSUPPORTED,
+                     "%s: a %s, and vectors cannot be written there (name the table behind it, "
+                     "with --where if need be)",
+                     name, kind == 'f' ? "foreign table" : "view");
+  pg_append_name(&sql, s->schema ? s->schema : "");
+  str_append_char(&sql, '.');
+  pg_append_name(&sql, s->table ? s->table : "");
+  s->table_sql = sql.data;
+  if (!s->schema || !s->table || sql.failed) status = err_set_memory(err, name, sql.n);
+  if (status == VECMILL_OK && strcmp(s->schema, s->state) == 0)
+    status = err_set(err, VECMILL_ERROR_ARGUMENT,
+                     "%s: not a table of yours (name one of your tables)", name);
+  PQclear(rows);
+  return status;
+}
+
+static vecmill_status read_columns(pg_store *s, table_info *info, vecmill_error *err) {
+  str sql = {0};
+  pg_params p = {0};
+  str_append_text(
+      &sql,
+      "SELECT attname::text, format_type(atttypid, NULL), atttypid::text, atttypmod::text, "
+      "(typcategory = 'S')::text, typname::text, attnotnull::text, (attgenerated <> '')::text, "
+      "coalesce((SELECT array_position(i.indkey::int2[], a.attnum) FROM pg_index AS i WHERE "
+      "i.indrelid = a.attrelid AND i.indisprimary), -1)::text "
+      "FROM pg_attribute AS a JOIN pg_type AS y ON y.oid = atttypid "
+      "WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped ORDER BY attnum");
+  pg_add_text(&p, info->oid);
+  vecmill_status status =
+      pg_run(s, PG_READER, &sql, &p, "cannot read the columns", &info->rows, err);
+  str_fini(&sql);
+  if (status != VECMILL_OK) return status;
+  size_t n = (size_t)PQntuples(info->rows);
+  info->columns = mem_calloc(n ? n : 1, sizeof *info->columns);
+  if (!info->columns) return err_set_memory(err, s->table, n * sizeof *info->columns);
+  info->n = n;
+  for (size_t i = 0; i < n; i++) {
+    int row = (int)i;
+    const char *type_name = pg_text(info->rows, row, 5);
+    bool is_half = strcmp(type_name, "halfvec") == 0;
+    info->columns[i] = (column_info){.name = pg_text(info->rows, row, 0),
+                                     .type = pg_text(info->rows, row, 1),
+                                     .type_oid = (Oid)pg_integer(info->rows, row, 2),
+                                     .dimension = (int)pg_integer(info->rows, row, 3),
+                                     .is_text = pg_text(info->rows, row, 4)[0] == 't',
+                                     .is_half = is_half,
+                                     .is_vector = is_half || strcmp(type_name, "vector") == 0,
+                                     .not_null = pg_text(info->rows, row, 6)[0] == 't',
+                                     .generated = pg_text(info->rows, row, 7)[0] == 't',
+                                     /* int2vector counts from 0 */
+                                     .key_position = (int)pg_integer(info->rows, row, 8) + 1};
+  }
+  return VECMILL_OK;
+}
+
+static vecmill_status no_such_column(const pg_store *s, const table_info *info, const char *name,
+                                     const char *option, vecmill_error *err) {
+  str list = {0};
+  for (size_t i = 0; i < info->n && i < 40; i++)
+    str_append_format(&list, "%s%s", i ? ", " : "", info->columns[i].name);
+  vecmill_status status =
+      err_set(err, VECMILL_ERROR_NOT_FOUND, "table %s: no column %s for %s (columns: %s)", s->table,
+              name, option, list.data ? list.data : "");
+  str_fini(&list);
+  return status;
+}
+
+/* --- the key --- */
+
+static vecmill_status add_key(pg_store *s, const column_info *column, vecmill_error *err) {
+  if (s->n_keys == PG_MAX_KEYS)
+    return err_set(err, VECMILL_ERROR_UNSUPPORTED,
+                   "table %s: a key of more than %d columns (name fewer with --id-column)",
+                   s->table, PG_MAX_KEYS);
+  pg_key_column *key = &s->keys[s->n_keys++];
+  key->name = mem_strdup(column->name);
+  key->type = mem_strdup(column->type);
+  s->null_keys |= !column->not_null;
+  return key->name && key->type ? VECMILL_OK : err_set_memory(err, column->name, 64);
+}
+
+static vecmill_status primary_key(pg_store *s, const table_info *info, vecmill_error *err) {
+  vecmill_status status = VECMILL_OK;
+  for (int position = 1; status == VECMILL_OK; position++) {
+    const column_info *column = NULL;
+    for (size_t i = 0; i < info->n; i++)
+      if (info->columns[i].key_position == position) column = &info->columns[i];
+    if (!column) break;
+    status = add_key(s, column, err);
+  }
+  if (status == VECMILL_OK && s->n_keys == 0)
+    status = err_set(err, VECMILL_ERROR_ARGUMENT,
+                     "table %s: no primary key, so its rows cannot be told apart (name unique "
+                     "columns with --id-column)",
+                     s->table);
+  return status;
+}
+
+static vecmill_status named_key(pg_store *s, const table_info *info, const char *names,
+                                vecmill_error *err) {
+  char *copy = mem_strdup(names), *rest = copy, *name;
+  if (!copy) return err_set_memory(err, names, strlen(names));
+  vecmill_status status = VECMILL_OK;
+  if (column_named(info, names)) /* a column whose own name holds a comma */
+    rest = NULL, status = add_key(s, column_named(info, names), err);
+  while (status == VECMILL_OK && (name = strsep(&rest, ",")) != NULL) {
+    name += strspn(name, " ");
+    for (size_t n = strlen(name); n > 0 && name[n - 1] == ' '; n--) name[n - 1] = '\0';
+    const column_info *column = column_named(info, name);
+    status = column ? add_key(s, column, err) : no_such_column(s, info, name, "--id-column", err);
+  }
+  mem_free(copy);
+  return status;
+}
+
+/* A unique index over just the ids: it proves uniqueness for good, and pages follow it. */
+static vecmill_status check_unique(pg_store *s, const table_info *info, vecmill_error *err) {
+  str sql = {0};
+  pg_params p = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql, "SELECT count(*)::text FROM pg_index AS i WHERE indrelid = $1::oid AND "
+                        "indisunique AND indisvalid AND indimmediate AND indpred IS NULL AND "
+                        "indexprs IS NULL AND indnkeyatts = ");
+  str_append_format(&sql, "%zu", s->n_keys);
+  for (size_t i = 0; i < s->n_keys; i++) {
+    str_append_text(&sql, " AND EXISTS (SELECT 1 FROM pg_attribute AS a WHERE a.attrelid = "
+                          "i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:indnkeyatts - 1]) "
+                          "AND a.attname = ");
+    pg_append_string(&sql, s->keys[i].name);
+    str_append_text(&sql, ")");
+  }
+  pg_add_text(&p, info->oid);
+  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the indexes", &rows, err);
+  str_fini(&sql);
+  if (status == VECMILL_OK && pg_integer(rows, 0, 0) == 0)
+    status = err_set(err, VECMILL_ERROR_ARGUMENT,
+                     "table %s: nothing keeps %s unique (CREATE UNIQUE INDEX on it)", s->table,
+                     s->id_list);
+  PQclear(rows);
+  return status;
+}
+
+static vecmill_status settle_key(pg_store *s, const table_info *info, vecmill_error *err) {
+  str list = {0}, keys = {0};
+  for (size_t i = 0; i < s->n_keys; i++)
+    str_append_format(&list, "%s%s", i ? ", " : "", s->keys[i].name);
+  pg_append_keys(&keys, s);
+  s->id_list = list.data;
+  s->keys_sql = keys.data;
+  if (list.failed || keys.failed) return err_set_memory(err, s->table, list.n);
+  return check_unique(s, info, err);
+}
+
+/* --- text and vectors --- */
+
+static bool is_key(const pg_store *s, const char *name) {
+  for (size_t i = 0; i < s->n_keys; i++)
+    if (strcmp(s->keys[i].name, name) == 0) return true;
+  return false;
+}
+
+static vecmill_status only_text_column(const pg_store *s, const table_info *info,
+                                       const column_info **column_out, vecmill_error *err) {
+  str list = {0};
+  size_t n = 0;
+  for (size_t i = 0; i < info->n; i++) {
+    if (!info->columns[i].is_text || is_key(s, info->columns[i].name)) continue;
+    str_append_format(&list, "%s%s", n++ ? ", " : "", info->columns[i].name);
+    *column_out = &info->columns[i];
+  }
+  vecmill_status status = VECMILL_OK;
+  if (n == 0)
+    status = err_set(err, VECMILL_ERROR_ARGUMENT,
+                     "table %s: no text column found (name it with --text-column)", s->table);
+  if (n > 1)
+    status = err_set(err, VECMILL_ERROR_ARGUMENT,
+                     "table %s: more than one text column: %s (choose with --text-column)",
+                     s->table, list.data ? list.data : "");
+  str_fini(&list);
+  return status;
+}
+
+static vecmill_status find_text_column(pg_store *s, const table_info *info, const char *wanted,
+                                       vecmill_error *err) {
+  const column_info *column = NULL;
+  store_maker record;
+  bool found = false;
+  vecmill_status status = VECMILL_OK;
+  if (wanted) {
+    column = column_named(info, wanted);
+    if (!column) return no_such_column(s, info, wanted, "--text-column", err);
+  } else {
+    status = pg_store_record(&s->base, &record, &found, err);
+    if (status != VECMILL_OK) return status;
+    if (found && *record.text_column) column = column_spelled(info, record.text_column);
+  }
+  for (size_t i = 0; !column && i < N_TEXT_NAMES; i++) {
+    column = column_named(info, text_names[i]);
+    if (column && (!column->is_text || is_key(s, column->name))) column = NULL;
+  }
+  if (!column) status = only_text_column(s, info, &column, err);
+  if (status != VECMILL_OK) return status;
+  if (strcmp(column->name, s->vector_column) == 0)
+    return err_set(err, VECMILL_ERROR_ARGUMENT,
+                   "table %s: %s cannot be both text and vector column (name another with "
+                   "--vector-column)",
+                   s->table, column->name);
+  s->text_column = mem_strdup(column->name);
+  return s->text_column ? VECMILL_OK : err_set_memory(err, column->name, 64);
+}
+
+/* Without a name: "embedding", else the only column of a vector type, else "embedding" to be added.
+ */
+static const column_info *guess_vector_column(const table_info *info) {
+  const column_info *only = column_named(info, "embedding");
+  size_t n = 0;
+  if (only) return only;
+  for (size_t i = 0; i < info->n; i++)
+    if (info->columns[i].is_vector) n++, only = &info->columns[i];
+  return n == 1 ? only : NULL;
+}
+
+/* The type as SQL, and its number for arrays; NULL without pgvector. */
+static vecmill_status find_vector_type(pg_store *s, const column_info *column, vecmill_error *err) {
+  str sql = {0}, name = {0};
+  pg_params p = {0};
+  PGresult *rows = NULL;
+  char oid[16];
+  str_append_text(&sql, "SELECT y.oid::text, nspname::text, typname::text FROM pg_type AS y JOIN "
+                        "pg_namespace AS n ON n.oid = typnamespace WHERE ");
+  if (column) {
+    snprintf(oid, sizeof oid, "%u", column->type_oid);
+    str_append_text(&sql, "y.oid = $1::oid");
+    pg_add_text(&p, oid);
+  } else {
+    str_append_text(&sql, "y.oid = (SELECT objid FROM pg_depend AS d JOIN pg_extension AS e ON "
+                          "e.oid = d.refobjid JOIN pg_type AS v ON v.oid = d.objid WHERE extname = "
+                          "'vector' AND typname = 'vector' AND d.classid = 'pg_type'::regclass)");
+  }
+  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the types", &rows, err);
+  str_fini(&sql);
+  if (status == VECMILL_OK && PQntuples(rows) > 0) {
+    s->vector_oid = (Oid)pg_integer(rows, 0, 0);
+    pg_append_name(&name, pg_text(rows, 0, 1));
+    str_append_char(&name, '.');
+    pg_append_name(&name, pg_text(rows, 0, 2));
+    s->vector_type = name.data;
+    if (name.failed) status = err_set_memory(err, "vector", 64);
+  }
+  PQclear(rows);
+  return status;
+}
+
+static vecmill_status find_vector_column(pg_store *s, const table_info *info, const char *wanted,
+                                         vecmill_error *err) {
+  const column_info *column = wanted ? column_named(info, wanted) : guess_vector_column(info);
+  const char *name = column ? column->name : wanted ? wanted : "embedding";
+  if (!*name || is_key(s, name))
+    return err_set(err, VECMILL_ERROR_ARGUMENT,
+                   "table %s: \"%s\" cannot be the vector column (name another with "
+                   "--vector-column)",
+                   s->table, name);
+  if (column && column->generated)
+    return err_set(err, VECMILL_ERROR_ARGUMENT,
+                   "table %s: %s is a generated column, and vectors cannot be written there (name "
+                   "another with --vector-column)",
+                   s->table, name);
+  if (column && !column->is_vector)
+    return err_set(err, VECMILL_ERROR_ARGUMENT,
+                   "table %s: %s is of type %s, not of pgvector's vector or halfvec (name another "
+                   "with --vector-column)",
+                   s->table, name, column->type);
+  s->has_vector_column = column != NULL;
+  s->is_half = column && column->is_half;
+  s->vector_dimension = column ? column->dimension : -1;
+  s->vector_column = mem_strdup(name);
+  if (!s->vector_column) return err_set_memory(err, name, strlen(name));
+  return find_vector_type(s, column, err);
+}
+
+/* --- where --- */
+
+/* Compiled, in brackets and as it is: "a) OR (b" would undo the conditions beside it. */
+static vecmill_status check_where(pg_store *s, const char *where, vecmill_error *err) {
+  for (int brackets = 0; brackets < 2; brackets++) {
+    str sql = {0};
+    PGresult *rows = NULL;
+    vecmill_error words = {0};
+    str_append_format(&sql, "SELECT 1 FROM %s WHERE %s%s\n%s LIMIT 0", s->table_sql,
+                      brackets ? "(" : "", where, brackets ? ")" : "");
+    vecmill_status status = pg_run(s, PG_READER, &sql, NULL, "--where", &rows, &words);
+    PQclear(rows);
+    str_fini(&sql);
+    if (status == VECMILL_OK) continue;
+    bool syntax = strncmp(pg_last_state(), "42", 2) == 0 || strncmp(pg_last_state(), "22", 2) == 0;
+    if (!syntax || strcmp(pg_last_state(), "42501") == 0) {
+      if (err) *err = words;
+      return status;
+    }
+    const char *why = strstr(words.text, ": --where: ");
+    return err_set(err, VECMILL_ERROR_ARGUMENT, "--where %s: %s (give what would follow WHERE)",
+                   where, why ? why + 11 : words.text);
+  }
+  s->where = mem_strdup(where);
+  return s->where ? VECMILL_OK : err_set_memory(err, "--where", strlen(where));
+}
+
+vecmill_status pg_store_find(store *base, const store_target *target, store_columns *columns_out,
+                             vecmill_error *err) {
+  pg_store *s = pg_of(base);
+  table_info info = {0};
+  s->limit = target->limit;
+  s->retry_failed = target->retry_failed;
+  vecmill_status status = find_table(s, target->table, &info, err);
+  if (status == VECMILL_OK) status = read_columns(s, &info, err);
+  if (status == VECMILL_OK)
+    status = target->id_column ? named_key(s, &info, target->id_column, err)
+                               : primary_key(s, &info, err);
+  if (status == VECMILL_OK) status = settle_key(s, &info, err);
+  if (status == VECMILL_OK) status = find_vector_column(s, &info, target->vector_column, err);
+  if (status == VECMILL_OK) status = find_text_column(s, &info, target->text_column, err);
+  if (status == VECMILL_OK && target->where) status = check_where(s, target->where, err);
+  table_info_fini(&info);
+  if (status != VECMILL_OK) return status;
+  *columns_out = (store_columns){.table = s->table,
+                                 .id_columns = s->id_list,
+                                 .text_column = s->text_column,
+                                 .vector_column = s->vector_column,
+                                 .has_vector_column = s->has_vector_column};
+  return VECMILL_OK;
+}

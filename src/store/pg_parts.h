@@ -1,0 +1,229 @@
+/*
+ * What the parts of the PostgreSQL store share.
+ *
+ * State of our own lies in a schema (`vecmill`), for each vector column one row of `columns`: what
+ * made it, and the run that is going on. Work is shared by leases:
+ *
+ *   claim   under the lock of the column's row: takes over a lease that has expired, else reads
+ *           the next page after the run's cursor, and writes a lease on its range of keys
+ *   beat    every third of a lease's time all leases of this process are prolonged
+ *   commit  ONE statement: it marks the lease done if it is still ours (owner and fence), and
+ *           only then writes vectors, hashes, failures and counters
+ *
+ * A lease that is taken over gets another fence: whoever wakes up later with the old one writes
+ * nothing. Expiry is by the server's clock. Each call is one statement or one short transaction on
+ * any connection and leaves no session state, so that pgbouncer's transaction mode serves.
+ *
+ * A lost connection is made anew and the call repeated. A commit may have been done although
+ * its answer was lost: the lease then says so, with its counts, until its owner's next claim.
+ */
+#ifndef STORE_PG_PARTS_H
+#define STORE_PG_PARTS_H
+
+#include <libpq-fe.h>
+#include <pthread.h>
+
+#include "base/str.h"
+#include "store/pg.h"
+
+#define PG_MAX_KEYS 16
+#define PG_MAX_CONNECTIONS 3
+#define PG_HASH_BYTES 36 /* a uuid in text */
+#define PG_MAX_PARAMS 48 /* two keys of 16 columns, and some */
+
+typedef struct pg_connection {
+  PGconn *conn; /* NULL: not open */
+  pthread_mutex_t mutex;
+} pg_connection;
+
+/* Which of the connections a call takes, so that no party waits for another. */
+typedef enum pg_role { PG_READER = 0, PG_WRITER = 1, PG_BEAT = 2 } pg_role;
+
+typedef struct pg_key_column {
+  char *name, *type; /* type as SQL */
+} pg_key_column;
+
+typedef struct pg_store {
+  store base; /* first: a store * is a pg_store * */
+  char **keywords, **values;
+  char *shown, *schema_wanted, *state; /* state: the schema's name */
+  const int *stop;
+  pg_connection connections[PG_MAX_CONNECTIONS];
+  unsigned n_connections, lease_seconds;
+  char owner[37]; /* a uuid: this run of this process */
+
+  /* find */
+  char *schema, *table, *text_column, *vector_column, *where, *id_list;
+  pg_key_column keys[PG_MAX_KEYS];
+  size_t n_keys;
+  bool has_vector_column, null_keys, retry_failed, is_half;
+  uint64_t limit;
+  char *vector_type;          /* as SQL, schema and all; NULL: the database has no pgvector */
+  Oid vector_oid;             /* element type of arrays */
+  int vector_dimension;       /* as the column is declared; -1: any */
+  char *table_sql, *keys_sql; /* quoted */
+
+  /* record */
+  char *maker_text[6];
+  char *column_id; /* in the state's `columns`; NULL: no record */
+
+  /* begin and later */
+  size_t dimension;
+  bool has_begun, is_first_pass;
+  str cut; /* the last key within `limit` */
+  bool limit_empty;
+  int64_t pass;
+
+  /* the beat */
+  pthread_t beat_thread;
+  pthread_mutex_t beat_mutex;
+  pthread_cond_t beat_wake;
+  bool beat_runs, beat_ends;
+} pg_store;
+
+static inline pg_store *pg_of(store *s) {
+  return (pg_store *)s;
+}
+
+/* --- pg_connect.c --- */
+
+/* Parameters of one statement: text, or binary where n_bytes is given. */
+typedef struct pg_params {
+  const char *values[PG_MAX_PARAMS];
+  int lengths[PG_MAX_PARAMS], formats[PG_MAX_PARAMS];
+  Oid types[PG_MAX_PARAMS];
+  int n;
+} pg_params;
+
+void pg_add_text(pg_params *p, const char *value);
+void pg_add_binary(pg_params *p, const str *value);
+
+/*
+ * Runs one statement; results come in binary, so that queries cast all but vectors to text. A
+ * connection that was lost is made anew and the statement sent again, as it is after a deadlock or
+ * a serialization failure: the statement must bear that. The caller clears *result_out. Errors:
+ * DATABASE, MEMORY, STOPPED (a stop was asked for and the server did not answer in time).
+ */
+vecmill_status pg_run(pg_store *s, pg_role role, const str *sql, const pg_params *params,
+                      const char *what, PGresult **result_out, vecmill_error *err);
+
+/* Several statements without parameters in one message, which the server runs as one transaction.
+ */
+vecmill_status pg_run_script(pg_store *s, pg_role role, const char *sql, const char *what,
+                             vecmill_error *err);
+
+/*
+ * A transaction: `body` runs its statements by pg_step on the connection it is given. After a lost
+ * connection, a deadlock or a serialization failure all of it is done again, so that `body` must
+ * set what it gives out anew each time. Rolled back when `body` fails.
+ */
+typedef vecmill_status pg_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err);
+vecmill_status pg_transact(pg_store *s, pg_role role, pg_body *body, void *context,
+                           const char *what, vecmill_error *err);
+vecmill_status pg_step(pg_store *s, PGconn *conn, const str *sql, const pg_params *params,
+                       const char *what, PGresult **result_out, vecmill_error *err);
+
+/* The error code of the last failed call of this thread, as "42501"; "" where there was none. */
+const char *pg_last_state(void);
+
+/* Starts a statement whose rows come one by one; pg_next_row gives them, NULL at the end. The
+ * connection is this caller's until pg_stream_end. */
+vecmill_status pg_stream_begin(pg_store *s, const str *sql, const pg_params *params,
+                               const char *what, vecmill_error *err);
+vecmill_status pg_next_row(pg_store *s, const char *what, PGresult **row_out, vecmill_error *err);
+void pg_stream_end(pg_store *s);
+
+bool pg_stop_asked(const pg_store *s);
+
+/* A field as text; "" for NULL. */
+const char *pg_text(const PGresult *result, int row, int column);
+int64_t pg_integer(const PGresult *result, int row, int column);
+
+/* --- pg_sql.c: SQL and arrays in pieces --- */
+
+void pg_append_name(str *sql, const char *name);
+void pg_append_string(str *sql, const char *text);
+/* "STATE"."name" */
+void pg_append_state(str *sql, const pg_store *s, const char *name);
+/* "table"."column" */
+void pg_append_column(str *sql, const pg_store *s, const char *column);
+/* "table"."a", "table"."b" */
+void pg_append_keys(str *sql, const pg_store *s);
+/* ARRAY["table"."a"::text, ...] */
+void pg_append_key_array(str *sql, const pg_store *s);
+/* ("a", "b") > (($3)[1]::bigint, ($3)[2]::text): the whole key against an array parameter */
+void pg_append_compare(str *sql, const pg_store *s, const char *comparison, const char *array);
+/* " AND ..." for each of: where, limit's cut (parameter $cut), keys that are not NULL */
+void pg_append_considered(str *sql, const pg_store *s, const char *cut);
+void pg_append_blank(str *sql, const pg_store *s);
+
+/* A key's bytes: for each column its length (4 bytes) and its text. */
+void pg_key_append(str *key, const PGresult *result, int row, int first, size_t n);
+/* The key as a text[] in PostgreSQL's binary form. */
+void pg_key_array(str *array, const void *key, size_t n_key_bytes);
+void pg_key_json(const store *s, const void *key, size_t n_key_bytes, str *json_out);
+int pg_key_compare(const store *s, const void *a, size_t n_a, const void *b, size_t n_b);
+/* Part `index` of a key. */
+const char *pg_key_part(const void *key, size_t n_key_bytes, size_t index, size_t *n_out);
+
+/* A one-dimensional array in binary: begin, then each element, then nothing more. */
+void pg_array_begin(str *array, Oid element, size_t n);
+void pg_array_add(str *array, const void *bytes, size_t n);
+void pg_array_add_null(str *array);
+
+/* pgvector's wire form of a vector or halfvec. False: a number that it cannot hold. */
+bool pg_append_vector(str *out, const pg_store *s, const float *vector, size_t n);
+/* Back into floats; false when it is none of `n` numbers. */
+bool pg_read_vector(const pg_store *s, const void *bytes, size_t n_bytes, float *out, size_t n);
+
+/* --- the operations, by file --- */
+
+/* pg_find.c */
+vecmill_status pg_store_find(store *s, const store_target *target, store_columns *columns_out,
+                             vecmill_error *err);
+
+/* pg_record.c */
+vecmill_status pg_store_record(store *s, store_maker *maker_out, bool *found_out,
+                               vecmill_error *err);
+vecmill_status pg_store_inspect(store *s, size_t dimension, bool *has_vectors_out,
+                                vecmill_error *err);
+vecmill_status pg_store_sample(store *s, size_t dimension, size_t n_max, store_page *page_out,
+                               vecmill_error *err);
+vecmill_status pg_store_begin(store *s, const store_maker *maker, vecmill_error *err);
+
+/* pg_claim.c */
+vecmill_status pg_store_count(store *s, store_counts *counts_out, vecmill_error *err);
+vecmill_status pg_store_pass_begin(store *s, bool *may_find_out, vecmill_error *err);
+vecmill_status pg_store_claim(store *s, size_t n_max, store_page *page_out, vecmill_error *err);
+void pg_store_page_free(store *s, store_page *page);
+vecmill_status pg_start_beat(pg_store *s, vecmill_error *err);
+void pg_end_beat(pg_store *s);
+
+/* Makes this process known as one that works on the column: it joins the run that others are in, or
+ * begins one. BUSY when those have other rows in view (--where, --limit, --retry-failed). */
+vecmill_status pg_join(pg_store *s, vecmill_error *err);
+
+/* " AND "f"."hash" = ...": the hash of the row's text, as uuid */
+void pg_append_hash(str *sql, const pg_store *s);
+
+/* What a page's memory begins with. Each row's hash (36 characters) lies behind its key. */
+typedef struct pg_page {
+  char lease[24], fence[24]; /* numbers in text; lease "": none */
+  bool is_settled;           /* committed, or lost to another */
+} pg_page;
+
+/* Rows of a result: key columns, text, its hash, and a vector if has_vector. */
+vecmill_status pg_take_page(pg_store *s, const PGresult *result, bool has_vector, size_t dimension,
+                            store_page *page_out, vecmill_error *err);
+
+/* pg_commit.c */
+vecmill_status pg_store_commit(store *s, const store_page *page, store_commit_counts *counts_out,
+                               vecmill_error *err);
+
+/* pg_scan.c */
+vecmill_status pg_store_scan(store *s, store_scan_function *each, void *context,
+                             vecmill_error *err);
+vecmill_status pg_store_read_text(store *s, const void *key, size_t n_key_bytes, str *text_out,
+                                  vecmill_error *err);
+
+#endif

@@ -1,0 +1,277 @@
+/* SQL in pieces; arrays and vectors in PostgreSQL's binary forms; keys. */
+#include <arpa/inet.h>
+#include <endian.h>
+#include <math.h>
+#include <string.h>
+
+#include "store/pg_parts.h"
+
+/* --- names --- */
+
+static void append_quoted(str *sql, const char *text, char quote) {
+  str_append_char(sql, quote);
+  for (; *text; text++) {
+    if (*text == quote) str_append_char(sql, quote);
+    str_append_char(sql, *text);
+  }
+  str_append_char(sql, quote);
+}
+
+void pg_append_name(str *sql, const char *name) {
+  append_quoted(sql, name, '"');
+}
+
+/* E'..' with doubled backslashes means the same whatever standard_conforming_strings says. */
+void pg_append_string(str *sql, const char *text) {
+  str_append_text(sql, "E'");
+  for (; *text; text++) {
+    if (*text == '\'' || *text == '\\') str_append_char(sql, *text);
+    str_append_char(sql, *text);
+  }
+  str_append_char(sql, '\'');
+}
+
+void pg_append_state(str *sql, const pg_store *s, const char *name) {
+  pg_append_name(sql, s->state);
+  str_append_char(sql, '.');
+  pg_append_name(sql, name);
+}
+
+void pg_append_column(str *sql, const pg_store *s, const char *column) {
+  pg_append_name(sql, s->table);
+  str_append_char(sql, '.');
+  pg_append_name(sql, column);
+}
+
+void pg_append_keys(str *sql, const pg_store *s) {
+  for (size_t i = 0; i < s->n_keys; i++) {
+    if (i > 0) str_append_text(sql, ", ");
+    pg_append_column(sql, s, s->keys[i].name);
+  }
+}
+
+void pg_append_key_array(str *sql, const pg_store *s) {
+  str_append_text(sql, "ARRAY[");
+  for (size_t i = 0; i < s->n_keys; i++) {
+    if (i > 0) str_append_text(sql, ", ");
+    pg_append_column(sql, s, s->keys[i].name);
+    str_append_text(sql, "::text");
+  }
+  str_append_text(sql, "]");
+}
+
+void pg_append_compare(str *sql, const pg_store *s, const char *comparison, const char *array) {
+  str_append_text(sql, "(");
+  pg_append_keys(sql, s);
+  str_append_format(sql, ") %s (", comparison);
+  for (size_t i = 0; i < s->n_keys; i++)
+    str_append_format(sql, "%s(%s)[%zu]::%s", i > 0 ? ", " : "", array, i + 1, s->keys[i].type);
+  str_append_text(sql, ")");
+}
+
+void pg_append_considered(str *sql, const pg_store *s, const char *cut) {
+  for (size_t i = 0; s->null_keys && i < s->n_keys; i++) {
+    str_append_text(sql, " AND ");
+    pg_append_column(sql, s, s->keys[i].name);
+    str_append_text(sql, " IS NOT NULL");
+  }
+  if (s->cut.n) {
+    str_append_text(sql, " AND ");
+    pg_append_compare(sql, s, "<=", cut);
+  }
+  if (s->limit_empty) str_append_text(sql, " AND false");
+  if (s->where) str_append_format(sql, " AND (%s\n)", s->where);
+}
+
+/* Nothing but characters of Unicode's White_Space property, as store_is_blank has it. The
+ * characters are written out: \s follows the database's locale. */
+void pg_append_blank(str *sql, const pg_store *s) {
+  str_append_text(sql, "(");
+  pg_append_column(sql, s, s->text_column);
+  str_append_text(sql, " IS NULL OR ltrim(");
+  pg_append_column(sql, s, s->text_column);
+  str_append_text(
+      sql,
+      ", U&'\\0009\\000A\\000B\\000C\\000D\\0020\\0085\\00A0\\1680\\2000\\2001\\2002\\2003\\2004"
+      "\\2005\\2006\\2007\\2008\\2009\\200A\\2028\\2029\\202F\\205F\\3000') = '')");
+}
+
+/* --- arrays --- */
+
+static void append_int32(str *out, int32_t value) {
+  uint32_t wire = htonl((uint32_t)value);
+  str_append(out, &wire, sizeof wire);
+}
+
+void pg_array_begin(str *array, Oid element, size_t n) {
+  append_int32(array, n > 0); /* dimensions */
+  append_int32(array, 1);     /* there may be NULLs */
+  append_int32(array, (int32_t)element);
+  if (n == 0) return;
+  append_int32(array, (int32_t)n);
+  append_int32(array, 1); /* the first one's index */
+}
+
+void pg_array_add(str *array, const void *bytes, size_t n) {
+  append_int32(array, (int32_t)n);
+  str_append(array, bytes, n);
+}
+
+void pg_array_add_null(str *array) {
+  append_int32(array, -1);
+}
+
+/* --- vectors --- */
+
+/* To the nearest, ties to even (IEEE 754 binary16); infinity where it does not fit. */
+static uint16_t half_of(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
+  uint32_t magnitude = bits & 0x7FFFFFFF;
+  if (magnitude >= 0x477FF000) return sign | 0x7C00; /* 65520 and more round to infinity */
+  if (magnitude < 0x38800000) {                      /* below 2^-14: a subnormal */
+    float scaled = fabsf(value) * 0x1p24f;           /* in units of 2^-24 */
+    return sign | (uint16_t)nearbyintf(scaled);
+  }
+  uint32_t rounded = magnitude + 0xFFF + (magnitude >> 13 & 1);
+  return sign | (uint16_t)((rounded - 0x38000000) >> 13);
+}
+
+static float float_of_half(uint16_t half) {
+  int exponent = half >> 10 & 31, mantissa = half & 1023;
+  float magnitude =
+      exponent ? ldexpf((float)(1024 + mantissa), exponent - 25) : ldexpf((float)mantissa, -24);
+  return half & 0x8000 ? -magnitude : magnitude;
+}
+
+/* int16 dimension, int16 0, then each number big-endian (vector_recv in pgvector's vector.c). */
+bool pg_append_vector(str *out, const pg_store *s, const float *vector, size_t n) {
+  uint16_t head[2] = {htons((uint16_t)n), 0};
+  str_append(out, head, sizeof head);
+  for (size_t i = 0; i < n; i++) {
+    if (s->is_half) {
+      uint16_t half = half_of(vector[i]);
+      if ((half & 0x7C00) == 0x7C00) return false;
+      half = htons(half);
+      str_append(out, &half, sizeof half);
+    } else {
+      uint32_t bits;
+      if (!isfinite(vector[i])) return false;
+      memcpy(&bits, &vector[i], sizeof bits);
+      bits = htonl(bits);
+      str_append(out, &bits, sizeof bits);
+    }
+  }
+  return true;
+}
+
+bool pg_read_vector(const pg_store *s, const void *bytes, size_t n_bytes, float *out, size_t n) {
+  const unsigned char *at = bytes;
+  size_t size = s->is_half ? 2 : 4;
+  if (n_bytes != 4 + n * size || (size_t)(at[0] << 8 | at[1]) != n) return false;
+  at += 4;
+  for (size_t i = 0; i < n; i++, at += size) {
+    if (s->is_half) {
+      out[i] = float_of_half((uint16_t)(at[0] << 8 | at[1]));
+    } else {
+      uint32_t bits;
+      memcpy(&bits, at, sizeof bits);
+      bits = ntohl(bits);
+      memcpy(&out[i], &bits, sizeof bits);
+    }
+  }
+  return true;
+}
+
+/* --- keys --- */
+
+void pg_key_append(str *key, const PGresult *result, int row, int first, size_t n) {
+  for (size_t i = 0; i < n; i++) {
+    uint32_t n_bytes = (uint32_t)PQgetlength(result, row, first + (int)i);
+    str_append(key, &n_bytes, sizeof n_bytes);
+    str_append(key, PQgetvalue(result, row, first + (int)i), n_bytes);
+  }
+}
+
+/* The part that *at stands on; goes on to the next. NULL at the end. */
+static const char *next_part(const char **at, const char *end, size_t *n_out) {
+  uint32_t n;
+  if (*at >= end) return NULL;
+  memcpy(&n, *at, sizeof n);
+  const char *part = *at + sizeof n;
+  *at = part + n;
+  *n_out = n;
+  return part;
+}
+
+const char *pg_key_part(const void *key, size_t n_key_bytes, size_t index, size_t *n_out) {
+  const char *at = key, *end = at + n_key_bytes, *part;
+  while ((part = next_part(&at, end, n_out)) != NULL && index > 0) index--;
+  return part;
+}
+
+#define TEXT_OID 25 /* pg_type.h; part of the protocol's frozen numbers */
+
+void pg_key_array(str *array, const void *key, size_t n_key_bytes) {
+  const char *at = key, *end = at + n_key_bytes, *part;
+  size_t n = 0, n_part;
+  while (next_part(&at, end, &n_part)) n++;
+  pg_array_begin(array, TEXT_OID, n);
+  at = key;
+  while ((part = next_part(&at, end, &n_part)) != NULL) pg_array_add(array, part, n_part);
+}
+
+static bool is_number(const pg_store *s, size_t i) {
+  return strcmp(s->keys[i].type, "bigint") == 0 || strcmp(s->keys[i].type, "integer") == 0 ||
+         strcmp(s->keys[i].type, "smallint") == 0;
+}
+
+static void append_json_string(str *json, const char *text, size_t n) {
+  str_append_char(json, '"');
+  for (size_t i = 0; i < n; i++) {
+    unsigned char c = (unsigned char)text[i];
+    if (c == '"' || c == '\\') str_append_char(json, '\\');
+    if (c < 0x20) str_append_format(json, "\\u%04x", c);
+    else str_append_char(json, (char)c);
+  }
+  str_append_char(json, '"');
+}
+
+void pg_key_json(const store *base, const void *key, size_t n_key_bytes, str *json_out) {
+  const pg_store *s = (const pg_store *)base;
+  const char *at = key, *end = at + n_key_bytes, *part;
+  size_t n, i = 0;
+  if (s->n_keys > 1) str_append_char(json_out, '[');
+  for (; (part = next_part(&at, end, &n)) != NULL; i++) {
+    if (i > 0) str_append_char(json_out, ',');
+    if (i < s->n_keys && is_number(s, i)) str_append(json_out, part, n);
+    else append_json_string(json_out, part, n);
+  }
+  if (s->n_keys > 1) str_append_char(json_out, ']');
+}
+
+/* Decimal integers: by sign, then by length, then digit by digit. */
+static int compare_integers(const char *a, size_t n_a, const char *b, size_t n_b) {
+  bool minus_a = n_a && a[0] == '-', minus_b = n_b && b[0] == '-';
+  if (minus_a != minus_b) return minus_b - minus_a;
+  int order = n_a != n_b ? (n_a > n_b) - (n_a < n_b) : memcmp(a, b, n_a);
+  return minus_a ? -order : order;
+}
+
+int pg_key_compare(const store *base, const void *a, size_t n_a, const void *b, size_t n_b) {
+  const pg_store *s = (const pg_store *)base;
+  const char *at_a = a, *end_a = at_a + n_a, *at_b = b, *end_b = at_b + n_b, *part_a, *part_b;
+  size_t n_part_a, n_part_b;
+  for (size_t i = 0; (part_a = next_part(&at_a, end_a, &n_part_a)) != NULL &&
+                     (part_b = next_part(&at_b, end_b, &n_part_b)) != NULL;
+       i++) {
+    size_t n = n_part_a < n_part_b ? n_part_a : n_part_b;
+    int order = i < s->n_keys && is_number(s, i)
+                    ? compare_integers(part_a, n_part_a, part_b, n_part_b)
+                    : memcmp(part_a, part_b, n);
+    if (order == 0) order = (n_part_a > n_part_b) - (n_part_a < n_part_b);
+    if (order) return order;
+  }
+  return 0;
+}
