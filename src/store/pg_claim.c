@@ -592,6 +592,8 @@ static vecmill_status take_over(pg_store *s, PGconn *conn, const PGresult *lease
   return status;
 }
 
+/* Pages follow the key's index, in this transaction: a table without fresh statistics tempts the
+ * planner to sort all of it for each page. */
 static vecmill_status claim_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
   claim *c = context;
   PGresult *column = NULL, *lease = NULL;
@@ -599,7 +601,11 @@ static vecmill_status claim_body(pg_store *s, PGconn *conn, void *context, vecmi
   c->rows = NULL;
   c->lease[0] = '\0';
   vecmill_status status =
-      lock_column(s, conn, "pass::text, pass_over::text, cursor::text", &column, err);
+      lock_column(s, conn,
+                  "pass::text, pass_over::text, cursor::text, set_config('enable_seqscan', 'off', "
+                  "true), set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', "
+                  "'off', true)",
+                  &column, err);
   while (status == VECMILL_OK && !c->rows) {
     status = find_expired(s, conn, &lease, err);
     if (status != VECMILL_OK || PQntuples(lease) == 0) break;

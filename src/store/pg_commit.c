@@ -112,8 +112,14 @@ static void append_unnest(str *sql, const pg_store *s, int *n, bool failures) {
   str_append_text(sql, ")");
 }
 
-/* The row is still there with the text that was claimed, and without a vector. */
+/*
+ * ", LATERAL (...) AS r": the row's place, if it is still there with the text that was claimed and
+ * without a vector. Looked up key by key: a table without fresh statistics, which is what a table
+ * being filled is, tempts the planner to read all of it for each page. A row that changes in
+ * between has another place then, is not written, and is found by the next pass.
+ */
 static void append_same_row(str *sql, const pg_store *s) {
+  str_append_format(sql, ", LATERAL (SELECT ctid FROM %s WHERE ", s->table_sql);
   for (size_t i = 0; i < s->n_keys; i++) {
     pg_append_column(sql, s, s->keys[i].name);
     str_append_format(sql, " = d.k%zu::%s AND ", i, s->keys[i].type);
@@ -121,7 +127,9 @@ static void append_same_row(str *sql, const pg_store *s) {
   pg_append_column(sql, s, s->vector_column);
   str_append_text(sql, " IS NULL AND ");
   pg_append_hash(sql, s);
-  str_append_text(sql, " = d.h::uuid");
+  str_append_text(sql, " = d.h::uuid OFFSET 0) AS r WHERE ");
+  pg_append_column(sql, s, "ctid");
+  str_append_text(sql, " = r.ctid");
 }
 
 /* "lease AS (...)": one row if the lease is ours. `marks`: it is done with this. */
@@ -144,7 +152,6 @@ static void append_writes(str *sql, const pg_store *s) {
   pg_append_name(sql, s->vector_column);
   str_append_text(sql, " = d.v FROM lease, ");
   append_unnest(sql, s, &n, false);
-  str_append_text(sql, " WHERE ");
   append_same_row(sql, s);
   str_append_text(sql, " RETURNING lease.column_id, ");
   pg_append_key_array(sql, s);
@@ -161,7 +168,6 @@ static void append_writes(str *sql, const pg_store *s) {
   str_append_format(sql, ", d.reason, '%s'::uuid, d.h::uuid FROM %s, lease, ", s->owner,
                     s->table_sql);
   append_unnest(sql, s, &n, true);
-  str_append_text(sql, " WHERE ");
   append_same_row(sql, s);
   str_append_text(sql,
                   " ON CONFLICT (column_id, key) DO UPDATE SET reason = excluded.reason, owner = "

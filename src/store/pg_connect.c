@@ -92,13 +92,20 @@ static vecmill_status result_error(pg_store *s, PGconn *conn, const PGresult *re
 
 /* --- opening --- */
 
-/* The order of locks, and that of time zones and the like, is the server's own affair: nothing is
- * set but what every statement relies on. */
+/* Notices ("already exists, skipping") are no news. */
+static void ignore_notice(void *context, const PGresult *result) {
+  (void)context;
+  (void)result;
+}
+
 static vecmill_status open_connection(pg_store *s, pg_connection *c, vecmill_error *err) {
   if (c->conn && PQstatus(c->conn) == CONNECTION_OK) return VECMILL_OK;
   PQfinish(c->conn);
   c->conn = PQconnectdbParams((const char *const *)s->keywords, (const char *const *)s->values, 1);
-  if (c->conn && PQstatus(c->conn) == CONNECTION_OK) return VECMILL_OK;
+  if (c->conn && PQstatus(c->conn) == CONNECTION_OK) {
+    PQsetNoticeReceiver(c->conn, ignore_notice, NULL);
+    return VECMILL_OK;
+  }
   vecmill_status status = connection_error(s, c->conn, err);
   PQfinish(c->conn);
   c->conn = NULL;
