@@ -275,7 +275,11 @@ static void count_commit(pipeline *p, const store_commit_counts *counts, uint64_
   pthread_mutex_lock(&p->mutex);
   p->n_settled += n_batch;
   pthread_mutex_unlock(&p->mutex);
-  progress_add(&p->progress, n_batch, n_tokens, clock_now_ns());
+  /* Where several processes share the run, what is shown is the run's. */
+  uint64_t n_moved = counts->n_run_done > p->progress.n_done + n_batch
+                         ? counts->n_run_done - p->progress.n_done
+                         : n_batch;
+  progress_add(&p->progress, n_moved, n_tokens, clock_now_ns());
 }
 
 static void commit_page(pipeline *p, page_job *job) {
@@ -435,7 +439,8 @@ vecmill_status ingest_pipeline_run(const ingest_plan *plan, ingest_outcome *outc
   p->max_pages = 3 + ((size_t)n_workers * TEXTS_PER_WORKER + plan->batch - 1) / plan->batch;
   if (plan->on_start) plan->on_start(plan->context, n_workers);
   uint64_t start_ns = clock_now_ns();
-  progress_init(&p->progress, plan->n_total, start_ns);
+  progress_init(&p->progress, plan->n_run_total ? plan->n_run_total : plan->n_total, start_ns);
+  p->progress.n_done = plan->n_run_done;
   status = thread_start(&reader, reader_thread, p, err);
   if (status == VECMILL_OK) {
     write_all(p);

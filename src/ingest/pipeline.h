@@ -32,10 +32,11 @@ typedef struct ingest_plan {
   store *store;       /* begun and counted; borrowed */
   provider *provider; /* borrowed */
   size_t batch;
-  unsigned n_workers; /* 0: one a processor */
-  uint64_t sleep_ns;  /* a worker's rest between its batches */
-  uint64_t n_total;   /* as counted */
-  const int *stop;    /* read with atomic loads; NULL: never */
+  unsigned n_workers;               /* 0: one a processor */
+  uint64_t sleep_ns;                /* a worker's rest between its batches */
+  uint64_t n_total;                 /* as counted */
+  uint64_t n_run_total, n_run_done; /* as counted: of the processes that share the run */
+  const int *stop;                  /* read with atomic loads; NULL: never */
   void (*on_progress)(void *context, const ingest_progress *now); /* may be NULL */
   void (*on_start)(void *context, unsigned n_workers);            /* may be NULL */
   void *context;

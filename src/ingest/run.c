@@ -197,6 +197,8 @@ static vecmill_status run_pipeline(run *r, vecmill_error *err) {
                       .n_workers = r->options->n_workers,
                       .sleep_ns = (uint64_t)(r->options->sleep_s * 1e9),
                       .n_total = r->counts.n_left,
+                      .n_run_total = r->counts.n_run_total,
+                      .n_run_done = r->counts.n_run_done,
                       .stop = stop_flag(r->options),
                       .on_progress = on_progress,
                       .on_start = on_start,

@@ -132,12 +132,33 @@ static vecmill_status count_null_keys(pg_store *s, uint64_t *n_out, vecmill_erro
   return status;
 }
 
+/* The totals of the run: set by whoever began it, read by who joins. */
+static vecmill_status share_totals(pg_store *s, store_counts *counts, vecmill_error *err) {
+  str sql = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql, s->is_alone ? "UPDATE " : "SELECT n_total::text, n_done::text FROM ");
+  pg_append_state(&sql, s, "columns");
+  if (s->is_alone)
+    str_append_format(&sql, " SET n_total = %llu", (unsigned long long)counts->n_left);
+  str_append_format(&sql, " WHERE id = %s", s->column_id);
+  if (s->is_alone) str_append_text(&sql, " RETURNING n_total::text, n_done::text");
+  vecmill_status status = pg_run(s, PG_READER, &sql, NULL, "cannot share the totals", &rows, err);
+  if (status == VECMILL_OK && PQntuples(rows) > 0) {
+    counts->n_run_total = (uint64_t)pg_integer(rows, 0, 0);
+    counts->n_run_done = (uint64_t)pg_integer(rows, 0, 1);
+  }
+  PQclear(rows);
+  str_fini(&sql);
+  return status;
+}
+
 vecmill_status pg_store_count(store *base, store_counts *counts_out, vecmill_error *err) {
   pg_store *s = pg_of(base);
   *counts_out = (store_counts){0};
   vecmill_status status = find_cut(s, err);
   if (status == VECMILL_OK) status = count_rows(s, counts_out, err);
   if (status == VECMILL_OK) status = count_null_keys(s, &counts_out->n_null_keys, err);
+  if (status == VECMILL_OK) status = share_totals(s, counts_out, err);
   return status;
 }
 
@@ -283,6 +304,7 @@ static vecmill_status join_body(pg_store *s, PGconn *conn, void *context, vecmil
   if (status == VECMILL_OK) {
     bool alone = pg_integer(rows, 0, 2) == 0 && pg_integer(rows, 0, 3) == 0;
     s->pass = pg_integer(rows, 0, 0);
+    s->is_alone = alone;
     if (alone) status = begin_run(s, conn, selection.data, err);
     else if (strcmp(pg_text(rows, 0, 1), selection.data) != 0)
       status = err_set(err, VECMILL_ERROR_BUSY,

@@ -269,6 +269,7 @@ static vecmill_status write_range(pg_store *s, PGconn *conn, slow_commit *c, siz
     uint64_t n_written = (uint64_t)pg_integer(rows, 0, 1),
              n_failed = (uint64_t)pg_integer(rows, 0, 2);
     c->is_ours = pg_integer(rows, 0, 0) > 0;
+    c->counts.n_run_done = (uint64_t)pg_integer(rows, 0, 3);
     c->counts.n_written += n_written;
     c->counts.n_failed += n_failed;
     c->counts.n_changed += a.n_rows + a.n_failed - n_written - n_failed;
@@ -342,6 +343,7 @@ static vecmill_status commit_at_once(pg_store *s, const pg_page *head, const arr
     *is_ours_out = pg_integer(rows, 0, 0) > 0;
     counts->n_written = (uint64_t)pg_integer(rows, 0, 1);
     counts->n_failed = (uint64_t)pg_integer(rows, 0, 2);
+    counts->n_run_done = (uint64_t)pg_integer(rows, 0, 3);
   }
   PQclear(rows);
   str_fini(&sql);

@@ -69,8 +69,8 @@ typedef struct pg_store {
 
   /* begin and later */
   size_t dimension;
-  bool has_begun, is_first_pass;
-  str cut; /* the last key within `limit` */
+  bool has_begun, is_first_pass, is_alone; /* alone: this process began the run */
+  str cut;                                 /* the last key within `limit` */
   bool limit_empty;
   int64_t pass;
 

@@ -103,13 +103,16 @@ typedef struct store_counts {
   uint64_t n_failed;    /* recorded as failed by an earlier run, not retried now */
   uint64_t n_left;      /* to embed */
   uint64_t n_null_keys; /* cannot be addressed: passed over */
+  /* of the run that several processes share, when this one came to it; 0: it is alone */
+  uint64_t n_run_total, n_run_done;
 } store_counts;
 
 /* What became of a committed page. */
 typedef struct store_commit_counts {
   uint64_t n_written, n_failed;
   uint64_t n_changed; /* text or row changed meanwhile: not written, found again by the next pass */
-  char refusal[256];  /* why the database itself refused a row of n_failed; "" if it refused none */
+  uint64_t n_run_done; /* of all processes that share the run; 0: this one is alone */
+  char refusal[256]; /* why the database itself refused a row of n_failed; "" if it refused none */
 } store_commit_counts;
 
 /* One row of a scan; all of it valid only during the call. */
