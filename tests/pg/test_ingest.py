@@ -1,0 +1,374 @@
+#!/usr/bin/python3
+"""vecmill ingest and search on PostgreSQL with pgvector, through the real command and real servers.
+
+  test_ingest.py --vecmill PATH [NAME..]
+"""
+import contextlib
+import functools
+import json
+import random
+import signal
+import sqlite3
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
+import corpus  # noqa: E402
+from ingest_case import MAKE_TINY_MODEL, expect, run_tests  # noqa: E402
+from servers import Server  # noqa: E402
+
+N_DIMENSIONS = 32  # of the tiny model
+
+
+@functools.cache
+def shared_server() -> Server:
+    return Server()
+
+
+@contextlib.contextmanager
+def fresh():
+    """A server of several tests, as good as new. The end of the program ends it."""
+    server = shared_server()
+    server.psql("DROP SCHEMA public CASCADE; DROP SCHEMA IF EXISTS vecmill CASCADE; CREATE SCHEMA public; CREATE EXTENSION vector",
+                options="-c client_min_messages=error")
+    yield server
+    server.close_sessions()
+
+
+@functools.cache
+def model_of_384(folder: Path) -> Path:
+    """As wide as the corpus tables' columns, and no deeper than need be."""
+    path = folder / "tiny-384"
+    subprocess.run([sys.executable, MAKE_TINY_MODEL, path, "--hidden", "384", "--heads", "12", "--layers", "1", "--intermediate", "8"], check=True)
+    return path
+
+
+def ingest(vecmill, server, table: str, *words, status: int | None = 0, model=None, **options):
+    return vecmill.run("ingest", table, *words, "--db", server.uri_of(), "--model", model or vecmill.model, status=status, **options)
+
+
+def start(vecmill, server, table: str, *words):
+    return vecmill.start("ingest", table, *words, "--db", server.uri_of(), "--model", vecmill.model)
+
+
+def floats(text: str) -> list:
+    return json.loads(text)
+
+
+def by_sqlite(vecmill, folder: Path, texts: list) -> list:
+    """The vectors that SQLite gets of these texts, as lists of floats."""
+    path = folder / "same.db"
+    path.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, text TEXT)")
+        db.executemany("INSERT INTO t(text) VALUES(?)", [(text,) for text in texts])
+        db.commit()
+        vecmill.ingest(path)
+        return [struct.unpack(f"<{len(v) // 4}f", v) if v else None for v, in db.execute("SELECT embedding FROM t ORDER BY id")]
+
+
+def narrow(server, table: str = "contents") -> None:
+    """The corpus's column, as wide as the tiny model is."""
+    server.psql(f"ALTER TABLE {table} DROP COLUMN embedding; ALTER TABLE {table} ADD COLUMN embedding vector({N_DIMENSIONS})")
+
+
+def log_writes(server, table: str, key: str, column: str = "embedding") -> None:
+    server.psql(f"""CREATE TABLE log(key text);
+        CREATE FUNCTION log_write() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO log VALUES(new.{key}::text); RETURN new; END$$;
+        CREATE TRIGGER log_write AFTER UPDATE OF {column} ON {table} FOR EACH ROW EXECUTE FUNCTION log_write()""")
+
+
+def each_written_once(server, n: int) -> None:
+    got = server.psql("SELECT count(*), count(DISTINCT key) FROM log")
+    expect(got == [(str(n), str(n))], f"writes and ids: {got}, not {n}")
+    left = server.psql("SELECT (SELECT count(*) FROM vecmill.leases), (SELECT count(*) FROM vecmill.workers)")
+    expect(left == [("0", "0")], f"left behind: {left}")
+
+
+# --- what works ---
+
+
+def test_corpus(vecmill, folder):
+    """The tables as they are, found by detection; the lines as that script's users know them; a second run finds nothing."""
+    model = model_of_384(vecmill.folder)
+    with fresh() as server:
+        corpus.create(server)
+        for table, key, text, vector in (("sentences", "sentenceid", "hawaiiantext", "embedding"), ("documents", "doc_id", "text", "text_vector"),
+                                         ("contents", "sourceid", "text", "embedding")):
+            rows = corpus.fill(server, table, 250)
+            n = sum(not row.blank for row in rows)
+            done = ingest(vecmill, server, table, 100, "--workers", 2, model=model)
+            lines = done.stdout.splitlines()
+            expect(lines[:5] == [f"Configuration: workers=2, batch_size=100, table={table}", f"Loading model '{model}' on device 'cpu'...",
+                                 f"Using table={table}, id_col={key}, text_col={text}, batch_size=100", f"Remaining to embed in {table}: {n}",
+                                 "Using parallel processing with 2 workers"], done.stdout)
+            progress = [line for line in lines if line.startswith("Processed batch: ")]
+            expect(len(progress) == 3 and progress[-1].endswith(f" Progress: {n} / {n}") and done.stderr == "", done.stdout + done.stderr)
+            got = server.psql(f"SELECT count(*), count({vector}) FROM {table}")
+            expect(got == [("250", str(n))], str(got))
+            expect("Nothing to embed" in ingest(vecmill, server, table, model=model).stdout, "a second run embeds again")
+
+
+def test_same_numbers(vecmill, folder):
+    """As SQLite gets them, to the last bit, at any number of workers, batches and processes."""
+    texts = [f"{a} {b} star" for a in ("planet", "disk", "the engine", "na\u00efve \u6771\u4eac", "'quoted' \\ \"double\"") for b in range(30)]
+    expected = by_sqlite(vecmill, folder, texts)
+    for workers, batch in ((1, 7), (4, 1000)):
+        with fresh() as server:
+            server.psql("CREATE TABLE t(id bigint PRIMARY KEY, text text)")
+            with server.session() as session:
+                for i, text in enumerate(texts):
+                    session.sql(f"INSERT INTO t VALUES({i}, {quoted(text)})")
+            ingest(vecmill, server, "t", batch, "--workers", workers)
+            got = server.psql("SELECT embedding FROM t ORDER BY id")
+            for (vector,), wanted in zip(got, expected):
+                expect([struct.pack("<f", x) for x in floats(vector)] == [struct.pack("<f", x) for x in wanted], "other numbers")
+
+
+def quoted(text: str) -> str:
+    return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def test_keys(vecmill, folder):
+    """Any primary key, in its own order, pages of one row included; names of all sorts."""
+    kinds = {"bigint": "i::bigint * -1000000007", "uuid": "md5(i::text)::uuid", "text": "'k\u00e4\"' || i || E'\\\\ ''q'", "date": "'2020-01-01'::date + i",
+             "numeric": "i + 0.5", "bytea": "int4send(i)"}
+    with fresh() as server:
+        for number, (kind, value) in enumerate(kinds.items()):
+            table = f'Ta"ble {number}'
+            name = '"' + table.replace('"', '""') + '"'
+            server.psql(f'CREATE TABLE {name}("the Key" {kind} PRIMARY KEY, "Some text" text); INSERT INTO {name} SELECT {value}, '
+                        f"'star ' || i FROM generate_series(1, 25) AS i")
+            for batch in (1, 10):
+                ingest(vecmill, server, table, batch)
+                got = server.psql(f"SELECT count(embedding), count(DISTINCT embedding) FROM {name}")
+                expect(got == [("25", "25")], f"{kind}: {got}")
+                server.psql(f"UPDATE {name} SET embedding = NULL")
+        server.psql("CREATE TABLE c(a integer, b text, text text, PRIMARY KEY(b, a)); INSERT INTO c SELECT i % 3, i::text, 'star ' || i FROM "
+                    "generate_series(1, 40) AS i")
+        ingest(vecmill, server, "C", 3)
+        done = vecmill.run("search", "c", "star 12", "--db", server.uri_of(), "--json", "-k", 1)
+        expect(json.loads(done.stdout)["id"] == ["12", 0], done.stdout)
+        server.psql("CREATE TABLE u(id bigint, text text); INSERT INTO u SELECT nullif(i, 3), 'star ' || i FROM generate_series(1, 9) AS i")
+        done = ingest(vecmill, server, "u", "--id-column", "id", status=2)
+        expect(done.stderr == "vecmill: table u: nothing keeps id unique (CREATE UNIQUE INDEX on it)\n", done.stderr)
+        server.psql("CREATE UNIQUE INDEX ON u(id)")
+        done = ingest(vecmill, server, "u", 2, "--id-column", "id")
+        expect("1 with a NULL in the key, passed over" in done.stdout, done.stdout)
+
+
+def test_halfvec(vecmill, folder):
+    with fresh() as server:
+        server.psql(f"CREATE TABLE t(id integer PRIMARY KEY, text text, embedding halfvec({N_DIMENSIONS}));"
+                    "INSERT INTO t SELECT i, 'star ' || i FROM generate_series(1, 50) AS i")
+        ingest(vecmill, server, "t")
+        expected = by_sqlite(vecmill, folder, [f"star {i}" for i in range(1, 51)])
+        for (text,), wanted in zip(server.psql("SELECT embedding FROM t ORDER BY id"), expected):
+            halves = [struct.unpack("<e", struct.pack("<e", x))[0] for x in wanted]
+            got = [struct.unpack("<e", struct.pack("<e", x))[0] for x in floats(text)]
+            expect(got == halves, f"{got} {halves}")
+        done = vecmill.run("search", "t", "star 7", "--db", server.uri_of(), "-k", 2)
+        expect(done.stdout.splitlines()[0].startswith("  1  1.0000  7  star 7"), done.stdout)
+
+
+def test_where_and_limit(vecmill, folder):
+    with fresh() as server:
+        server.psql("CREATE TABLE t(id integer PRIMARY KEY, text text); INSERT INTO t SELECT i, 'star ' || i FROM generate_series(1, 60) AS i")
+        for where in ("id =", "id < 5; DROP TABLE t", "id < 5) OR (id > 40", "nope = 1"):
+            done = ingest(vecmill, server, "t", "--where", where, status=2)
+            expect(done.stderr.startswith(f"vecmill: --where {where}: ") and "(give what would follow WHERE)" in done.stderr, done.stderr)
+        ingest(vecmill, server, "t", 4, "--where", "id % 2 = 0 OR t.text = 'star 7' -- no more", "--limit", 11)
+        got = server.psql("SELECT string_agg(id::text, ' ' ORDER BY id) FROM t WHERE embedding IS NOT NULL")
+        expect(got == [("2 4 6 7 8 10 12 14 16 18 20",)], str(got))
+
+
+def test_blanks(vecmill, folder):
+    """As SQLite passes them over: Unicode's white space, whatever the database's locale."""
+    spaces = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
+    with fresh() as server:
+        server.psql("CREATE TABLE t(id serial PRIMARY KEY, text text)")
+        for text in ("", spaces, *spaces):
+            server.psql(f"INSERT INTO t(text) VALUES({quoted(text)})")
+        server.psql("INSERT INTO t(text) VALUES(NULL), (U&'\\200B'), ('.')")
+        done = ingest(vecmill, server, "t")
+        expect("Embedded 2 rows" in done.stdout and f"{len(spaces) + 3} blank" in done.stdout, done.stdout)
+
+
+def test_record(vecmill, folder):
+    """Another model, prefix or text column is refused; a record without vectors gives way."""
+    other = vecmill.folder / "other"
+    subprocess.run([sys.executable, MAKE_TINY_MODEL, other, "--seed", "7"], check=True)
+    with fresh() as server:
+        server.psql("CREATE TABLE t(id integer PRIMARY KEY, body text, note text); INSERT INTO t SELECT i, 'b' || i, 'n' || i FROM generate_series(1, 5) AS i")
+        ingest(vecmill, server, "t", "--text-column", "note")
+        for words, what in ((["--prefix", "p: "], 'prefix ""'), (["--text-column", "body"], 'text column "note"')):
+            done = ingest(vecmill, server, "t", *words, status=1)
+            expect(f"column embedding was made with {what}" in done.stderr, done.stderr)
+        done = ingest(vecmill, server, "t", model=other, status=1)
+        expect("was made with model" in done.stderr, done.stderr)
+        server.psql("UPDATE t SET embedding = NULL")
+        ingest(vecmill, server, "t", model=other)
+        expect(server.psql("SELECT model, text_column FROM vecmill.columns") == [(str(other), "note")], "not the new record")
+        # no record: proved by embedding again
+        server.psql("DROP SCHEMA vecmill CASCADE; UPDATE t SET embedding = NULL WHERE id > 3")
+        done = ingest(vecmill, server, "t", "--text-column", "note", status=1)
+        expect("was not made by" in done.stderr, done.stderr)
+        ingest(vecmill, server, "t", "--text-column", "note", model=other)
+        expect(server.psql("SELECT count(embedding) FROM t") == [("5",)], "not continued")
+
+
+# --- sharing, interruptions ---
+
+
+def test_processes_share(vecmill, folder):
+    """Every row embedded by one of them, written once; each process ends at the table's total."""
+    with fresh() as server:
+        corpus.create(server, ["contents"])
+        n = sum(not row.blank for row in corpus.fill(server, "contents", 6000))
+        narrow(server)
+        log_writes(server, "contents", "sourceid")
+        runs = [start(vecmill, server, "contents", 50, "--workers", 1) for _ in range(4)]
+        told = [run.communicate(timeout=120) for run in runs]
+        expect([run.returncode for run in runs] == [0] * 4 and not any(errors for _, errors in told), str(told)[-1500:])
+        n_embedded = 0
+        for output, _ in told:
+            lines = output.splitlines()
+            progress = [tuple(map(int, line.split("Progress: ")[1].split(" / "))) for line in lines if "Progress: " in line]
+            expect(all(a < b for (a, _), (b, _) in zip(progress, progress[1:])), "progress does not rise")
+            expect(not progress or progress[-1] == (n, n), f"{progress[-3:]} of {n}")
+            n_embedded += sum(int(line.split()[1]) for line in lines if line.startswith("Embedded "))
+        expect(n_embedded == n, f"{n_embedded} rows embedded, {n} there")
+        each_written_once(server, n)
+
+
+def test_kills(vecmill, folder):
+    """Of two processes, one is killed, then the other: nothing is lost, nothing done twice."""
+    rng = random.Random(20261121)
+    with fresh() as server:
+        corpus.create(server, ["contents"])
+        n = sum(not row.blank for row in corpus.fill(server, "contents", 6000))
+        narrow(server)
+        log_writes(server, "contents", "sourceid")
+        n_in_flight = 0
+        for _ in range(4):
+            runs = [start(vecmill, server, "contents", 25, "--workers", 1) for _ in range(2)]
+            while "Processed batch" not in runs[0].stdout.readline():
+                pass
+            time.sleep(rng.uniform(0, 0.1))
+            for run in rng.sample(runs, 2):
+                run.kill()
+                n_in_flight += int(server.psql("SELECT count(*) FROM vecmill.leases WHERE NOT done")[0][0]) > 0
+                run.communicate()
+        expect(n_in_flight >= 6, f"batches in flight at only {n_in_flight} of 8 kills")
+        ingest(vecmill, server, "contents", 100)
+        got = server.psql("SELECT count(embedding) FROM contents")
+        expect(got == [(str(n),)], f"{got} of {n}")
+        each_written_once(server, n)
+
+
+def test_server_comes_and_goes(vecmill, folder):
+    """A run outlives its server, and takes up where it was."""
+    with Server() as server:
+        corpus.create(server, ["contents"])
+        n = sum(not row.blank for row in corpus.fill(server, "contents", 20000))
+        narrow(server)
+        log_writes(server, "contents", "sourceid")
+        run = start(vecmill, server, "contents", 50, "--workers", 2)
+        for mode in ("fast", "immediate"):
+            for _ in range(40):
+                run.stdout.readline()
+            server.restart(mode)
+        output, errors = run.communicate(timeout=120)
+        expect(run.returncode == 0, f"{output[-800:]} {errors}")
+        each_written_once(server, n)
+
+
+def test_signals(vecmill, folder):
+    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        with fresh() as server:
+            corpus.create(server, ["contents"])
+            corpus.fill(server, "contents", 20000)
+            narrow(server)
+            run = start(vecmill, server, "contents", 50)
+            for _ in range(20):
+                run.stdout.readline()
+            run.send_signal(number)
+            output, errors = run.communicate(timeout=30)
+            expect(run.returncode == status and "stopped: what was done is kept" in errors, f"{run.returncode} {errors}")
+            n = int(output.partition("Embedded ")[2].split()[0])
+            expect(server.psql("SELECT count(embedding) FROM contents") == [(str(n),)], "the summary's count is not what was committed")
+            expect(server.psql("SELECT count(*) FROM vecmill.workers") == [("0",)], "did not leave")
+
+
+def test_edits(vecmill, folder):
+    """Rows edited, deleted and inserted throughout: in the end each text has its own vector."""
+    rng = random.Random(5)
+    with fresh() as server:
+        server.psql(f"CREATE TABLE t(id integer PRIMARY KEY, text text, embedding vector({N_DIMENSIONS}));"
+                    "INSERT INTO t SELECT i, 'star ' || i FROM generate_series(1, 4000) AS i")
+        run = start(vecmill, server, "t", 20, "--workers", 1)
+        with server.session() as session:
+            for i in range(60):
+                at = rng.randrange(1, 4000)
+                session.sql(f"UPDATE t SET text = 'edit {i} ' || id, embedding = NULL WHERE id BETWEEN {at} AND {at + 30};"
+                            f"DELETE FROM t WHERE id = {at + 31}; INSERT INTO t VALUES({10000 + i}, 'new {i}'), ({-i}, 'before {i}')")
+                if run.poll() is not None:
+                    break
+        output, errors = run.communicate(timeout=60)
+        expect(run.returncode in (0, 3), f"{run.returncode} {output[-500:]} {errors}")
+        ingest(vecmill, server, "t")
+        rows = server.psql("SELECT text, embedding FROM t ORDER BY id")
+        expect(all(vector for _, vector in rows), "rows without a vector")
+        expected = by_sqlite(vecmill, folder, [text for text, _ in rows])
+        wrong = [text for (text, vector), wanted in zip(rows, expected) if [struct.pack("<f", x) for x in floats(vector)] != [struct.pack("<f", x) for x in wanted]]
+        expect(not wrong, f"{len(wrong)} vectors of another text: {wrong[:5]}")
+
+
+def test_triggers(vecmill, folder):
+    """A row that the database refuses has failed; the others have not."""
+    with fresh() as server:
+        server.psql(f"""CREATE TABLE t(id integer PRIMARY KEY, text text, embedding vector({N_DIMENSIONS}), CHECK (embedding IS NULL OR id <> 17));
+            INSERT INTO t SELECT i, 'star ' || i FROM generate_series(1, 30) AS i;
+            CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF new.id IN (3, 4) THEN RAISE EXCEPTION 'not this one'; END IF; RETURN new; END$$;
+            CREATE TRIGGER no BEFORE UPDATE OF embedding ON t FOR EACH ROW EXECUTE FUNCTION no()""")
+        done = ingest(vecmill, server, "t", 10, status=3)
+        expect("vecmill: table t: 3 rows could not be embedded, the first because: the database refused the vector: not this one (see" in done.stderr, done.stderr)
+        expect("Embedded 27 rows" in done.stdout and "Progress: 30 / 30" in done.stdout, done.stdout)
+        got = server.psql("SELECT string_agg(key[1], ' ' ORDER BY key[1]::int) FROM vecmill.failures")
+        expect(got == [("3 4 17",)], str(got))
+        done = ingest(vecmill, server, "t", status=3)
+        expect("earlier run" in done.stderr and "Processed" not in done.stdout, done.stderr + done.stdout)
+        server.psql("DROP TRIGGER no ON t")
+        ingest(vecmill, server, "t", "--retry-failed", status=3)
+        expect(server.psql("SELECT key FROM vecmill.failures") == [("{17}",)], "records of what has succeeded")
+
+
+# --- errors ---
+
+
+def test_errors(vecmill, folder):
+    def told(message: str, *words, status: int = 1, db=None, table: str = "t") -> None:
+        done = vecmill.run("ingest", table, "--db", db or server.uri_of(), "--model", vecmill.model, *words, status=status)
+        expect(message in done.stderr and done.stderr.startswith("vecmill: ") and done.stderr.count("\n") == 1, done.stderr)
+    with fresh() as server:
+        server.psql(f"""CREATE TABLE t(id integer PRIMARY KEY, text text, embedding vector({N_DIMENSIONS + 1}), n integer);
+            CREATE VIEW v AS SELECT * FROM t; CREATE TABLE nokey(text text); INSERT INTO t VALUES(1, 'a')""")
+        told(f"column embedding holds vectors of {N_DIMENSIONS + 1} numbers, the model makes {N_DIMENSIONS} (use the model that made it, or "
+             "another --vector-column)")
+        told("no table nope (tables: nokey, t)", table="nope")
+        told("v: a view, and vectors cannot be written there", table="v")
+        told("table nokey: no primary key", table="nokey", status=2)
+        told("table t: no column nope for --text-column (columns: id, text, embedding, n)", "--text-column", "nope")
+        told("n is of type integer, not of pgvector's vector or halfvec", "--vector-column", "n", status=2)
+        told("database \"nowhere\" does not exist", db=server.uri_of(dbname="nowhere"))
+        told("is the server running there", db="postgresql://postgres@127.0.0.1:1/x")
+        expect(server.psql("SELECT count(embedding) FROM t") == [("0",)] and server.psql("SELECT to_regnamespace('vecmill')") == [(None,)],
+               "something was begun")
+
+
+if __name__ == "__main__":
+    sys.exit(run_tests(globals()))
