@@ -1,5 +1,6 @@
 /*
- * Rows of a table found by meaning: exact cosine over every vector of a column.
+ * Rows of a table found by meaning: exact cosine over every vector of a column, or over those that
+ * an index of pgvector's chooses.
  *
  * The query is embedded by the model that made the column. Vectors are streamed
  * past it, never all in memory; norms are computed, not assumed to be 1.
@@ -31,6 +32,7 @@ typedef struct vecmill_search_options {
   const char *where;            /* SQL condition */
   const vecmill_config *config; /* where the connection's settings are; NULL: the environment */
   size_t k;                     /* best rows wanted; 0: VECMILL_SEARCH_DEFAULT_K */
+  int exact; /* not 0: compare every vector, though the database has an index that could guess */
 } vecmill_search_options;
 
 typedef struct vecmill_search_hit {
@@ -45,7 +47,8 @@ typedef struct vecmill_search_result {
   char *model;
   vecmill_search_hit *hits; /* best first; equal scores in key order */
   size_t n_hits;
-  uint64_t n_scanned; /* vectors compared */
+  char *index;        /* of pgvector's, which chose the rows to compare; NULL: exact */
+  uint64_t n_scanned; /* vectors compared; where the server looked for the nearest, those it sent */
   /* not compared: another size than the model's, a zero vector, NaN or infinity */
   uint64_t n_skipped;
   double embed_seconds, scan_seconds;

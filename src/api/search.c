@@ -15,5 +15,6 @@ void vecmill_search_result_fini(vecmill_search_result *result) {
   }
   mem_free(result->hits);
   mem_free(result->model);
+  mem_free(result->index);
   *result = (vecmill_search_result){0};
 }

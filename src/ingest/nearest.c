@@ -138,7 +138,21 @@ static vecmill_status fill_result(best *b, vecmill_search_result *result_out, ve
   return status;
 }
 
-vecmill_status nearest_scan(store *s, const float *query, size_t dimension, size_t k,
+/* Every vector, or those that the store finds near; either way it is here that they are compared.
+ */
+static vecmill_status scan(best *b, bool exact, vecmill_search_result *result_out,
+                           vecmill_error *err) {
+  const store_operations *operations = b->s->operations;
+  const char *index = NULL;
+  if (!operations->scan_near) return operations->scan(b->s, each_row, b, err);
+  vecmill_status status =
+      operations->scan_near(b->s, b->query, b->dimension, b->k, exact, each_row, b, &index, err);
+  if (status != VECMILL_OK || !index) return status;
+  result_out->index = mem_strdup(index);
+  return result_out->index ? VECMILL_OK : err_set_memory(err, "search", 64);
+}
+
+vecmill_status nearest_scan(store *s, const float *query, size_t dimension, size_t k, bool exact,
                             vecmill_search_result *result_out, vecmill_error *err) {
   best b = {.s = s,
             .kernels = vec_select(cpu_features()),
@@ -151,7 +165,7 @@ vecmill_status nearest_scan(store *s, const float *query, size_t dimension, size
                    "query: its vector is zero or not finite (ask something else)");
   b.aligned = mem_alloc_aligned(dimension, sizeof(float));
   if (!b.aligned) return err_set_memory(err, "search", dimension * sizeof(float));
-  vecmill_status status = s->operations->scan(s, each_row, &b, err);
+  vecmill_status status = scan(&b, exact, result_out, err);
   sort_best(&b);
   if (status == VECMILL_OK) status = fill_result(&b, result_out, err);
   for (size_t i = 0; i < b.n; i++) mem_free(b.heap[i].key);

@@ -115,8 +115,9 @@ static vecmill_status search(store *s, const vecmill_search_options *options,
   status = embed_query(options, &columns, &record, &query, err);
   if (status != VECMILL_OK) return status;
   uint64_t embedded_ns = clock_now_ns();
-  status = nearest_scan(s, query, record.dimension,
-                        options->k ? options->k : VECMILL_SEARCH_DEFAULT_K, result_out, err);
+  status =
+      nearest_scan(s, query, record.dimension, options->k ? options->k : VECMILL_SEARCH_DEFAULT_K,
+                   options->exact != 0, result_out, err);
   result_out->embed_seconds = (double)(embedded_ns - start_ns) * 1e-9;
   result_out->scan_seconds = (double)(clock_now_ns() - embedded_ns) * 1e-9;
   mem_free(query);

@@ -389,9 +389,9 @@ static void close_store(store *base) {
     mem_free(s->keys[i].name);
     mem_free(s->keys[i].type);
   }
-  char *texts[] = {s->shown,    s->schema_wanted, s->state,      s->schema,    s->table,
-                   s->where,    s->text_column,   s->id_list,    s->column_id, s->vector_column,
-                   s->keys_sql, s->table_sql,     s->vector_type};
+  char *texts[] = {s->shown,    s->schema_wanted, s->state,       s->schema,    s->table,
+                   s->where,    s->text_column,   s->id_list,     s->column_id, s->vector_column,
+                   s->keys_sql, s->table_sql,     s->vector_type, s->index,     s->vector_schema};
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) mem_free(texts[i]);
   for (size_t i = 0; i < sizeof s->maker_text / sizeof *s->maker_text; i++)
     mem_free(s->maker_text[i]);
@@ -416,6 +416,7 @@ static const store_operations pg_operations = {
     .commit = pg_store_commit,
     .page_free = pg_store_page_free,
     .scan = pg_store_scan,
+    .scan_near = pg_store_scan_near,
     .read_text = pg_store_read_text,
     .key_json = pg_key_json,
     .key_compare = pg_key_compare,

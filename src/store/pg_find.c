@@ -379,10 +379,11 @@ static vecmill_status find_vector_type(pg_store *s, const column_info *column, v
   if (status == VECMILL_OK && PQntuples(rows) > 0) {
     s->vector_oid = (Oid)pg_integer(rows, 0, 0);
     pg_append_name(&name, pg_text(rows, 0, 1));
+    s->vector_schema = name.failed ? NULL : mem_strdup(name.data);
     str_append_char(&name, '.');
     pg_append_name(&name, pg_text(rows, 0, 2));
     s->vector_type = name.data;
-    if (name.failed) status = err_set_memory(err, "vector", 64);
+    if (name.failed || !s->vector_schema) status = err_set_memory(err, "vector", 64);
   }
   PQclear(rows);
   return status;

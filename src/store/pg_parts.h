@@ -59,12 +59,14 @@ typedef struct pg_store {
   bool has_vector_column, null_keys, retry_failed, is_half;
   uint64_t limit;
   char *vector_type;          /* as SQL, schema and all; NULL: the database has no pgvector */
+  char *vector_schema;        /* quoted: where its operators are */
   Oid vector_oid;             /* element type of arrays */
   int vector_dimension;       /* as the column is declared; -1: any */
   char *table_sql, *keys_sql; /* quoted */
 
   /* record */
   char *maker_text[6];
+  char *index;     /* that a search used */
   char *column_id; /* in the state's `columns`; NULL: no record */
 
   /* begin and later */
@@ -223,6 +225,9 @@ vecmill_status pg_store_commit(store *s, const store_page *page, store_commit_co
 /* pg_scan.c */
 vecmill_status pg_store_scan(store *s, store_scan_function *each, void *context,
                              vecmill_error *err);
+vecmill_status pg_store_scan_near(store *s, const float *query, size_t dimension, size_t n,
+                                  bool exact, store_scan_function *each, void *context,
+                                  const char **index_out, vecmill_error *err);
 vecmill_status pg_store_read_text(store *s, const void *key, size_t n_key_bytes, str *text_out,
                                   vecmill_error *err);
 

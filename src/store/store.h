@@ -185,6 +185,15 @@ typedef struct store_operations {
   /* Every row that has something in its vector column and passes `where`, in any order. */
   vecmill_status (*scan)(store *s, store_scan_function *each, void *context, vecmill_error *err);
 
+  /*
+   * Like scan, but may leave out rows that cannot be among the n nearest to `query` by cosine.
+   * *index_out (the store's own; it lives until close) names the index that guessed at them; NULL:
+   * nothing was guessed, as always where `exact`. The operation is NULL where scan serves.
+   */
+  vecmill_status (*scan_near)(store *s, const float *query, size_t dimension, size_t n, bool exact,
+                              store_scan_function *each, void *context, const char **index_out,
+                              vecmill_error *err);
+
   /* One row's text, appended. NOT_FOUND when the row is gone. */
   vecmill_status (*read_text)(store *s, const void *key, size_t n_key_bytes, str *text_out,
                               vecmill_error *err);

@@ -397,7 +397,7 @@ static void test_nearest(void **state) {
   sqlite3_finalize(statement);
   for (size_t i = 0; i < FAKE_DIMENSION; i++) query[i] *= 3;
   vecmill_search_result result = {0};
-  if (nearest_scan(s, query, FAKE_DIMENSION, 5, &result, &error) != VECMILL_OK)
+  if (nearest_scan(s, query, FAKE_DIMENSION, 5, true, &result, &error) != VECMILL_OK)
     fail_msg("%s", error.text);
   assert_int_equal(result.n_hits, 5);
   assert_int_equal(result.n_scanned, 302);

@@ -23,6 +23,7 @@ static const char usage[] =
     "  --text-column C\n"
     "  --vector-column C\n"
     "  --where SQL\n"
+    "  --exact              compare every vector, though PostgreSQL has an index of them\n"
     "  --help               this\n";
 
 enum {
@@ -32,6 +33,7 @@ enum {
   OPTION_TEXT,
   OPTION_VECTOR,
   OPTION_WHERE,
+  OPTION_EXACT,
   OPTION_HELP
 };
 
@@ -42,6 +44,7 @@ static const struct option long_options[] = {
     {"text-column", required_argument, NULL, OPTION_TEXT},
     {"vector-column", required_argument, NULL, OPTION_VECTOR},
     {"where", required_argument, NULL, OPTION_WHERE},
+    {"exact", no_argument, NULL, OPTION_EXACT},
     {"help", no_argument, NULL, OPTION_HELP},
     {0},
 };
@@ -55,6 +58,7 @@ static int take_option(int option, vecmill_search_options *options, bool *json) 
     case OPTION_TEXT: options->text_column = optarg; break;
     case OPTION_VECTOR: options->vector_column = optarg; break;
     case OPTION_WHERE: options->where = optarg; break;
+    case OPTION_EXACT: options->exact = 1; break;
     case 'k':
       if (!command_number(optarg, 1, VECMILL_SEARCH_MAX_K, &k))
         return command_usage_error("-k %s: not a number of rows (1 to 1000000)", optarg);
@@ -187,6 +191,9 @@ int command_search(int argc, char **argv) {
             "zeros, or not finite)\n",
             (unsigned long long)result.n_skipped);
   if (status == VECMILL_OK && result.n_scanned == 0) tell_nothing(&options);
+  if (status == VECMILL_OK && result.index)
+    fprintf(stderr, "vecmill: by index %s, which guesses (--exact compares every vector)\n",
+            result.index);
   vecmill_search_result_fini(&result);
   vecmill_config_close(&config);
   return command_told(status, &error);
