@@ -74,8 +74,14 @@ typedef void vecmill_ingest_handler(void *context, const vecmill_ingest_event *e
 
 /* Initialise with {0}; then set what you need. Strings are borrowed for the run. */
 typedef struct vecmill_ingest_options {
-  const char *database; /* an SQLite file */
-  const char *table;
+  /* an SQLite file; or PostgreSQL: an address, KEYWORD=VALUE, or NULL, and the settings say where
+   */
+  const char *database;
+  const char *table;        /* "schema.table" too, for PostgreSQL */
+  const char *schema;       /* PostgreSQL: of the table; NULL: the search path */
+  const char *state_schema; /* PostgreSQL: where vecmill keeps its state; NULL: "vecmill" */
+  unsigned lease_seconds;   /* PostgreSQL: how long a silent process keeps its rows; 0: 60 */
+  unsigned n_connections;   /* PostgreSQL: at most; 0: 3, which is all that a run uses */
   /* a name or a directory; NULL: EMBED_MODEL, what made the column, the default */
   const char *model;
   const char *id_column;     /* NULL: the primary key; "a,b" for a composite one */

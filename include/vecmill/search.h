@@ -23,7 +23,8 @@ extern "C" {
 
 /* Initialise with {0}; strings are borrowed for the call. */
 typedef struct vecmill_search_options {
-  const char *database; /* an SQLite file */
+  const char *database; /* as for an ingest, and so the next four */
+  const char *schema, *state_schema;
   const char *table;
   const char *query;            /* NUL-terminated UTF-8 */
   const char *id_column;        /* NULL: the primary key */

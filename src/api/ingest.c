@@ -32,10 +32,10 @@ void vecmill_ingest_report_fini(vecmill_ingest_report *report) {
 vecmill_status vecmill_database_check(const vecmill_config *c, const char *database,
                                       vecmill_error *err) {
   store *s = NULL;
-  if (config_is_pg(database)) return ingest_open_database(c, database, NULL, &s, err);
-  vecmill_status status = store_open_sqlite(database, NULL, &s, err);
+  ingest_database where = {.config = c, .database = database};
+  vecmill_status status = ingest_open_database(&where, NULL, &s, err);
   if (status != VECMILL_OK) return status;
-  status = store_check_sqlite_writable(s, err);
+  if (!config_is_pg(database)) status = store_check_sqlite_writable(s, err);
   s->operations->close(s);
   return status;
 }

@@ -16,7 +16,11 @@ static vecmill_status open_pg(const ingest_database *where, const int *stop, sto
                           .state_schema = where->state_schema,
                           .lease_seconds = where->lease_seconds,
                           .n_connections = where->n_connections};
-  status = store_open_pg(&settings, stop, store_out, err);
+  vecmill_error why = {0};
+  status = store_open_pg(&settings, stop, store_out, &why);
+  if (status != VECMILL_OK)
+    err_set(err, status, "%s%s", why.text,
+            where->database ? "" : "; no --db was given (--db FILE is an SQLite database)");
   config_pg_fini(&pg);
   return status;
 }

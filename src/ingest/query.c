@@ -63,8 +63,8 @@ static vecmill_status embed_query(const vecmill_search_options *options,
 /* --- all of it --- */
 
 static vecmill_status check_options(const vecmill_search_options *options, vecmill_error *err) {
-  if (!options->database || !*options->database)
-    return err_set(err, VECMILL_ERROR_ARGUMENT, "no database named (give --db FILE)");
+  if (options->database && !*options->database)
+    return err_set(err, VECMILL_ERROR_ARGUMENT, "--db is empty (give a file, or leave it out)");
   if (!options->table || !*options->table || !options->query)
     return err_set(err, VECMILL_ERROR_ARGUMENT,
                    "no table or no query (give both: vecmill search TABLE QUERY --db FILE)");
@@ -127,10 +127,13 @@ static vecmill_status search(store *s, const vecmill_search_options *options,
 vecmill_status query_run(const vecmill_search_options *options, vecmill_search_result *result_out,
                          vecmill_error *err) {
   store *s = NULL;
+  ingest_database where = {.config = options->config,
+                           .database = options->database,
+                           .schema = options->schema,
+                           .state_schema = options->state_schema};
   *result_out = (vecmill_search_result){0};
   vecmill_status status = check_options(options, err);
-  if (status == VECMILL_OK)
-    status = ingest_open_database(options->config, options->database, NULL, &s, err);
+  if (status == VECMILL_OK) status = ingest_open_database(&where, NULL, &s, err);
   if (status != VECMILL_OK) return status;
   status = search(s, options, result_out, err);
   s->operations->close(s);

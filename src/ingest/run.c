@@ -39,8 +39,8 @@ static bool stop_asked(const run *r) {
 /* --- before the first write --- */
 
 static vecmill_status check_options(const vecmill_ingest_options *options, vecmill_error *err) {
-  if (!options->database || !*options->database)
-    return err_set(err, VECMILL_ERROR_ARGUMENT, "no database named (give --db FILE)");
+  if (options->database && !*options->database)
+    return err_set(err, VECMILL_ERROR_ARGUMENT, "--db is empty (give a file, or leave it out)");
   if (!options->table || !*options->table)
     return err_set(err, VECMILL_ERROR_ARGUMENT,
                    "no table named (give one: vecmill ingest TABLE --db FILE)");
@@ -65,8 +65,13 @@ static vecmill_status open_store(run *r, vecmill_error *err) {
                          .where = options->where,
                          .limit = options->limit,
                          .retry_failed = options->retry_failed != 0};
-  vecmill_status status =
-      ingest_open_database(options->config, options->database, stop_flag(options), &r->store, err);
+  ingest_database where = {.config = options->config,
+                           .database = options->database,
+                           .schema = options->schema,
+                           .state_schema = options->state_schema,
+                           .lease_seconds = options->lease_seconds,
+                           .n_connections = options->n_connections};
+  vecmill_status status = ingest_open_database(&where, stop_flag(options), &r->store, err);
   if (status == VECMILL_OK)
     status = r->store->operations->find(r->store, &target, &r->columns, err);
   if (status == VECMILL_OK)

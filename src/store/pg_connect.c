@@ -101,7 +101,7 @@ static void ignore_notice(void *context, const PGresult *result) {
 static vecmill_status open_connection(pg_store *s, pg_connection *c, vecmill_error *err) {
   if (c->conn && PQstatus(c->conn) == CONNECTION_OK) return VECMILL_OK;
   PQfinish(c->conn);
-  c->conn = PQconnectdbParams((const char *const *)s->keywords, (const char *const *)s->values, 1);
+  c->conn = PQconnectdbParams((const char *const *)s->keywords, (const char *const *)s->values, 0);
   if (c->conn && PQstatus(c->conn) == CONNECTION_OK) {
     PQsetNoticeReceiver(c->conn, ignore_notice, NULL);
     return VECMILL_OK;

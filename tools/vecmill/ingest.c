@@ -1,4 +1,4 @@
-/* vecmill ingest TABLE [BATCH] --db FILE: a vector beside every row. */
+/* vecmill ingest TABLE [BATCH] [--db DB]: a vector beside every row. */
 #include <vecmill/ingest.h>
 
 #include <getopt.h>
@@ -10,11 +10,16 @@
 #include "progress.h"
 
 static const char usage[] =
-    "Usage: vecmill ingest TABLE [BATCH] --db FILE [options]\n"
+    "Usage: vecmill ingest TABLE [BATCH] [--db DB] [options]\n"
     "Embeds every row of TABLE that has a text and no vector yet. BATCH rows (default "
     "EMBED_BATCH_SIZE, else 100) are committed together.\n"
     "\n"
-    "  --db FILE            the SQLite database\n"
+    "  --db DB              an SQLite file, postgresql://.. or \"host=.. dbname=..\"; without it\n"
+    "                       PG_HOST, PGHOST and so on say which PostgreSQL\n"
+    "  --schema S           PostgreSQL: of the table (or say S.TABLE)\n"
+    "  --state-schema S     PostgreSQL: where vecmill keeps its state, default vecmill\n"
+    "  --lease SECONDS      PostgreSQL: how long a silent process keeps its rows, default 60\n"
+    "  --connections N      PostgreSQL: at most, default 3, which is all that a run uses\n"
     "  --model NAME|DIR     default: EMBED_MODEL, else what made the column, else the default "
     "model\n"
     "  --workers N|auto     default: EMBED_WORKERS, else auto: one a processor that this process "
@@ -37,6 +42,10 @@ static const char usage[] =
 
 enum {
   OPTION_DB = 1,
+  OPTION_SCHEMA,
+  OPTION_STATE,
+  OPTION_LEASE,
+  OPTION_CONNECTIONS,
   OPTION_MODEL,
   OPTION_WORKERS,
   OPTION_DEVICE,
@@ -54,6 +63,10 @@ enum {
 
 static const struct option long_options[] = {
     {"db", required_argument, NULL, OPTION_DB},
+    {"schema", required_argument, NULL, OPTION_SCHEMA},
+    {"state-schema", required_argument, NULL, OPTION_STATE},
+    {"lease", required_argument, NULL, OPTION_LEASE},
+    {"connections", required_argument, NULL, OPTION_CONNECTIONS},
     {"model", required_argument, NULL, OPTION_MODEL},
     {"workers", required_argument, NULL, OPTION_WORKERS},
     {"device", required_argument, NULL, OPTION_DEVICE},
@@ -109,6 +122,19 @@ static int take_option(int option, vecmill_ingest_options *options, command_word
     case OPTION_WORKERS: words->workers = optarg; break;
     case OPTION_DEVICE: words->device = optarg; break;
     case OPTION_SLEEP: words->sleep = optarg; break;
+    case OPTION_SCHEMA: options->schema = optarg; break;
+    case OPTION_STATE: options->state_schema = optarg; break;
+    case OPTION_LEASE:
+      if (!command_number(optarg, 1, 86400, &number))
+        return command_usage_error("--lease %s: not a number of seconds (1 to 86400)", optarg);
+      options->lease_seconds = (unsigned)number;
+      break;
+    case OPTION_CONNECTIONS:
+      if (!command_number(optarg, 1, 1000, &number))
+        return command_usage_error("--connections %s: not a number of connections (1 to 1000)",
+                                   optarg);
+      options->n_connections = (unsigned)number;
+      break;
     case OPTION_LIMIT:
       if (!command_number(optarg, 1, INT64_MAX, &number))
         return command_usage_error("--limit %s: not a number of rows (1 or more)", optarg);
@@ -152,12 +178,10 @@ static int take_arguments(int argc, char **argv, vecmill_ingest_options *options
   if (optind < argc) options->table = argv[optind++];
   if (optind < argc) words->batch = argv[optind++];
   if (optind < argc)
-    return command_usage_error("%s: one argument too many (vecmill ingest TABLE [BATCH] --db FILE)",
+    return command_usage_error("%s: one argument too many (vecmill ingest TABLE [BATCH] [--db DB])",
                                argv[optind]);
   if (!options->table)
-    return command_usage_error("ingest: no table named (vecmill ingest TABLE --db FILE)", NULL);
-  if (!options->database)
-    return command_usage_error("ingest: no database named (give --db FILE)", NULL);
+    return command_usage_error("ingest: no table named (vecmill ingest TABLE [--db DB])", NULL);
   return COMMAND_GO_ON;
 }
 

@@ -1,4 +1,4 @@
-/* vecmill search TABLE QUERY --db FILE: rows by meaning. */
+/* vecmill search TABLE QUERY [--db DB]: rows by meaning. */
 #include <vecmill/search.h>
 
 #include <getopt.h>
@@ -13,10 +13,12 @@
 #define SNIPPET_COLUMNS 100
 
 static const char usage[] =
-    "Usage: vecmill search TABLE QUERY --db FILE [-k N] [--json] [options]\n"
+    "Usage: vecmill search TABLE QUERY [--db DB] [-k N] [--json] [options]\n"
     "Prints the rows whose vectors are nearest to QUERY by exact cosine, best first.\n"
     "\n"
-    "  --db FILE            the SQLite database\n"
+    "  --db DB              as for vecmill ingest, and so the next two\n"
+    "  --schema S\n"
+    "  --state-schema S\n"
     "  -k N                 how many rows (default 10)\n"
     "  --json               one object a line with \"id\", \"score\" and \"text\"\n"
     "  --id-column C        as for vecmill ingest, and so the next three\n"
@@ -28,6 +30,8 @@ static const char usage[] =
 
 enum {
   OPTION_DB = 1,
+  OPTION_SCHEMA,
+  OPTION_STATE,
   OPTION_JSON,
   OPTION_ID,
   OPTION_TEXT,
@@ -39,6 +43,8 @@ enum {
 
 static const struct option long_options[] = {
     {"db", required_argument, NULL, OPTION_DB},
+    {"schema", required_argument, NULL, OPTION_SCHEMA},
+    {"state-schema", required_argument, NULL, OPTION_STATE},
     {"json", no_argument, NULL, OPTION_JSON},
     {"id-column", required_argument, NULL, OPTION_ID},
     {"text-column", required_argument, NULL, OPTION_TEXT},
@@ -57,6 +63,8 @@ static int take_option(int option, vecmill_search_options *options, bool *json) 
     case OPTION_ID: options->id_column = optarg; break;
     case OPTION_TEXT: options->text_column = optarg; break;
     case OPTION_VECTOR: options->vector_column = optarg; break;
+    case OPTION_SCHEMA: options->schema = optarg; break;
+    case OPTION_STATE: options->state_schema = optarg; break;
     case OPTION_WHERE: options->where = optarg; break;
     case OPTION_EXACT: options->exact = 1; break;
     case 'k':
@@ -82,9 +90,7 @@ static int take_arguments(int argc, char **argv, vecmill_search_options *options
     return command_usage_error("%s: one argument too many (put the query in quotes)", argv[optind]);
   if (!options->table || !options->query)
     return command_usage_error(
-        "search: no table or no query (vecmill search TABLE QUERY --db FILE)", NULL);
-  if (!options->database)
-    return command_usage_error("search: no database named (give --db FILE)", NULL);
+        "search: no table or no query (vecmill search TABLE QUERY [--db DB])", NULL);
   return COMMAND_GO_ON;
 }
 
