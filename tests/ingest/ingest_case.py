@@ -73,7 +73,7 @@ class Vecmill:
             subprocess.run([sys.executable, MAKE_TINY_MODEL, model], check=True)
         self.command, self.model = os.path.abspath(command), os.path.abspath(model)
         self.options = {}  # of every process
-        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("EMBED_", "VECMILL_", "HF_"))}
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("EMBED_", "VECMILL_", "HF_", "PG"))}
         self.environment["VECMILL_HOME"] = str(self.folder / "home")
         self.environment["HF_HOME"] = str(self.folder / "hf")
         for name in ("VECMILL_CPU",):  # a pass with masked features masks the command's too

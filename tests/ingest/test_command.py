@@ -192,7 +192,9 @@ def test_usage(vecmill, folder):
     size = path.stat().st_size
     for words, status, text in (
             (("ingest",), 2, "no table"),
-            (("ingest", "t"), 2, "--db"),
+            (("ingest", "t"), 1, "no --db was given (--db FILE is an SQLite database)"),
+            (("ingest", "t", "--db", ""), 2, "--db is empty"),
+            (("ingest", "t", "--db", path, "--lease", "9"), 2, f"--lease: only for PostgreSQL, and {path} is a file (leave it out)"),
             (("ingest", "t", "0", "--db", path), 2, "BATCH"),
             (("ingest", "t", "--db", path, "--workers", "none"), 2, "--workers"),
             (("ingest", "t", "--db", path, "--limit", "-1"), 2, "--limit"),

@@ -4,8 +4,6 @@
  */
 #include "wordlist_test.h"
 
-#include <vecmill/metrics.h>
-
 #include "text/fold.h"
 #include "text/metrics.h"
 #include "text/unicode.h"
@@ -315,8 +313,8 @@ static void words_longer_than_any_list(void **state) {
 static const char *guide; /* docs/metrics.md */
 
 static int n_names(const char *text) {
-  vecmill_text_metrics m;
-  vecmill_text_measure(text, strlen(text), NULL, &m);
+  text_metrics m;
+  metrics_of(text, strlen(text), NULL, &m);
   return m.entity_count;
 }
 
@@ -343,26 +341,6 @@ static void the_stop_list_is_the_guides(void **state) {
   assert_int_equal(n_words, 139); /* he, i, me and no are in both languages */
 }
 
-static void public_calls(void **state) {
-  char path[] = "/tmp/vecmill-list-XXXXXX";
-  vecmill_wordlist *list = NULL;
-  vecmill_error err = {0};
-  vecmill_text_metrics m;
-  vecmill_wordlist_close(&list);
-  assert_int_equal(vecmill_wordlist_open("/nowhere", NULL, &list, &err), VECMILL_ERROR_NOT_FOUND);
-  write_file(path, "aloha\nkai\n", 10);
-  assert_int_equal(vecmill_wordlist_open(path, NULL, &list, &err), VECMILL_OK);
-  unlink(path);
-  assert_int_equal(vecmill_wordlist_n_words(list), 2);
-  vecmill_text_measure("Aloha from Keola", 16, list, &m);
-  assert_true(m.word_count == 3 && m.length == 16 && m.entity_count == 1 && m.has_ratio == 1);
-  assert_true(m.hawaiian_word_ratio == 1.0 / 3);
-  vecmill_text_measure("Aloha", 5, NULL, &m);
-  assert_true(m.word_count == 1 && m.has_ratio == 0 && m.hawaiian_word_ratio == 0);
-  vecmill_wordlist_close(&list);
-  assert_null(list);
-}
-
 int main(int argc, char **argv) {
   if (argc != 2) {
     fprintf(stderr, "usage: test-text-metrics docs/metrics.md\n");
@@ -373,7 +351,6 @@ int main(int argc, char **argv) {
       cmocka_unit_test(random_texts_read_in_two_ways),
       cmocka_unit_test(composed_and_decomposed_agree),
       cmocka_unit_test(the_stop_list_is_the_guides),
-      cmocka_unit_test(public_calls),
       cmocka_unit_test(words_longer_than_any_list),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
