@@ -274,15 +274,23 @@ static vecmill_status begin_run(pg_store *s, PGconn *conn, const char *selection
   return status;
 }
 
+/* "INSERT INTO workers .. ON CONFLICT .. seen": this process is known, or known again after others
+ * gave it up; parameter $1 is the place. */
+static void append_worker(str *sql, const pg_store *s) {
+  str_append_text(sql, "INSERT INTO ");
+  pg_append_state(sql, s, "workers");
+  str_append_format(sql,
+                    "(owner, column_id, host, pid) VALUES('%s'::uuid, %s, $1::text, %ld) ON "
+                    "CONFLICT (owner) DO UPDATE SET seen = clock_timestamp()",
+                    s->owner, s->column_id, (long)getpid());
+}
+
 static vecmill_status enter_worker(pg_store *s, PGconn *conn, vecmill_error *err) {
   str sql = {0}, place = {0};
   pg_params p = {0};
   PGresult *rows = NULL;
   name_place(&place);
-  str_append_text(&sql, "INSERT INTO ");
-  pg_append_state(&sql, s, "workers");
-  str_append_format(&sql, "(owner, column_id, host, pid) VALUES('%s'::uuid, %s, $1::text, %ld)",
-                    s->owner, s->column_id, (long)getpid());
+  append_worker(&sql, s);
   pg_add_text(&p, place.failed || !place.data ? "" : place.data);
   vecmill_status status = pg_step(s, conn, &sql, &p, "cannot enter this process", &rows, err);
   PQclear(rows);
@@ -686,21 +694,24 @@ void pg_store_page_free(store *base, store_page *page) {
 /* --- the beat --- */
 
 static void beat_once(pg_store *s) {
-  str sql = {0};
+  str sql = {0}, place = {0};
+  pg_params p = {0};
   PGresult *rows = NULL;
-  str_append_text(&sql, "WITH w AS (UPDATE ");
-  pg_append_state(&sql, s, "workers");
-  str_append_format(&sql, " SET seen = clock_timestamp() WHERE owner = '%s'::uuid) UPDATE ",
-                    s->owner);
+  name_place(&place);
+  pg_add_text(&p, place.failed || !place.data ? "" : place.data);
+  str_append_text(&sql, "WITH w AS (");
+  append_worker(&sql, s);
+  str_append_text(&sql, ") UPDATE ");
   pg_append_state(&sql, s, "leases");
   str_append_format(&sql,
                     " SET expires = clock_timestamp() + interval '%u s' WHERE owner = "
                     "'%s'::uuid AND NOT done AND expires > clock_timestamp()",
                     s->lease_seconds, s->owner);
   /* a beat that is missed is made up by the next; three missed ones cost the leases, no row */
-  pg_run(s, PG_BEAT, &sql, NULL, "cannot prolong the leases", &rows, NULL);
+  pg_run(s, PG_BEAT, &sql, &p, "cannot prolong the leases", &rows, NULL);
   PQclear(rows);
   str_fini(&sql);
+  str_fini(&place);
 }
 
 static void *beat_thread(void *context) {
