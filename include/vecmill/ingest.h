@@ -59,6 +59,9 @@ typedef struct vecmill_ingest_event {
 
   /* as counted at the start */
   uint64_t n_rows, n_had_vector, n_blank, n_failed_before, n_null_keys;
+  /* where `changed`: of n_total, with a vector of an older text; of n_had_vector, with a vector of
+   * which it is not known what it was made from */
+  uint64_t n_outdated, n_unknown;
   uint64_t n_total;                /* rows to embed; grows when rows are added meanwhile */
   uint64_t n_done;                 /* of them, written or failed */
   uint64_t n_batch;                /* rows of this batch, written or failed */
@@ -99,6 +102,9 @@ typedef struct vecmill_ingest_options {
   unsigned n_workers;               /* 0: one a processor that this process may use */
   double sleep_s;                   /* a worker's rest between its batches, 0 to 86,400 seconds */
   int retry_failed;                 /* not 0: rows that failed in an earlier run too */
+  /* not 0: rows too whose text is no longer the one that their vector was made from. Every run keeps
+   * a hash of each text with its vector; a vector without one counts as unchanged. */
+  int changed;
   vecmill_ingest_control *control;  /* may be NULL */
   vecmill_ingest_handler *on_event; /* may be NULL */
   void *event_context;
@@ -122,6 +128,9 @@ typedef struct vecmill_ingest_report {
   uint64_t n_failed_before; /* recorded by earlier runs and not retried */
   uint64_t n_blank;         /* nothing to embed */
   uint64_t n_null_keys;     /* a NULL in the key: cannot be addressed */
+  /* where `changed`: had a vector of an older text; lost theirs because the text is blank now; have
+   * one of which it is not known what it was made from, and were passed over */
+  uint64_t n_outdated, n_removed, n_unknown;
   uint64_t n_truncated;     /* longer than the model reads */
   uint64_t n_repaired;      /* texts with ill-formed UTF-8; each bad sequence became U+FFFD */
   /* times a text or row changed under way; its new text is embedded by a later pass */

@@ -64,7 +64,8 @@ static vecmill_status open_store(run *r, vecmill_error *err) {
                          .vector_column = options->vector_column,
                          .where = options->where,
                          .limit = options->limit,
-                         .retry_failed = options->retry_failed != 0};
+                         .retry_failed = options->retry_failed != 0,
+                         .changed = options->changed != 0};
   ingest_database where = {.config = options->config,
                            .database = options->database,
                            .schema = options->schema,
@@ -130,6 +131,8 @@ static void tell_counts(run *r) {
   r->event.n_blank = report->n_blank = counts->n_blank;
   r->event.n_failed_before = report->n_failed_before = counts->n_failed;
   r->event.n_null_keys = report->n_null_keys = counts->n_null_keys;
+  r->event.n_outdated = report->n_outdated = counts->n_outdated;
+  r->event.n_unknown = report->n_unknown = counts->n_unknown;
   r->event.n_total = report->n_left = counts->n_left;
   send(r, VECMILL_INGEST_REMAINING);
 }
@@ -255,6 +258,7 @@ static vecmill_status run_all(run *r, vecmill_error *err) {
   if (stop_asked(r))
     return err_set(err, VECMILL_ERROR_STOPPED, "stopped before the first row (run again to go on)");
   if (r->counts.n_left > 0) status = run_pipeline(r, err);
+  r->report->n_removed = r->store->operations->n_removed(r->store);
   return status == VECMILL_OK ? final_status(r, err) : status;
 }
 

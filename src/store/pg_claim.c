@@ -69,12 +69,32 @@ static vecmill_status find_cut(pg_store *s, vecmill_error *err) {
   return status;
 }
 
-/* The parameter that stands for the cut, where there is one. */
-static vecmill_status add_cut(pg_store *s, pg_params *p, str *array, vecmill_error *err) {
+vecmill_status pg_add_cut(pg_store *s, pg_params *p, str *array, vecmill_error *err) {
   if (!s->cut.n) return VECMILL_OK;
   pg_key_array(array, s->cut.data, s->cut.n);
   pg_add_binary(p, array);
   return array->failed ? err_set_memory(err, "limit", array->n) : VECMILL_OK;
+}
+
+/* With a vector of an older text, of them failed, with a vector of unknown text. */
+static void append_outdated_counts(str *sql, const pg_store *s) {
+  if (!s->changed) {
+    str_append_text(sql, ", '0', '0', '0'");
+    return;
+  }
+  str_append_text(sql, ", count(*) FILTER (WHERE NOT ");
+  pg_append_blank(sql, s);
+  str_append_text(sql, " AND ");
+  pg_append_outdated(sql, s);
+  str_append_text(sql, ")::text, count(*) FILTER (WHERE NOT ");
+  pg_append_blank(sql, s);
+  str_append_text(sql, " AND ");
+  pg_append_outdated(sql, s);
+  str_append_text(sql, " AND ");
+  append_failed(sql, s);
+  str_append_text(sql, ")::text, count(*) FILTER (WHERE ");
+  pg_append_unknown(sql, s);
+  str_append_text(sql, ")::text");
 }
 
 static vecmill_status count_rows(pg_store *s, store_counts *counts_out, vecmill_error *err) {
@@ -93,16 +113,22 @@ static vecmill_status count_rows(pg_store *s, store_counts *counts_out, vecmill_
   pg_append_blank(&sql, s);
   str_append_text(&sql, " AND ");
   append_failed(&sql, s);
-  str_append_format(&sql, ")::text FROM %s WHERE true", s->table_sql);
+  str_append_text(&sql, ")::text");
+  append_outdated_counts(&sql, s);
+  str_append_format(&sql, " FROM %s WHERE true", s->table_sql);
   pg_append_considered(&sql, s, "$1::text[]");
-  vecmill_status status = add_cut(s, &p, &cut, err);
+  vecmill_status status = pg_add_cut(s, &p, &cut, err);
   if (status == VECMILL_OK)
     status = pg_run(s, PG_READER, &sql, &p, "cannot count the rows", &rows, err);
   if (status == VECMILL_OK) {
-    counts_out->n_rows = (uint64_t)pg_integer(rows, 0, 0);
-    counts_out->n_done = (uint64_t)pg_integer(rows, 0, 1);
-    counts_out->n_blank = (uint64_t)pg_integer(rows, 0, 2);
-    counts_out->n_failed = (uint64_t)pg_integer(rows, 0, 3);
+    uint64_t n[7];
+    for (int i = 0; i < 7; i++) n[i] = (uint64_t)pg_integer(rows, 0, i);
+    *counts_out = (store_counts){.n_rows = n[0],
+                                 .n_done = n[1] - n[4],
+                                 .n_blank = n[2],
+                                 .n_failed = n[3] + n[5],
+                                 .n_outdated = n[4] - n[5],
+                                 .n_unknown = n[6]};
     counts_out->n_left =
         counts_out->n_rows - counts_out->n_done - counts_out->n_blank - counts_out->n_failed;
   }
@@ -156,7 +182,12 @@ vecmill_status pg_store_count(store *base, store_counts *counts_out, vecmill_err
   pg_store *s = pg_of(base);
   *counts_out = (store_counts){0};
   vecmill_status status = find_cut(s, err);
+  if (status == VECMILL_OK && s->changed) status = pg_remove_blank(s, err);
   if (status == VECMILL_OK) status = count_rows(s, counts_out, err);
+  if (status == VECMILL_OK && s->changed && s->is_alone) {
+    uint64_t n_vectors = counts_out->n_done + counts_out->n_outdated;
+    status = pg_prune_hashes(s, n_vectors - counts_out->n_unknown, err);
+  }
   if (status == VECMILL_OK) status = count_null_keys(s, &counts_out->n_null_keys, err);
   if (status == VECMILL_OK) status = share_totals(s, counts_out, err);
   return status;
@@ -211,6 +242,7 @@ static void append_selection(str *text, const pg_store *s) {
   str_append_format(text, "id %s; text %s", s->id_list, s->text_column);
   if (s->limit) str_append_format(text, "; --limit %llu", (unsigned long long)s->limit);
   if (s->retry_failed) str_append_text(text, "; --retry-failed");
+  if (s->changed) str_append_text(text, "; --changed");
   if (s->where) str_append_format(text, "; --where %s", s->where);
 }
 
@@ -234,8 +266,8 @@ static vecmill_status look_around(pg_store *s, PGconn *conn, PGresult **rows_out
   return status;
 }
 
-static vecmill_status lock_column(pg_store *s, PGconn *conn, const char *columns,
-                                  PGresult **rows_out, vecmill_error *err) {
+vecmill_status pg_lock_column(pg_store *s, PGconn *conn, const char *columns, PGresult **rows_out,
+                              vecmill_error *err) {
   str sql = {0};
   str_append_format(&sql, "SELECT %s FROM ", columns);
   pg_append_state(&sql, s, "columns");
@@ -302,7 +334,7 @@ static vecmill_status enter_worker(pg_store *s, PGconn *conn, vecmill_error *err
 static vecmill_status join_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
   PGresult *rows = NULL;
   str selection = {0};
-  vecmill_status status = lock_column(s, conn, "id::text", &rows, err);
+  vecmill_status status = pg_lock_column(s, conn, "id::text", &rows, err);
   PQclear(rows);
   rows = NULL;
   append_selection(&selection, s);
@@ -359,7 +391,7 @@ static vecmill_status pass_body(pg_store *s, PGconn *conn, void *context, vecmil
   PGresult *rows = NULL, *leases = NULL, *updated = NULL;
   str sql = {0};
   *look = (pass_look){0};
-  vecmill_status status = lock_column(s, conn, "pass::text, pass_claimed::text", &rows, err);
+  vecmill_status status = pg_lock_column(s, conn, "pass::text, pass_claimed::text", &rows, err);
   if (status == VECMILL_OK) status = bury_the_dead(s, conn, err);
   str_append_text(&sql, "SELECT count(*) FILTER (WHERE expires > clock_timestamp())::text, "
                         "count(*)::text FROM ");
@@ -405,6 +437,8 @@ vecmill_status pg_store_pass_begin(store *base, bool *may_find_out, vecmill_erro
     if (pg_stop_asked(s)) return err_set(err, VECMILL_ERROR_STOPPED, "stopped");
     clock_sleep_ms(POLL_MS);
   }
+  if (status == VECMILL_OK && look.may_find && s->changed && !s->is_first_pass)
+    status = pg_remove_blank(s, err);
   s->is_first_pass = false;
   *may_find_out = look.may_find;
   return status;
@@ -470,7 +504,7 @@ static void append_page(str *sql, const pg_store *s, const char *cut) {
   str_append_text(sql, "::text, ");
   pg_append_hash(sql, s);
   str_append_format(sql, "::text FROM %s WHERE ", s->table_sql);
-  append_null_vector(sql, s);
+  pg_append_wants(sql, s);
   str_append_text(sql, " AND NOT ");
   pg_append_blank(sql, s);
   str_append_text(sql, " AND NOT ");
@@ -502,7 +536,7 @@ static vecmill_status claim_next(pg_store *s, PGconn *conn, claim *c, const char
     pg_add_text(&p, cursor);
   }
   str_append_format(&sql, " ORDER BY %s LIMIT %zu", s->keys_sql, c->n_max);
-  vecmill_status status = add_cut(s, &p, &cut, err);
+  vecmill_status status = pg_add_cut(s, &p, &cut, err);
   if (status == VECMILL_OK)
     status = pg_step(s, conn, &sql, &p, "cannot read a page", &c->rows, err);
   int n = status == VECMILL_OK ? PQntuples(c->rows) : 0;
@@ -588,7 +622,7 @@ static vecmill_status take_over(pg_store *s, PGconn *conn, const PGresult *lease
   str_append_text(&sql, " AND ");
   pg_append_compare(&sql, s, "<=", "$2::text[]");
   str_append_format(&sql, " ORDER BY %s LIMIT %zu", s->keys_sql, c->n_max);
-  vecmill_status status = add_cut(s, &p, &cut, err);
+  vecmill_status status = pg_add_cut(s, &p, &cut, err);
   if (status == VECMILL_OK)
     status = pg_step(s, conn, &sql, &p, "cannot read a page", &c->rows, err);
   int n = status == VECMILL_OK ? PQntuples(c->rows) : 0;
@@ -631,7 +665,7 @@ static vecmill_status claim_body(pg_store *s, PGconn *conn, void *context, vecmi
   c->rows = NULL;
   c->lease[0] = '\0';
   vecmill_status status =
-      lock_column(s, conn,
+      pg_lock_column(s, conn,
                   "pass::text, pass_over::text, cursor::text, set_config('enable_seqscan', 'off', "
                   "true), set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', "
                   "'off', true)",

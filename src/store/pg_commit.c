@@ -114,7 +114,7 @@ static void append_unnest(str *sql, const pg_store *s, int *n, bool failures) {
 
 /*
  * ", LATERAL (...) AS r": the row's place, if it is still there with the text that was claimed and
- * without a vector. Looked up key by key: a table without fresh statistics, which is what a table
+ * without a vector of that text. Looked up key by key: a table without fresh statistics, which is what a table
  * being filled is, tempts the planner to read all of it for each page. A row that changes in
  * between has another place then, is not written, and is found by the next pass.
  */
@@ -124,8 +124,8 @@ static void append_same_row(str *sql, const pg_store *s) {
     pg_append_column(sql, s, s->keys[i].name);
     str_append_format(sql, " = d.k%zu::%s AND ", i, s->keys[i].type);
   }
-  pg_append_column(sql, s, s->vector_column);
-  str_append_text(sql, " IS NULL AND ");
+  pg_append_wants(sql, s);
+  str_append_text(sql, " AND ");
   pg_append_hash(sql, s);
   str_append_text(sql, " = d.h::uuid OFFSET 0) AS r WHERE ");
   pg_append_column(sql, s, "ctid");

@@ -414,6 +414,7 @@ static const store_operations pg_operations = {
     .pass_begin = pg_store_pass_begin,
     .claim = pg_store_claim,
     .commit = pg_store_commit,
+    .n_removed = pg_store_n_removed,
     .page_free = pg_store_page_free,
     .scan = pg_store_scan,
     .scan_near = pg_store_scan_near,

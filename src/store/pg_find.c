@@ -449,6 +449,7 @@ vecmill_status pg_store_find(store *base, const store_target *target, store_colu
   table_info info = {0};
   s->limit = target->limit;
   s->retry_failed = target->retry_failed;
+  s->changed = target->changed;
   vecmill_status status = find_table(s, target->table, &info, err);
   if (status == VECMILL_OK) status = read_columns(s, &info, err);
   if (status == VECMILL_OK)

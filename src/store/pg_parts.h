@@ -56,7 +56,7 @@ typedef struct pg_store {
   char *schema, *table, *text_column, *vector_column, *where, *id_list;
   pg_key_column keys[PG_MAX_KEYS];
   size_t n_keys;
-  bool has_vector_column, null_keys, retry_failed, is_half;
+  bool has_vector_column, null_keys, retry_failed, changed, is_half;
   uint64_t limit;
   char *vector_type;          /* as SQL, schema and all; NULL: the database has no pgvector */
   char *vector_schema;        /* quoted: where its operators are */
@@ -75,6 +75,7 @@ typedef struct pg_store {
   str cut;                                 /* the last key within `limit` */
   bool limit_empty;
   int64_t pass;
+  uint64_t n_removed; /* vectors of texts that became blank */
 
   /* the beat */
   pthread_t beat_thread;
@@ -207,6 +208,26 @@ vecmill_status pg_join(pg_store *s, vecmill_error *err);
 
 /* " AND "f"."hash" = ...": the hash of the row's text, as uuid */
 void pg_append_hash(str *sql, const pg_store *s);
+
+/* --- pg_changed.c --- */
+
+/* "(v IS NULL OR ...)": the row wants a vector, unless it is blank or has failed. */
+void pg_append_wants(str *sql, const pg_store *s);
+/* "v IS NOT NULL AND ...": made from another text than the row has. */
+void pg_append_outdated(str *sql, const pg_store *s);
+/* "v IS NOT NULL AND ...": it is not known from what it was made. */
+void pg_append_unknown(str *sql, const pg_store *s);
+/* Takes the vectors, and their hashes, of texts that have become blank. */
+vecmill_status pg_remove_blank(pg_store *s, vecmill_error *err);
+/* Forgets the hashes of rows that are gone, where more are kept than the n_known rows have. */
+vecmill_status pg_prune_hashes(pg_store *s, uint64_t n_known, vecmill_error *err);
+uint64_t pg_store_n_removed(const store *s);
+
+/* With the column's row locked until the transaction ends. */
+vecmill_status pg_lock_column(pg_store *s, PGconn *conn, const char *columns, PGresult **rows_out,
+                              vecmill_error *err);
+/* The parameter that stands for the cut, where there is one. */
+vecmill_status pg_add_cut(pg_store *s, pg_params *p, str *array, vecmill_error *err);
 
 /* What a page's memory begins with. Each row's hash (36 characters) lies behind its key. */
 typedef struct pg_page {

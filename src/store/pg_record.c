@@ -238,6 +238,8 @@ static vecmill_status write_record(pg_store *s, const store_maker *maker, bool r
   if (replaces) {
     str_append_text(&sql, "WITH gone AS (DELETE FROM ");
     pg_append_state(&sql, s, "failures");
+    str_append_format(&sql, " WHERE column_id = %s), forgotten AS (DELETE FROM ", s->column_id);
+    pg_append_state(&sql, s, "hashes");
     str_append_format(&sql, " WHERE column_id = %s) ", s->column_id);
   }
   str_append_text(&sql, "INSERT INTO ");

@@ -40,6 +40,14 @@ static vecmill_status remove_failure(sqlite_store *s, const store_row *row, vecm
   return code == SQLITE_DONE ? VECMILL_OK : sqlite_error(s, code, "cannot write a failure", err);
 }
 
+/* Which text the vector was made from. */
+static vecmill_status keep_hash(sqlite_store *s, const store_row *row, vecmill_error *err) {
+  bind_row(s->keep_hash, row);
+  int code = sqlite3_step(s->keep_hash);
+  sqlite3_reset(s->keep_hash);
+  return code == SQLITE_DONE ? VECMILL_OK : sqlite_error(s, code, "cannot write a hash", err);
+}
+
 static vecmill_status write_vector(sqlite_store *s, const store_row *row,
                                    store_commit_counts *counts, bool *rolled_back_out,
                                    vecmill_error *err) {
@@ -66,6 +74,8 @@ static vecmill_status write_vector(sqlite_store *s, const store_row *row,
       sqlite3_snprintf(sizeof counts->refusal, counts->refusal, "%s", passed_over);
     return status;
   }
+  vecmill_status status = keep_hash(s, row, err);
+  if (status != VECMILL_OK) return status;
   counts->n_written++;
   return s->has_failures ? remove_failure(s, row, err) : VECMILL_OK;
 }

@@ -476,6 +476,7 @@ vecmill_status sqlite_store_find(store *base, const store_target *target,
   const char *vector_column = target->vector_column ? target->vector_column : "embedding";
   s->limit = target->limit;
   s->retry_failed = target->retry_failed;
+  s->changed = target->changed;
   vecmill_status status = find_table(s, target->table, err);
   if (status == VECMILL_OK) status = read_columns(s, &info, err);
   if (status == VECMILL_OK)

@@ -37,7 +37,8 @@ static void same_function(sqlite3_context *context, int n, sqlite3_value **value
   sqlite3_result_int(context, !null && n_a == n_b && memcmp(a, b, n_a) == 0);
 }
 
-/* FNV-1a, 64 bits: tells whether a text is still the one that failed. */
+/* FNV-1a, 64 bits: tells whether a text is still the one that failed, or that a vector was made
+ * from. */
 static void hash_function(sqlite3_context *context, int n, sqlite3_value **values) {
   size_t n_bytes;
   const char *text = text_of_value(values[0], &n_bytes);
@@ -56,6 +57,21 @@ static void key_function(sqlite3_context *context, int n, sqlite3_value **values
   str_fini(&json);
 }
 
+/* What hashes are kept by: the key itself if it is one column, so that they lie in its order, which
+ * is the order they are written in; else its bytes. As a function's result it has no affinity:
+ * it meets the value that is stored, and by the index. */
+static void hash_key_function(sqlite3_context *context, int n, sqlite3_value **values) {
+  str key = {0};
+  if (n == 1) {
+    sqlite3_result_value(context, values[0]);
+    return;
+  }
+  for (int i = 0; i < n; i++) key_append_value(&key, values[i]);
+  if (key.failed) sqlite3_result_error_nomem(context);
+  else sqlite3_result_blob(context, key.data, (int)key.n, SQLITE_TRANSIENT);
+  str_fini(&key);
+}
+
 int sqlite_add_functions(sqlite3 *db) {
   int flags = SQLITE_UTF8 | SQLITE_DETERMINISTIC | SQLITE_DIRECTONLY;
   int code =
@@ -66,5 +82,8 @@ int sqlite_add_functions(sqlite3 *db) {
     code = sqlite3_create_function(db, "vecmill_key", -1, flags, NULL, key_function, NULL, NULL);
   if (code == SQLITE_OK)
     code = sqlite3_create_function(db, "vecmill_hash", 1, flags, NULL, hash_function, NULL, NULL);
+  if (code == SQLITE_OK)
+    code = sqlite3_create_function(db, "vecmill_hash_key", -1, flags, NULL, hash_key_function, NULL,
+                                   NULL);
   return code;
 }

@@ -174,7 +174,8 @@ static int wait_for_lock(void *context, int n_before) {
 /* --- open and close --- */
 
 static void finalize_all(sqlite_store *s) {
-  sqlite3_stmt **all[] = {&s->first_page, &s->next_page, &s->update, &s->fail, &s->unfail};
+  sqlite3_stmt **all[] = {&s->first_page, &s->next_page, &s->update, &s->fail, &s->unfail,
+                          &s->keep_hash};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
     sqlite3_finalize(*all[i]);
     *all[i] = NULL;
@@ -207,6 +208,10 @@ static int compare_keys(const store *s, const void *a, size_t n_a, const void *b
   return key_compare(a, n_a, b, n_b);
 }
 
+static uint64_t count_removed(const store *s) {
+  return ((const sqlite_store *)s)->n_removed;
+}
+
 static const store_operations sqlite_operations = {
     .close = close_store,
     .find = sqlite_store_find,
@@ -218,6 +223,7 @@ static const store_operations sqlite_operations = {
     .pass_begin = sqlite_store_pass_begin,
     .claim = sqlite_store_claim,
     .commit = sqlite_store_commit,
+    .n_removed = count_removed,
     .page_free = sqlite_store_page_free,
     .scan = sqlite_store_scan,
     .read_text = sqlite_store_read_text,
@@ -270,6 +276,7 @@ vecmill_status store_open_sqlite(const char *path, const int *stop, store **stor
   s->base.operations = &sqlite_operations;
   s->stop = stop;
   s->lock.fd = -1;
+  s->is_first_pass = true;
   pthread_mutex_init(&s->mutex, NULL);
   sqlite3_randomness(sizeof s->run, &s->run);
   s->path = mem_strdup(path);

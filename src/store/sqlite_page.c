@@ -12,7 +12,7 @@
 
 /* --- SQL --- */
 
-static void append_blank(str *sql, const sqlite_store *s) {
+void sqlite_append_blank(str *sql, const sqlite_store *s) {
   str_append_text(sql, "vecmill_blank(");
   sql_append_column(sql, s, s->text_column);
   str_append_text(sql, ")");
@@ -41,8 +41,7 @@ static void append_no_null_keys(str *sql, const sqlite_store *s) {
   }
 }
 
-/* " WHERE 1 AND ...": the rows that the run considers. */
-static void append_considered(str *sql, const sqlite_store *s) {
+void sqlite_append_considered(str *sql, const sqlite_store *s) {
   str_append_text(sql, " WHERE 1");
   append_no_null_keys(sql, s);
   if (s->cut.n) {
@@ -59,7 +58,7 @@ static void append_from(str *sql, const sqlite_store *s) {
   str_append_text(sql, s->scan_hint);
 }
 
-static void bind_common(const sqlite_store *s, sqlite3_stmt *statement) {
+void sqlite_bind_common(const sqlite_store *s, sqlite3_stmt *statement) {
   sqlite_bind_text_at(statement, ":table", s->table);
   sqlite_bind_text_at(statement, ":column", s->vector_column);
   sqlite_bind_integer_at(statement, ":run", s->run);
@@ -74,15 +73,15 @@ static vecmill_status compile_page(sqlite_store *s, bool first, sqlite3_stmt **s
   str_append_text(&sql, ", ");
   sql_append_column(&sql, s, s->text_column);
   append_from(&sql, s);
-  append_considered(&sql, s);
+  sqlite_append_considered(&sql, s);
   if (!first) {
     str_append_text(&sql, " AND ");
     sql_append_compare(&sql, s, ">", 'k');
   }
   str_append_text(&sql, " AND ");
-  sql_append_column(&sql, s, s->vector_column);
-  str_append_text(&sql, " IS NULL AND NOT ");
-  append_blank(&sql, s);
+  sqlite_append_wants(&sql, s);
+  str_append_text(&sql, " AND NOT ");
+  sqlite_append_blank(&sql, s);
   str_append_text(&sql, " AND NOT ");
   append_failed(&sql, s);
   str_append_text(&sql, " ORDER BY ");
@@ -90,19 +89,18 @@ static vecmill_status compile_page(sqlite_store *s, bool first, sqlite3_stmt **s
   str_append_text(&sql, " LIMIT :n");
   vecmill_status status = sqlite_compile(s, &sql, "cannot read a page", statement_out, err);
   str_fini(&sql);
-  if (status == VECMILL_OK) bind_common(s, *statement_out);
+  if (status == VECMILL_OK) sqlite_bind_common(s, *statement_out);
   return status;
 }
 
-/* " WHERE key = :k AND vecmill_same(text, :text) AND vector IS NULL" */
+/* " WHERE key = :k AND vecmill_same(text, :text) AND", and it still wants a vector */
 static void append_same_row(str *sql, const sqlite_store *s) {
   str_append_text(sql, " WHERE ");
   sql_append_compare(sql, s, "=", 'k');
   str_append_text(sql, " AND vecmill_same(");
   sql_append_column(sql, s, s->text_column);
   str_append_text(sql, ", :text) AND ");
-  sql_append_column(sql, s, s->vector_column);
-  str_append_text(sql, " IS NULL");
+  sqlite_append_wants(sql, s);
 }
 
 static vecmill_status compile_update(sqlite_store *s, vecmill_error *err) {
@@ -115,6 +113,7 @@ static vecmill_status compile_update(sqlite_store *s, vecmill_error *err) {
   append_same_row(&sql, s);
   vecmill_status status = sqlite_compile(s, &sql, "cannot write vectors", &s->update, err);
   str_fini(&sql);
+  if (status == VECMILL_OK) sqlite_bind_common(s, s->update);
   return status;
 }
 
@@ -139,8 +138,8 @@ static vecmill_status compile_failures(sqlite_store *s, vecmill_error *err) {
     status = sqlite_compile(s, &sql, "cannot write failures", &s->unfail, err);
   str_fini(&sql);
   if (status != VECMILL_OK) return status;
-  bind_common(s, s->fail);
-  bind_common(s, s->unfail);
+  sqlite_bind_common(s, s->fail);
+  sqlite_bind_common(s, s->unfail);
   return VECMILL_OK;
 }
 
@@ -154,7 +153,7 @@ static vecmill_status find_cut(sqlite_store *s, vecmill_error *err) {
   str_append_text(&sql, "SELECT ");
   sql_append_ids(&sql, s);
   append_from(&sql, s);
-  append_considered(&sql, s);
+  sqlite_append_considered(&sql, s);
   str_append_text(&sql, " ORDER BY ");
   sql_append_ids(&sql, s);
   str_append_text(&sql, " LIMIT :n");
@@ -194,25 +193,53 @@ static vecmill_status count_null_keys(sqlite_store *s, uint64_t *n_out, vecmill_
   return status;
 }
 
+/* ", sum(...), sum(...), sum(...)": with a vector of an older text, of them failed, with a vector of
+ * unknown text. */
+static void append_outdated_counts(str *sql, const sqlite_store *s) {
+  if (!s->changed) {
+    str_append_text(sql, ", 0, 0, 0");
+    return;
+  }
+  for (int failed = 0; failed < 2; failed++) {
+    str_append_text(sql, ", sum(");
+    sql_append_column(sql, s, s->vector_column);
+    str_append_text(sql, " IS NOT NULL AND NOT ");
+    sqlite_append_blank(sql, s);
+    str_append_text(sql, " AND ");
+    sqlite_append_same_hash(sql, s);
+    str_append_text(sql, " IS 0");
+    if (failed) str_append_text(sql, " AND ");
+    if (failed) append_failed(sql, s);
+    str_append_text(sql, ")");
+  }
+  str_append_text(sql, ", sum(");
+  sql_append_column(sql, s, s->vector_column);
+  str_append_text(sql, " IS NOT NULL AND ");
+  sqlite_append_same_hash(sql, s);
+  str_append_text(sql, " IS NULL)");
+}
+
 static vecmill_status compile_count(sqlite_store *s, sqlite3_stmt **statement_out,
                                     vecmill_error *err) {
   str sql = {0}, vector = {0};
   sql_append_column(&vector, s, s->vector_column);
   const char *v = vector.failed ? "" : vector.data;
   str_append_format(&sql, "SELECT count(*), count(%s), sum(%s IS NULL AND ", v, v);
-  append_blank(&sql, s);
+  sqlite_append_blank(&sql, s);
   str_append_format(&sql, "), sum(%s IS NULL AND NOT ", v);
-  append_blank(&sql, s);
+  sqlite_append_blank(&sql, s);
   str_append_text(&sql, " AND ");
   append_failed(&sql, s);
-  str_append_text(&sql, ") FROM ");
+  str_append_text(&sql, ")");
+  append_outdated_counts(&sql, s);
+  str_append_text(&sql, " FROM ");
   sql_append_table(&sql, s);
-  append_considered(&sql, s);
+  sqlite_append_considered(&sql, s);
   if (vector.failed) sql.failed = true;
   str_fini(&vector);
   vecmill_status status = sqlite_compile(s, &sql, "cannot count the rows", statement_out, err);
   str_fini(&sql);
-  if (status == VECMILL_OK) bind_common(s, *statement_out);
+  if (status == VECMILL_OK) sqlite_bind_common(s, *statement_out);
   return status;
 }
 
@@ -222,10 +249,14 @@ static vecmill_status count_rows(sqlite_store *s, store_counts *counts_out, vecm
   if (status != VECMILL_OK) return status;
   int code = sqlite3_step(statement);
   if (code == SQLITE_ROW) {
-    counts_out->n_rows = (uint64_t)sqlite3_column_int64(statement, 0);
-    counts_out->n_done = (uint64_t)sqlite3_column_int64(statement, 1);
-    counts_out->n_blank = (uint64_t)sqlite3_column_int64(statement, 2);
-    counts_out->n_failed = (uint64_t)sqlite3_column_int64(statement, 3);
+    uint64_t n[7];
+    for (int i = 0; i < 7; i++) n[i] = (uint64_t)sqlite3_column_int64(statement, i);
+    *counts_out = (store_counts){.n_rows = n[0],
+                                 .n_done = n[1] - n[4],
+                                 .n_blank = n[2],
+                                 .n_failed = n[3] + n[5],
+                                 .n_outdated = n[4] - n[5],
+                                 .n_unknown = n[6]};
     counts_out->n_left =
         counts_out->n_rows - counts_out->n_done - counts_out->n_blank - counts_out->n_failed;
   } else {
@@ -253,11 +284,17 @@ vecmill_status sqlite_store_count(store *base, store_counts *counts_out, vecmill
   sqlite_store *s = of(base);
   *counts_out = (store_counts){0};
   vecmill_status status = find_cut(s, err);
+  if (status == VECMILL_OK && s->changed) status = sqlite_remove_blank(s, err);
   if (status == VECMILL_OK) status = count_rows(s, counts_out, err);
+  if (status == VECMILL_OK && s->changed) {
+    uint64_t n_vectors = counts_out->n_done + counts_out->n_outdated;
+    status = sqlite_prune_hashes(s, n_vectors - counts_out->n_unknown, err);
+  }
   if (status == VECMILL_OK) status = count_null_keys(s, &counts_out->n_null_keys, err);
   if (status == VECMILL_OK) status = compile_page(s, true, &s->first_page, err);
   if (status == VECMILL_OK) status = compile_page(s, false, &s->next_page, err);
   if (status == VECMILL_OK) status = compile_update(s, err);
+  if (status == VECMILL_OK) status = sqlite_compile_hash(s, err);
   if (status == VECMILL_OK) status = compile_failures(s, err);
   if (status == VECMILL_OK) status = look_for_failures(s, err);
   return status;
@@ -277,6 +314,10 @@ vecmill_status sqlite_store_pass_begin(store *base, bool *may_find_out, vecmill_
   str_fini(&sql);
   *may_find_out = version != s->data_version;
   s->data_version = version;
+  /* after the look: what comes in between is the next pass's */
+  if (status == VECMILL_OK && *may_find_out && s->changed && !s->is_first_pass)
+    status = sqlite_remove_blank(s, err);
+  s->is_first_pass = false;
   s->pass_over = false;
   str_clear(&s->cursor);
   pthread_mutex_unlock(&s->mutex);

@@ -34,18 +34,19 @@ typedef struct sqlite_store {
   char *scan_hint; /* " NOT INDEXED" and the like: pages follow the key, whatever `where` says */
   bool has_vector_column, null_keys;
   uint64_t limit;
-  bool retry_failed;
+  bool retry_failed, changed;
+  uint64_t n_removed; /* vectors of texts that became blank */
   sqlite3_int64 run; /* tells this run's failures from earlier ones */
 
   /* record */
   char *maker_text[6];
 
   /* begin and later: prepared statements, owned */
-  sqlite3_stmt *first_page, *next_page, *update, *fail, *unfail;
+  sqlite3_stmt *first_page, *next_page, *update, *fail, *unfail, *keep_hash;
   str cut; /* the last key within `limit`; empty: none */
   bool limit_empty;
   str cursor; /* the last key claimed; empty: the pass begins */
-  bool pass_over;
+  bool pass_over, is_first_pass;
   sqlite3_int64 data_version;
   size_t n_vector_bytes; /* set by begin */
   bool has_failures;     /* there are records: what succeeds may have one */
@@ -97,11 +98,30 @@ void key_bind(sqlite3_stmt *statement, char prefix, const void *key, size_t n_by
 void key_append_json(str *json, const void *key, size_t n_bytes);
 int key_compare(const void *a, size_t n_a, const void *b, size_t n_b);
 
-/* sqlite_functions.c: vecmill_blank(text), vecmill_same(a, b), vecmill_key(ids...). */
+/* sqlite_functions.c: vecmill_blank(text), vecmill_same(a, b), vecmill_key(ids...),
+ * vecmill_hash(text), vecmill_hash_key(ids...). */
 int sqlite_add_functions(sqlite3 *db);
 /* The text of a value: TEXT as it is, numbers as SQLite prints them, a BLOB's bytes as if it
  * were text. */
 const char *sqlite_text_of(sqlite3_stmt *statement, int column, size_t *n_out);
+
+/* sqlite_page.c: pieces of its statements, and what they bind. */
+void sqlite_append_blank(str *sql, const sqlite_store *s);
+/* " WHERE 1 AND ...": the rows that the run considers. */
+void sqlite_append_considered(str *sql, const sqlite_store *s);
+void sqlite_bind_common(const sqlite_store *s, sqlite3_stmt *statement);
+
+/* sqlite_hashes.c: which text each vector was made from. */
+
+/* "(SELECT hash = vecmill_hash(text) ...)": NULL where no hash was kept. */
+void sqlite_append_same_hash(str *sql, const sqlite_store *s);
+/* "(v IS NULL OR ...)": the row wants a vector, unless it is blank or has failed. */
+void sqlite_append_wants(str *sql, const sqlite_store *s);
+vecmill_status sqlite_compile_hash(sqlite_store *s, vecmill_error *err);
+/* Takes the vectors, and their hashes, of texts that have become blank. */
+vecmill_status sqlite_remove_blank(sqlite_store *s, vecmill_error *err);
+/* Forgets the hashes of rows that are gone, where more are kept than the n_known rows have. */
+vecmill_status sqlite_prune_hashes(sqlite_store *s, uint64_t n_known, vecmill_error *err);
 
 /* The operations, a part each. */
 vecmill_status sqlite_store_find(store *s, const store_target *target, store_columns *columns_out,

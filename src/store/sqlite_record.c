@@ -20,15 +20,23 @@ static const char create_tables[] =
     "table_name TEXT NOT NULL COLLATE NOCASE, vector_column TEXT NOT NULL COLLATE NOCASE, "
     "key TEXT NOT NULL, reason TEXT NOT NULL, run INTEGER NOT NULL, at TEXT NOT NULL, "
     "text_hash INTEGER NOT NULL, "
+    "PRIMARY KEY(table_name, vector_column, key)) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS main.vecmill_hashes("
+    "table_name TEXT NOT NULL COLLATE NOCASE, vector_column TEXT NOT NULL COLLATE NOCASE, "
+    "key NOT NULL, hash INTEGER NOT NULL, "
     "PRIMARY KEY(table_name, vector_column, key)) WITHOUT ROWID;";
 
-static vecmill_status own_tables_exist(sqlite_store *s, bool *both_out, vecmill_error *err) {
+/* *columns_out: a record can be read; *all_out: nothing is to be created. */
+static vecmill_status own_tables_exist(sqlite_store *s, bool *columns_out, bool *all_out,
+                                       vecmill_error *err) {
   str sql = {0};
   sqlite3_int64 n = 0;
-  str_append_text(&sql, "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN "
-                        "('vecmill_columns', 'vecmill_failures')");
+  str_append_text(&sql, "SELECT sum(CASE name WHEN 'vecmill_columns' THEN 4 ELSE 1 END) FROM "
+                        "main.sqlite_schema WHERE type = 'table' AND name IN "
+                        "('vecmill_columns', 'vecmill_failures', 'vecmill_hashes')");
   vecmill_status status = sqlite_integer(s, &sql, "cannot read the schema", 0, &n, err);
-  *both_out = n == 2;
+  *columns_out = n >= 4;
+  *all_out = n == 6;
   str_fini(&sql);
   return status;
 }
@@ -60,10 +68,10 @@ static vecmill_status take_record(sqlite_store *s, sqlite3_stmt *statement, stor
 vecmill_status sqlite_store_record(store *base, store_maker *maker_out, bool *found_out,
                                    vecmill_error *err) {
   sqlite_store *s = of(base);
-  bool exist = false;
+  bool exists = false, all = false;
   *found_out = false;
-  vecmill_status status = own_tables_exist(s, &exist, err);
-  if (status != VECMILL_OK || !exist) return status;
+  vecmill_status status = own_tables_exist(s, &exists, &all, err);
+  if (status != VECMILL_OK || !exists) return status;
   sqlite3_stmt *statement = NULL;
   str sql = {0};
   str_append_text(
@@ -212,7 +220,8 @@ static bool agrees(const sqlite_store *s, const store_maker *there, const store_
 static vecmill_status remove_record(sqlite_store *s, const store_maker *there, vecmill_error *err) {
   static const char *const removals[] = {
       "DELETE FROM main.vecmill_columns WHERE table_name = :table AND vector_column = :column",
-      "DELETE FROM main.vecmill_failures WHERE table_name = :table AND vector_column = :column"};
+      "DELETE FROM main.vecmill_failures WHERE table_name = :table AND vector_column = :column",
+      "DELETE FROM main.vecmill_hashes WHERE table_name = :table AND vector_column = :column"};
   bool has_vectors = false;
   vecmill_status status = find_vectors(s, &has_vectors, err);
   if (status == VECMILL_OK && has_vectors)
@@ -220,7 +229,7 @@ static vecmill_status remove_record(sqlite_store *s, const store_maker *there, v
                      "table %s: column %s is made by %s, prefix \"%s\", from column %s (run it so, "
                      "or give another --vector-column)",
                      s->table, s->vector_column, there->model, there->prefix, there->text_column);
-  for (size_t i = 0; status == VECMILL_OK && i < 2; i++) {
+  for (size_t i = 0; status == VECMILL_OK && i < sizeof removals / sizeof *removals; i++) {
     sqlite3_stmt *statement = NULL;
     str sql = {0};
     str_append_text(&sql, removals[i]);
@@ -250,10 +259,10 @@ static vecmill_status settle_record(sqlite_store *s, const store_maker *maker, v
 static vecmill_status something_missing(sqlite_store *s, const store_maker *maker,
                                         bool *missing_out, vecmill_error *err) {
   store_maker there;
-  bool exist = false, found = false;
-  vecmill_status status = own_tables_exist(s, &exist, err);
+  bool exists = false, all = false, found = false;
+  vecmill_status status = own_tables_exist(s, &exists, &all, err);
   if (status == VECMILL_OK) status = sqlite_store_record(&s->base, &there, &found, err);
-  *missing_out = !exist || !found || !s->has_vector_column || !agrees(s, &there, maker);
+  *missing_out = !all || !found || !s->has_vector_column || !agrees(s, &there, maker);
   return status;
 }
 

@@ -46,6 +46,9 @@ typedef struct store_target {
   const char *where;         /* SQL, may be NULL */
   uint64_t limit;            /* first N rows in key order after `where`; 0: all */
   bool retry_failed;
+  /* rows too whose text is no longer the one that their vector was made from, as far as a hash of it
+   * was kept; vectors of texts that have become blank are removed */
+  bool changed;
 } store_target;
 
 /* What find found, as the database spells it. Strings live as long as the store. */
@@ -103,6 +106,9 @@ typedef struct store_counts {
   uint64_t n_failed;    /* recorded as failed by an earlier run, not retried now */
   uint64_t n_left;      /* to embed */
   uint64_t n_null_keys; /* cannot be addressed: passed over */
+  /* where `changed`: of n_left, with a vector of an older text; of n_done, with a vector of which it
+   * is not known what it was made from */
+  uint64_t n_outdated, n_unknown;
   /* of the run that several processes share, when this one came to it; 0: it is alone */
   uint64_t n_run_total, n_run_done;
 } store_counts;
@@ -159,7 +165,8 @@ typedef struct store_operations {
    */
   vecmill_status (*begin)(store *s, const store_maker *maker, vecmill_error *err);
 
-  /* After begin, before the first pass (it also fixes where `limit` ends). */
+  /* After begin, before the first pass (it also fixes where `limit` ends; where `changed`, vectors of
+   * blank texts go first). */
   vecmill_status (*count)(store *s, store_counts *counts_out, vecmill_error *err);
 
   /* Starts again at the first key. *may_find_out false: nothing has changed since the last pass
@@ -173,10 +180,15 @@ typedef struct store_operations {
    * Writes the page's outcomes in one transaction, all or nothing; in several only where a rule of
    * the database's own rolls one back. After an error *counts_out tells what was committed before
    * it. A vector lands only if the row's text is still the text that was claimed and the row still
-   * has none. The page stays the caller's, to be freed.
+   * has none, or, where `changed`, still one of another text. A hash of the text goes with it. The
+   * page stays the caller's, to be freed.
    */
   vecmill_status (*commit)(store *s, const store_page *page, store_commit_counts *counts_out,
                            vecmill_error *err);
+
+  /* Vectors that were removed since begin because their texts have become blank. When nothing else
+   * goes on. */
+  uint64_t (*n_removed)(const store *s);
 
   /* Gives a claimed page back unwritten (a committed one is just freed). Any thread; {0} is
    * allowed. */

@@ -38,6 +38,8 @@ static const char usage[] =
     "                       else the model's own\n"
     "  --progress MODE      auto, bar, lines, json or off\n"
     "  --retry-failed       also try rows again that failed in an earlier run\n"
+    "  --changed            also rows whose text is no longer the one that their vector was made "
+    "from\n"
     "  --help               this\n";
 
 enum {
@@ -58,6 +60,7 @@ enum {
   OPTION_PREFIX,
   OPTION_PROGRESS,
   OPTION_RETRY,
+  OPTION_CHANGED,
   OPTION_HELP
 };
 
@@ -79,6 +82,7 @@ static const struct option long_options[] = {
     {"prefix", required_argument, NULL, OPTION_PREFIX},
     {"progress", required_argument, NULL, OPTION_PROGRESS},
     {"retry-failed", no_argument, NULL, OPTION_RETRY},
+    {"changed", no_argument, NULL, OPTION_CHANGED},
     {"help", no_argument, NULL, OPTION_HELP},
     {0},
 };
@@ -119,6 +123,7 @@ static int take_option(int option, vecmill_ingest_options *options, command_word
     case OPTION_WHERE: options->where = optarg; break;
     case OPTION_PREFIX: options->prefix = optarg; break;
     case OPTION_RETRY: options->retry_failed = 1; break;
+    case OPTION_CHANGED: options->changed = 1; break;
     case OPTION_WORKERS: words->workers = optarg; break;
     case OPTION_DEVICE: words->device = optarg; break;
     case OPTION_SLEEP: words->sleep = optarg; break;

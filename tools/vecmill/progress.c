@@ -222,6 +222,8 @@ static json_t *json_of_report(const vecmill_ingest_report *report, vecmill_statu
                 count_of(report->n_rows), "had_vector", count_of(report->n_had_vector), "written",
                 count_of(report->n_written), "failed", count_of(report->n_failed), "failed_before",
                 count_of(report->n_failed_before), "blank", count_of(report->n_blank));
+  json_t *edited = json_pack("{s:I, s:I, s:I}", "outdated", count_of(report->n_outdated), "removed",
+                             count_of(report->n_removed), "unknown", count_of(report->n_unknown));
   json_t *more = json_pack(
       "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:f, s:f, s:f, s:o, s:f, s:f, s:f, s:s}",
       "null_keys", count_of(report->n_null_keys), "truncated", count_of(report->n_truncated),
@@ -231,7 +233,9 @@ static json_t *json_of_report(const vecmill_ingest_report *report, vecmill_statu
       "rows_per_s", report->rows_per_s, "tokens_per_s", report->tokens_per_s, "worker_busy", busy,
       "reader_busy", report->reader_busy, "embed_busy", report->embed_busy, "writer_busy",
       report->writer_busy, "limited_by", vecmill_ingest_stage_name(report->limited_by));
+  if (object && edited) json_object_update(object, edited);
   if (object && more) json_object_update(object, more);
+  json_decref(edited);
   json_decref(more);
   return object;
 }
@@ -254,6 +258,9 @@ static void print_counts(const vecmill_ingest_report *report) {
       {report->n_failed, "failed"},
       {report->n_failed_before, "failed in an earlier run, not retried"},
       {report->n_blank, "blank"},
+      {report->n_outdated, "edited since their vector was made"},
+      {report->n_removed, "blank now, vector removed"},
+      {report->n_unknown, "with a vector of unknown text, taken as unchanged"},
       {report->n_null_keys, "with a NULL in the key, passed over"},
       {report->n_truncated, "truncated"},
       {report->n_repaired, "with ill-formed UTF-8, repaired"},

@@ -1,0 +1,124 @@
+/*
+ * Rows whose text is no longer the one that their vector was made from, by the hash that every
+ * commit keeps. A vector without one (made before, or by others) counts as unchanged.
+ *
+ * The hash is a subquery of one row by the whole primary key, which no planner turns into a scan
+ * or a join: the rows come by their own key's index, each with one look into the hashes' index.
+ */
+#include "base/mem.h"
+#include "store/pg_parts.h"
+
+/* "(SELECT WHAT FROM hashes of this row)" */
+static void append_kept(str *sql, const pg_store *s, const char *what) {
+  str_append_format(sql, "(SELECT %s FROM ", what);
+  pg_append_state(sql, s, "hashes");
+  str_append_format(sql, " AS vecmill_h WHERE vecmill_h.column_id = %s AND vecmill_h.key = ",
+                    s->column_id);
+  pg_append_key_array(sql, s);
+  str_append_text(sql, ")");
+}
+
+static void append_has_vector(str *sql, const pg_store *s) {
+  pg_append_column(sql, s, s->vector_column);
+  str_append_text(sql, " IS NOT NULL");
+}
+
+void pg_append_outdated(str *sql, const pg_store *s) {
+  append_has_vector(sql, s);
+  str_append_text(sql, " AND ");
+  append_kept(sql, s, "vecmill_h.hash");
+  str_append_text(sql, " <> ");
+  pg_append_hash(sql, s);
+}
+
+void pg_append_unknown(str *sql, const pg_store *s) {
+  append_has_vector(sql, s);
+  str_append_text(sql, " AND ");
+  append_kept(sql, s, "vecmill_h.hash");
+  str_append_text(sql, " IS NULL");
+}
+
+void pg_append_wants(str *sql, const pg_store *s) {
+  str_append_text(sql, "(");
+  pg_append_column(sql, s, s->vector_column);
+  str_append_text(sql, " IS NULL");
+  if (s->changed) {
+    str_append_text(sql, " OR ");
+    pg_append_outdated(sql, s);
+  }
+  str_append_text(sql, ")");
+}
+
+vecmill_status pg_remove_blank(pg_store *s, vecmill_error *err) {
+  str sql = {0}, cut = {0};
+  pg_params p = {0};
+  PGresult *rows = NULL;
+  str_append_format(&sql, "WITH u AS (UPDATE %s SET ", s->table_sql);
+  pg_append_name(&sql, s->vector_column);
+  str_append_text(&sql, " = NULL WHERE ");
+  append_has_vector(&sql, s);
+  str_append_text(&sql, " AND ");
+  pg_append_blank(&sql, s);
+  str_append_text(&sql, " AND ");
+  append_kept(&sql, s, "vecmill_h.hash");
+  str_append_text(&sql, " IS NOT NULL");
+  pg_append_considered(&sql, s, "$1::text[]");
+  str_append_text(&sql, " RETURNING ");
+  pg_append_key_array(&sql, s);
+  str_append_text(&sql, " AS key), h AS (DELETE FROM ");
+  pg_append_state(&sql, s, "hashes");
+  str_append_format(&sql,
+                    " AS h USING u WHERE h.column_id = %s AND h.key = u.key) SELECT "
+                    "count(*)::text FROM u",
+                    s->column_id);
+  vecmill_status status = pg_add_cut(s, &p, &cut, err);
+  if (status == VECMILL_OK)
+    status = pg_run(s, PG_READER, &sql, &p, "cannot remove the vector of a text that is blank now",
+                    &rows, err);
+  if (status == VECMILL_OK) s->n_removed += (uint64_t)pg_integer(rows, 0, 0);
+  PQclear(rows);
+  str_fini(&sql);
+  str_fini(&cut);
+  return status;
+}
+
+uint64_t pg_store_n_removed(const store *s) {
+  return ((const pg_store *)s)->n_removed;
+}
+
+/* --- rows that are gone --- */
+
+/* Under the column's lock nobody commits: a key that comes back meanwhile keeps its new hash. */
+static vecmill_status prune_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
+  const uint64_t *n_known = context;
+  PGresult *column = NULL, *rows = NULL, *gone = NULL;
+  str sql = {0};
+  vecmill_status status = pg_lock_column(s, conn, "id::text", &column, err);
+  str_append_text(&sql, "SELECT count(*)::text FROM ");
+  pg_append_state(&sql, s, "hashes");
+  str_append_format(&sql, " WHERE column_id = %s", s->column_id);
+  if (status == VECMILL_OK)
+    status = pg_step(s, conn, &sql, NULL, "cannot count the hashes", &rows, err);
+  str_clear(&sql);
+  str_append_text(&sql, "DELETE FROM ");
+  pg_append_state(&sql, s, "hashes");
+  str_append_format(&sql,
+                    " AS vecmill_h WHERE column_id = %s AND NOT EXISTS (SELECT 1 FROM %s WHERE ",
+                    s->column_id, s->table_sql);
+  pg_append_key_array(&sql, s);
+  str_append_text(&sql, " = vecmill_h.key)");
+  if (status == VECMILL_OK && (uint64_t)pg_integer(rows, 0, 0) > *n_known)
+    status = pg_step(s, conn, &sql, NULL, "cannot forget the hashes of rows that are gone", &gone,
+                     err);
+  PQclear(column);
+  PQclear(rows);
+  PQclear(gone);
+  str_fini(&sql);
+  return status;
+}
+
+/* With --where or --limit only a part of the rows was counted: that says nothing. */
+vecmill_status pg_prune_hashes(pg_store *s, uint64_t n_known, vecmill_error *err) {
+  if (s->where || s->limit) return VECMILL_OK;
+  return pg_transact(s, PG_READER, prune_body, &n_known, "cannot forget hashes", err);
+}
