@@ -156,7 +156,7 @@ static vecmill_status read_columns(pg_store *s, table_info *info, vecmill_error 
   pg_params p = {0};
   str_append_text(
       &sql,
-      "SELECT attname::text, format_type(atttypid, NULL), atttypid::text, atttypmod::text, "
+      "SELECT attname::text, format_type(atttypid, -1), atttypid::text, atttypmod::text, "
       "(typcategory = 'S')::text, typname::text, attnotnull::text, (attgenerated <> '')::text, "
       "coalesce((SELECT array_position(i.indkey::int2[], a.attnum) FROM pg_index AS i WHERE "
       "i.indrelid = a.attrelid AND i.indisprimary), -1)::text "

@@ -1,0 +1,173 @@
+#!/usr/bin/python3
+"""vecmill ingest --changed on PostgreSQL: texts that were edited after their vector was made.
+
+  test_changed.py --vecmill PATH [NAME..]
+"""
+import json
+import random
+import struct
+import sys
+import time
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
+from ingest_case import expect, run_tests  # noqa: E402
+from test_ingest import N_DIMENSIONS, by_sqlite, each_written_once, floats, fresh, ingest, log_writes, start  # noqa: E402
+
+TABLE = f"CREATE TABLE t(id integer PRIMARY KEY, text text, embedding vector({N_DIMENSIONS}));"
+
+
+def filled(server, n: int) -> None:
+    server.psql(f"{TABLE} INSERT INTO t SELECT i, 'star ' || i FROM generate_series(1, {n}) AS i")
+
+
+def summary(vecmill, server, table: str, *words, **options) -> dict:
+    return json.loads(ingest(vecmill, server, table, "--changed", "--progress", "json", *words, **options).stdout.splitlines()[-1])
+
+
+def counted(told: dict, **expected) -> None:
+    got = {name: told[name] for name in expected}
+    expect(got == expected, f"{got}, not {expected}")
+
+
+def own_vectors(vecmill, folder, server, table: str = "t") -> None:
+    """Every row that has a text has the vector of just that text; no other row has any."""
+    rows = server.psql(f"SELECT text, embedding FROM {table}")
+    expected = by_sqlite(vecmill, folder, [text for text, _ in rows])
+    bits = [[struct.pack("<f", x) for x in floats(vector)] if vector else None for _, vector in rows]
+    wrong = [text for (text, _), got, wanted in zip(rows, bits, expected) if got != ([struct.pack("<f", x) for x in wanted] if wanted else None)]
+    expect(not wrong, f"{len(wrong)} of {len(rows)} rows without their text's vector: {wrong[:3]}")
+
+
+def test_edited(vecmill, folder):
+    """Just the rows that were edited are written, once each, never NULL in between; blank ones lose their vector, hashes of rows that are gone go."""
+    with fresh() as server:
+        filled(server, 300)
+        ingest(vecmill, server, "t")
+        server.psql("""CREATE TABLE log(key text, has boolean);
+            CREATE FUNCTION log_write() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO log VALUES(new.id, new.embedding IS NOT NULL); RETURN new; END$$;
+            CREATE TRIGGER log_write AFTER UPDATE OF embedding ON t FOR EACH ROW EXECUTE FUNCTION log_write();
+            UPDATE t SET text = 'new ' || id WHERE id IN (3, 17, 299); UPDATE t SET text = U&'\\3000 ' WHERE id = 5; UPDATE t SET text = NULL WHERE id = 6;
+            DELETE FROM t WHERE id BETWEEN 21 AND 30""")
+        expect("Nothing to embed" in ingest(vecmill, server, "t").stdout, "a plain run looked at edited rows")
+        counted(summary(vecmill, server, "t", 2, "--where", "id > 5"), outdated=2, written=2, removed=1, unknown=0, left=0)
+        counted(summary(vecmill, server, "t", 2), outdated=1, written=1, removed=1, unknown=0, blank=2)
+        expect(server.psql("SELECT string_agg(key || has::text, ' ' ORDER BY key::int) FROM log") == [("3true 5false 6false 17true 299true",)], "not just what was edited")
+        expect(server.psql("SELECT count(*), count(*) FILTER (WHERE key[1]::int IN (5, 6, 25)) FROM vecmill.hashes") == [("288", "0")], "hashes")
+        own_vectors(vecmill, folder, server)
+        counted(summary(vecmill, server, "t"), outdated=0, written=0, removed=0, had_vector=288)
+        server.psql("UPDATE t SET text = 'back' WHERE id = 5; INSERT INTO t VALUES(22, 'again'); UPDATE t SET text = text")
+        counted(summary(vecmill, server, "t"), outdated=0, written=2)
+        own_vectors(vecmill, folder, server)
+
+
+def test_unknown_and_failed(vecmill, folder):
+    """Vectors of which no text is known count as unchanged; a row that the database refuses keeps its vector and is found again when asked or edited."""
+    with fresh() as server:
+        filled(server, 30)
+        ingest(vecmill, server, "t")
+        server.psql("DELETE FROM vecmill.hashes WHERE key = '{9}'; UPDATE t SET text = 'new ' || id WHERE id IN (7, 8, 9)")
+        server.psql("""CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF new.id = 7 THEN RAISE EXCEPTION 'not this one'; END IF; RETURN new; END$$;
+            CREATE TRIGGER no BEFORE UPDATE OF embedding ON t FOR EACH ROW EXECUTE FUNCTION no()""")
+        before = server.psql("SELECT embedding FROM t WHERE id = 7")
+        counted(summary(vecmill, server, "t", status=3), unknown=1, outdated=2, written=1, failed=1)
+        counted(summary(vecmill, server, "t", status=3), unknown=1, outdated=0, written=0, failed_before=1)
+        expect(server.psql("SELECT embedding FROM t WHERE id = 7") == before, "the vector of a row that failed")
+        counted(summary(vecmill, server, "t", "--retry-failed", status=3), outdated=1, failed=1)
+        server.psql("DROP TRIGGER no ON t; UPDATE t SET text = 'newer' WHERE id = 7; UPDATE t SET embedding = NULL WHERE id = 9")
+        counted(summary(vecmill, server, "t"), unknown=0, outdated=1, written=2, failed=0, failed_before=0)
+        own_vectors(vecmill, folder, server)
+        server.psql("ALTER TABLE vecmill.hashes RENAME hash TO other; UPDATE t SET text = 'x' WHERE id = 1")
+        done = ingest(vecmill, server, "t", "--changed", status=1)
+        expect("column vecmill_h.hash does not exist" in done.stderr and done.stderr.count("\n") == 1, done.stderr)
+
+
+def test_keys(vecmill, folder):
+    kinds = {"bigint": "i::bigint * -1000000007", "uuid": "md5(i::text)::uuid", "text": "'k\u00e4\"' || i || E'\\\\ ''q,{}'", "date": "'2020-01-01'::date + i",
+             "numeric": "i + 0.5", "bytea": "int4send(i)", "timestamptz": "'2020-01-01 12:00+3'::timestamptz + i * interval '1 s'", "float8": "1e-7::float8 / i",
+             "char(5)": "i::text"}
+    with fresh() as server:
+        for number, (kind, value) in enumerate(kinds.items()):
+            table = f'Ta"ble {number}'
+            name = '"' + table.replace('"', '""') + '"'
+            server.psql(f'CREATE TABLE {name}("the Key" {kind} PRIMARY KEY, "Some text" varchar); INSERT INTO {name} SELECT {value}, '
+                        f"'star ' || i FROM generate_series(1, 25) AS i")
+            ingest(vecmill, server, table)
+            for batch in (1, 10):
+                server.psql(f"""UPDATE {name} SET "Some text" = "Some text" || ' {batch}'""")
+                counted(summary(vecmill, server, table, batch), outdated=25, written=25, unknown=0)
+        server.psql("CREATE TABLE c(a integer, b text, text text, PRIMARY KEY(b, a)); INSERT INTO c SELECT i % 3, i::text, 'star ' || i FROM "
+                    "generate_series(1, 40) AS i")
+        ingest(vecmill, server, "c", 3)
+        server.psql("UPDATE c SET text = text || 'x' WHERE a = 1")
+        counted(summary(vecmill, server, "c", 3), outdated=14, written=14)
+
+
+def test_processes_share(vecmill, folder):
+    """Edited rows are embedded by one of four processes each; a plain run does not join them."""
+    with fresh() as server:
+        filled(server, 6000)
+        ingest(vecmill, server, "t", 1000)
+        server.psql("UPDATE t SET text = 'new ' || id WHERE id % 2 = 0")
+        log_writes(server, "t", "id")
+        runs = [start(vecmill, server, "t", 25, "--workers", 1, "--changed") for _ in range(4)]
+        while "Processed batch" not in runs[0].stdout.readline():
+            pass
+        done = ingest(vecmill, server, "t", status=None)
+        told = [run.communicate(timeout=120) for run in runs]
+        expect(done.returncode == 1 and "with other rows in view: id id; text text; --changed" in done.stderr, done.stderr)
+        expect([run.returncode for run in runs] == [0] * 4 and not any(errors for _, errors in told), str(told)[-1500:])
+        each_written_once(server, 3000)
+        own_vectors(vecmill, folder, server)
+
+
+def test_kills(vecmill, folder):
+    """Of two processes both are killed, again and again: nothing is lost, nothing done twice."""
+    rng = random.Random(8)
+    with fresh() as server:
+        filled(server, 4000)
+        ingest(vecmill, server, "t", 1000)
+        server.psql("UPDATE t SET text = 'new ' || id")
+        log_writes(server, "t", "id")
+        for _ in range(4):
+            runs = [start(vecmill, server, "t", 25, "--workers", 1, "--changed") for _ in range(2)]
+            while "Processed batch" not in runs[0].stdout.readline():
+                pass
+            time.sleep(rng.uniform(0, 0.1))
+            for run in runs:
+                run.kill()
+                run.communicate()
+        expect(0 < int(server.psql("SELECT count(*) FROM log")[0][0]) < 4000, "killed too late")
+        ingest(vecmill, server, "t", "--changed")
+        each_written_once(server, 4000)
+        own_vectors(vecmill, folder, server)
+
+
+def test_edits_throughout(vecmill, folder):
+    """Rows edited (vectors left alone), inserted and deleted by another session throughout the runs of two processes: once the edits stop, --changed leaves every row
+    with its own text's vector and none missing."""
+    rng = random.Random(5)
+    with fresh() as server:
+        filled(server, 4000)
+        ingest(vecmill, server, "t", "--limit", 2000)
+        runs = [start(vecmill, server, "t", 20, "--workers", 1, "--changed") for _ in range(2)]
+        with server.session() as session:
+            for i in range(150):
+                at = rng.randrange(1, 4000)
+                session.sql(f"UPDATE t SET text = 'edit {i} ' || id WHERE id BETWEEN {at} AND {at + 30}; UPDATE t SET text = ' ' WHERE id = {at + 32};"
+                            f"DELETE FROM t WHERE id = {at + 31}; INSERT INTO t VALUES({10000 + i}, 'new {i}'), ({-i}, 'before {i}')")
+                if i == 75:
+                    runs[0].kill()
+                    runs[0].communicate()
+                    runs[0] = start(vecmill, server, "t", 20, "--workers", 1, "--changed")
+        for run in runs:
+            output, errors = run.communicate(timeout=120)
+            expect(run.returncode in (0, 3), f"{run.returncode} {output[-500:]} {errors}")
+        counted(summary(vecmill, server, "t"), left=0, unknown=0)
+        own_vectors(vecmill, folder, server)
+        counted(summary(vecmill, server, "t"), outdated=0, written=0, removed=0)
+
+
+if __name__ == "__main__":
+    sys.exit(run_tests({name: value for name, value in globals().items() if not name.startswith("test_ingest")}))
