@@ -12,8 +12,8 @@
 static void append_kept(str *sql, const pg_store *s, const char *what) {
   str_append_format(sql, "(SELECT %s FROM ", what);
   pg_append_state(sql, s, "hashes");
-  str_append_format(sql, " AS vecmill_h WHERE vecmill_h.column_id = %s AND vecmill_h.key = ",
-                    s->column_id);
+  str_append_format(
+      sql, " AS vecmill_h WHERE vecmill_h.column_id = %s AND vecmill_h.key = ", s->column_id);
   pg_append_key_array(sql, s);
   str_append_text(sql, ")");
 }
@@ -108,8 +108,8 @@ static vecmill_status prune_body(pg_store *s, PGconn *conn, void *context, vecmi
   pg_append_key_array(&sql, s);
   str_append_text(&sql, " = vecmill_h.key)");
   if (status == VECMILL_OK && (uint64_t)pg_integer(rows, 0, 0) > *n_known)
-    status = pg_step(s, conn, &sql, NULL, "cannot forget the hashes of rows that are gone", &gone,
-                     err);
+    status =
+        pg_step(s, conn, &sql, NULL, "cannot forget the hashes of rows that are gone", &gone, err);
   PQclear(column);
   PQclear(rows);
   PQclear(gone);

@@ -35,8 +35,9 @@ void sqlite_append_wants(str *sql, const sqlite_store *s) {
 
 vecmill_status sqlite_compile_hash(sqlite_store *s, vecmill_error *err) {
   str sql = {0};
-  str_append_text(&sql, "INSERT OR REPLACE INTO main.vecmill_hashes(table_name, vector_column, key, "
-                        "hash) VALUES(:table, :column, vecmill_hash_key(");
+  str_append_text(&sql,
+                  "INSERT OR REPLACE INTO main.vecmill_hashes(table_name, vector_column, key, "
+                  "hash) VALUES(:table, :column, vecmill_hash_key(");
   for (size_t i = 0; i < s->n_ids; i++) str_append_format(&sql, "%s:k%zu", i > 0 ? ", " : "", i);
   str_append_text(&sql, "), vecmill_hash(:text))");
   vecmill_status status = sqlite_compile(s, &sql, "cannot write a hash", &s->keep_hash, err);

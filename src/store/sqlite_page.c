@@ -193,8 +193,8 @@ static vecmill_status count_null_keys(sqlite_store *s, uint64_t *n_out, vecmill_
   return status;
 }
 
-/* ", sum(...), sum(...), sum(...)": with a vector of an older text, of them failed, with a vector of
- * unknown text. */
+/* ", sum(...), sum(...), sum(...)": with a vector of an older text, of them failed, with a vector
+ * of unknown text. */
 static void append_outdated_counts(str *sql, const sqlite_store *s) {
   if (!s->changed) {
     str_append_text(sql, ", 0, 0, 0");

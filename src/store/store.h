@@ -46,8 +46,8 @@ typedef struct store_target {
   const char *where;         /* SQL, may be NULL */
   uint64_t limit;            /* first N rows in key order after `where`; 0: all */
   bool retry_failed;
-  /* rows too whose text is no longer the one that their vector was made from, as far as a hash of it
-   * was kept; vectors of texts that have become blank are removed */
+  /* rows too whose text is no longer the one that their vector was made from, as far as a hash of
+   * it was kept; vectors of texts that have become blank are removed */
   bool changed;
 } store_target;
 
@@ -106,8 +106,8 @@ typedef struct store_counts {
   uint64_t n_failed;    /* recorded as failed by an earlier run, not retried now */
   uint64_t n_left;      /* to embed */
   uint64_t n_null_keys; /* cannot be addressed: passed over */
-  /* where `changed`: of n_left, with a vector of an older text; of n_done, with a vector of which it
-   * is not known what it was made from */
+  /* where `changed`: of n_left, with a vector of an older text; of n_done, with a vector of which
+   * it is not known what it was made from */
   uint64_t n_outdated, n_unknown;
   /* of the run that several processes share, when this one came to it; 0: it is alone */
   uint64_t n_run_total, n_run_done;
@@ -165,8 +165,8 @@ typedef struct store_operations {
    */
   vecmill_status (*begin)(store *s, const store_maker *maker, vecmill_error *err);
 
-  /* After begin, before the first pass (it also fixes where `limit` ends; where `changed`, vectors of
-   * blank texts go first). */
+  /* After begin, before the first pass (it also fixes where `limit` ends; where `changed`, vectors
+   * of blank texts go first). */
   vecmill_status (*count)(store *s, store_counts *counts_out, vecmill_error *err);
 
   /* Starts again at the first key. *may_find_out false: nothing has changed since the last pass
