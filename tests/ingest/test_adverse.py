@@ -260,7 +260,7 @@ def test_file_may_not_grow(vecmill, folder):
 
     short_of_room(vecmill, path, expected, tuple(
         f"{what}: disk I/O error (the system refused a read or a write: look at the disk; what was committed is kept)"
-        for what in ("cannot commit", "cannot write a vector")), preexec_fn=less_room, restore_signals=False)
+        for what in ("cannot commit", "cannot write a vector", "cannot write a hash")), preexec_fn=less_room, restore_signals=False)
     finished(vecmill, path, expected)
 
 
@@ -281,7 +281,7 @@ def test_full_disk(vecmill, folder):
             ballast.unlink()
             execute(path, f"PRAGMA journal_mode = {mode}")
             ballast.write_bytes(bytes((8 << 20) - path.stat().st_size - 200000))
-            short_of_room(vecmill, path, expected, (f"cannot write a vector: {full}", f"cannot commit: {full}"))
+            short_of_room(vecmill, path, expected, (f"cannot write a vector: {full}", f"cannot write a hash: {full}", f"cannot commit: {full}"))
             ballast.unlink()
             finished(vecmill, path, expected)
             path.unlink()
