@@ -295,7 +295,8 @@ static vecmill_status begin_run(pg_store *s, PGconn *conn, const char *selection
   pg_append_state(&sql, s, "columns");
   str_append_format(&sql,
                     " SET selection = $1::text, pass = pass + 1, cursor = NULL, pass_over = "
-                    "false, pass_claimed = 0, n_total = 0, n_done = 0 WHERE id = %s RETURNING "
+                    "false, pass_claimed = 0, n_total = 0, n_done = 0, run_began = "
+                    "clock_timestamp() WHERE id = %s RETURNING "
                     "pass::text",
                     s->column_id);
   pg_add_text(&p, selection);
@@ -312,9 +313,10 @@ static void append_worker(str *sql, const pg_store *s) {
   str_append_text(sql, "INSERT INTO ");
   pg_append_state(sql, s, "workers");
   str_append_format(sql,
-                    "(owner, column_id, host, pid) VALUES('%s'::uuid, %s, $1::text, %ld) ON "
+                    "(owner, column_id, host, pid, lease_seconds) VALUES('%s'::uuid, %s, $1::text, "
+                    "%ld, %u) ON "
                     "CONFLICT (owner) DO UPDATE SET seen = clock_timestamp()",
-                    s->owner, s->column_id, (long)getpid());
+                    s->owner, s->column_id, (long)getpid(), s->lease_seconds);
 }
 
 static vecmill_status enter_worker(pg_store *s, PGconn *conn, vecmill_error *err) {

@@ -405,6 +405,7 @@ static void close_store(store *base) {
 
 static const store_operations pg_operations = {
     .close = close_store,
+    .jobs = pg_store_jobs,
     .find = pg_store_find,
     .record = pg_store_record,
     .inspect = pg_store_inspect,

@@ -181,6 +181,9 @@ bool pg_read_vector(const pg_store *s, const void *bytes, size_t n_bytes, float 
 
 /* --- the operations, by file --- */
 
+/* pg_jobs.c */
+vecmill_status pg_store_jobs(store *s, struct vecmill_jobs *jobs_out, vecmill_error *err);
+
 /* pg_find.c */
 vecmill_status pg_store_find(store *s, const store_target *target, store_columns *columns_out,
                              vecmill_error *err);

@@ -214,6 +214,7 @@ static uint64_t count_removed(const store *s) {
 
 static const store_operations sqlite_operations = {
     .close = close_store,
+    .jobs = sqlite_store_jobs,
     .find = sqlite_store_find,
     .record = sqlite_store_record,
     .inspect = sqlite_store_inspect,

@@ -124,6 +124,7 @@ vecmill_status sqlite_remove_blank(sqlite_store *s, vecmill_error *err);
 vecmill_status sqlite_prune_hashes(sqlite_store *s, uint64_t n_known, vecmill_error *err);
 
 /* The operations, a part each. */
+vecmill_status sqlite_store_jobs(store *s, struct vecmill_jobs *jobs_out, vecmill_error *err);
 vecmill_status sqlite_store_find(store *s, const store_target *target, store_columns *columns_out,
                                  vecmill_error *err);
 vecmill_status sqlite_store_record(store *s, store_maker *maker_out, bool *found_out,

@@ -36,6 +36,7 @@
 #include "base/str.h"
 
 typedef struct store store;
+struct vecmill_jobs; /* vecmill/jobs.h */
 
 /* What the user asked for; NULL means: find it. Borrowed until find returns. */
 typedef struct store_target {
@@ -137,6 +138,9 @@ typedef vecmill_status store_scan_function(void *context, const store_scan_row *
 typedef struct store_operations {
   /* Gives back what begin took and frees the store. No page may be out. Called once. */
   void (*close)(store *s);
+
+  /* Who works on what, into a list that is empty; reads only. After open, at any time. */
+  vecmill_status (*jobs)(store *s, struct vecmill_jobs *jobs_out, vecmill_error *err);
 
   /* Called once, before anything below. Writes nothing. `where` is checked here. A text column that
    * is not named is the one that the record names, if there is a record. */

@@ -22,6 +22,10 @@ static uint64_t hash_name(uint64_t hash, const char *name) {
   return hash;
 }
 
+static off_t offset_of(const char *table, const char *column) {
+  return (off_t)(hash_name(hash_name(0xCBF29CE484222325u, table), column) >> 2);
+}
+
 /* Non-blocking. n_bytes 0: from `at` to the end of all offsets. */
 static int lock_bytes(int fd, short type, off_t at, off_t n_bytes) {
   struct flock range = {.l_type = type, .l_whence = SEEK_SET, .l_start = at, .l_len = n_bytes};
@@ -56,16 +60,20 @@ static vecmill_status cannot_open(str *path, int failed, vecmill_error *err) {
   return status;
 }
 
+static void append_path(str *path, const char *database_path) {
+  char *real = realpath(database_path, NULL);
+  str_append_text(path, real ? real : database_path);
+  str_append_text(path, "-vecmill-lock");
+  free(real);
+}
+
 vecmill_status table_lock_take(table_lock *lock, const char *database_path, const char *table,
                                const char *column, vecmill_error *err) {
   str path = {0};
-  char *real = realpath(database_path, NULL);
-  str_append_text(&path, real ? real : database_path);
-  str_append_text(&path, "-vecmill-lock");
-  free(real);
+  append_path(&path, database_path);
   if (path.failed) return err_set_memory(err, "lock", path.n);
 
-  off_t at = (off_t)(hash_name(hash_name(0xCBF29CE484222325u, table), column) >> 2);
+  off_t at = offset_of(table, column);
   /* Tried a few times: the file may vanish under us, and who leaves holds every byte for a moment.
    */
   for (int n_busy = 0; n_busy < 5;) {
@@ -101,4 +109,16 @@ void table_lock_drop(table_lock *lock) {
   }
   mem_free(lock->path);
   *lock = (table_lock){.fd = -1};
+}
+
+bool table_lock_is_held(const char *database_path, const char *table, const char *column) {
+  struct flock range = {
+      .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = offset_of(table, column), .l_len = 1};
+  str path = {0};
+  append_path(&path, database_path);
+  int fd = path.failed ? -1 : open(path.data, O_RDONLY | O_CLOEXEC);
+  bool held = fd >= 0 && fcntl(fd, F_OFD_GETLK, &range) == 0 && range.l_type != F_UNLCK;
+  if (fd >= 0) close(fd);
+  str_fini(&path);
+  return held;
 }

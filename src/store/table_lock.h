@@ -12,6 +12,8 @@
 #ifndef STORE_TABLE_LOCK_H
 #define STORE_TABLE_LOCK_H
 
+#include <stdbool.h>
+
 #include "base/err.h"
 
 typedef struct table_lock {
@@ -23,6 +25,8 @@ typedef struct table_lock {
  * block. */
 vecmill_status table_lock_take(table_lock *lock, const char *database_path, const char *table,
                                const char *column, vecmill_error *err);
+/* Whether somebody, this process included, has it; false where that cannot be seen. */
+bool table_lock_is_held(const char *database_path, const char *table, const char *column);
 void table_lock_drop(table_lock *lock); /* idempotent */
 
 #endif

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 from cases import run_cases  # noqa: E402
 
-COMMANDS = ["ingest", "search", "embed", "tokenize", "doctor", "bench"]
+COMMANDS = ["ingest", "search", "jobs", "embed", "tokenize", "doctor", "bench"]
 KERNELS = ["peak_fma_f32", "microkernel_f32", "matmul_f32_384x1152", "matmul_f32_384x384", "matmul_f32_384x1536_gelu",
            "matmul_f32_1536x384", "attention_f32_16", "attention_f32_88", "attention_f32_256", "layer_norm_f32_384", "dot_f32_384"]
 VECMILL = ""

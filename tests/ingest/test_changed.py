@@ -4,6 +4,7 @@
   test_changed.py --vecmill PATH [--model DIR] [NAME..]
 """
 import contextlib
+import json
 import random
 import sqlite3
 import sys
@@ -205,6 +206,37 @@ def test_edits_throughout(vecmill, folder):
     counted(summary(vecmill, path), written=0, outdated=0, removed=0)
     n_texts = query(path, "SELECT count(embedding) FROM t")
     expect(query(path, "SELECT count(*) FROM vecmill_hashes") == n_texts, "hashes and vectors")
+
+
+def test_jobs(vecmill, folder):
+    """vecmill jobs: which columns are being worked on, and how far they are; reads only."""
+    path = folder / "a.db"
+    make_table(path, 4000, 9)
+
+    def jobs() -> list:
+        return [json.loads(line) for line in vecmill.run("jobs", "--db", path, "--json").stdout.splitlines()]
+
+    before = path.read_bytes()
+    expect(vecmill.run("jobs", "--db", path).stdout == "No vector column of vecmill's in this database\n" and jobs() == [], "jobs of a new database")
+    expect(path.read_bytes() == before, "jobs wrote to the database")
+    run = vecmill.start("ingest", "t", 20, "--db", path, "--model", vecmill.model, "--workers", 1)
+    while "Processed batch" not in run.stdout.readline():
+        pass
+    (job,) = jobs()
+    run.kill()
+    run.communicate()
+    counted(job, table="t", vector_column="embedding", text_column="text", model=vecmill.model, running=True, total=3920, failed=0, in_flight=None, eta_s=None, workers=[])
+    expect(0 < job["done"] < 3920, str(job))
+    execute(path, "CREATE TRIGGER no BEFORE UPDATE OF embedding ON t WHEN new.id = 3999 BEGIN SELECT RAISE(ABORT, 'no'); END")
+    vecmill.ingest(path, 1000, status=3)
+    counted(jobs()[0], running=False, done=3919, total=3920, failed=1)
+    expect(vecmill.run("jobs", "--db", path).stdout == f"t.embedding from text with {vecmill.model}: nobody works on it, 3919 of 3920 rows done, 1 failed\n", "the line")
+    execute(path, "ALTER TABLE t RENAME text TO other")
+    counted(jobs()[0], total=None, done=None)
+    execute(path, "DROP TABLE t")
+    expect("its table or a column of it is gone" in vecmill.run("jobs", "--db", path).stdout, "a table that is gone")
+    done = vecmill.run("jobs", "--db", path, "--state-schema", "x", status=2)
+    expect("--state-schema: only for PostgreSQL" in done.stderr, done.stderr)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 """
 import json
 import random
+import signal
 import struct
 import sys
 import time
@@ -167,6 +168,41 @@ def test_edits_throughout(vecmill, folder):
         counted(summary(vecmill, server, "t"), left=0, unknown=0)
         own_vectors(vecmill, folder, server)
         counted(summary(vecmill, server, "t"), outdated=0, written=0, removed=0)
+
+
+def test_jobs(vecmill, folder):
+    """Who works on what: two processes, one of which stops and is lost; then nobody."""
+    def jobs(*words) -> list:
+        return [json.loads(line) for line in vecmill.run("jobs", "--db", server.uri_of(), "--json", *words).stdout.splitlines()]
+
+    with fresh() as server:
+        expect(vecmill.run("jobs", "--db", server.uri_of()).stdout == "No vector column of vecmill's in this database\n" and jobs() == [], "jobs of a new database")
+        filled(server, 20000)
+        runs = [start(vecmill, server, "t", 20, "--workers", 1, "--lease", 2) for _ in range(2)]
+        for run in runs:
+            while "Processed batch" not in run.stdout.readline():
+                pass
+        (job,) = jobs()
+        counted(job, schema="public", table="t", vector_column="embedding", text_column="text", model=vecmill.model, running=True, total=20000, failed=0,
+                selection="id id; text text")
+        expect(sorted(worker["pid"] for worker in job["workers"]) == sorted(run.pid for run in runs), str(job))
+        expect(0 < job["done"] < 20000 and job["rows_per_s"] > 0 and job["eta_s"] > 0 and not any(worker["lost"] for worker in job["workers"]), str(job))
+        expect(job["in_flight"] > 0 and all(worker["in_flight"] > 0 for worker in job["workers"]), str(job))
+        for run in runs:
+            run.send_signal(signal.SIGSTOP)
+        time.sleep(2.5)
+        (job,) = jobs()
+        for run in runs:
+            run.kill()
+            run.communicate()
+        expect(not job["running"] and all(worker["lost"] for worker in job["workers"]) and job["expired_leases"] > 0 == job["in_flight"], str(job))
+        text = vecmill.run("jobs", "--db", server.uri_of()).stdout
+        expect("(lost: its rows are taken over)" in text and "to be taken over" in text and text.count("\n") == 3, text)
+        ingest(vecmill, server, "t", 1000)
+        (job,) = jobs()
+        counted(job, running=False, workers=[], in_flight=0, expired_leases=0, failed=0, eta_s=None)
+        expect(job["done"] == job["total"] > 0, str(job))
+        expect(jobs("--state-schema", "elsewhere") == [], "another state schema")
 
 
 if __name__ == "__main__":

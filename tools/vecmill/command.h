@@ -25,6 +25,7 @@
 /* argv[0] is the subcommand's name. The return value is the exit status. */
 int command_ingest(int argc, char **argv);
 int command_search(int argc, char **argv);
+int command_jobs(int argc, char **argv);
 int command_embed(int argc, char **argv);
 int command_tokenize(int argc, char **argv);
 int command_doctor(int argc, char **argv);

@@ -14,6 +14,7 @@ static const struct {
 } commands[] = {
     {"ingest", command_ingest, "a vector beside every row of a table"},
     {"search", command_search, "rows of a table, found by meaning"},
+    {"jobs", command_jobs, "who works on which table, and how far that is"},
     {"embed", command_embed, "a vector for every record of a file"},
     {"tokenize", command_tokenize, "the token ids that a model sees"},
     {"bench", command_bench, "how fast this machine embeds, beside what its registers can do"},

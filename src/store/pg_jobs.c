@@ -1,0 +1,126 @@
+/* Who works on what: the runs, their processes and leases, as the state schema has them. */
+#include <stdlib.h>
+#include <string.h>
+#include <vecmill/jobs.h>
+
+#include "base/mem.h"
+#include "store/pg_parts.h"
+
+#define ALIVE " AND NOT done AND expires > clock_timestamp()"
+
+static vecmill_status state_is_there(pg_store *s, bool *there_out, vecmill_error *err) {
+  str sql = {0}, name = {0};
+  pg_params p = {0};
+  PGresult *rows = NULL;
+  pg_append_state(&name, s, "workers");
+  str_append_text(&sql, "SELECT (to_regclass($1::text) IS NOT NULL)::text");
+  pg_add_text(&p, name.failed ? "" : name.data);
+  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", &rows, err);
+  *there_out = status == VECMILL_OK && pg_text(rows, 0, 0)[0] == 't';
+  PQclear(rows);
+  str_fini(&sql);
+  str_fini(&name);
+  return status;
+}
+
+/* id, names, counts: in the order that take_job has them. */
+static void append_columns(str *sql, const pg_store *s) {
+  str_append_text(sql,
+                  "SELECT id::text, schema_name, table_name, vector_column, text_column, model, "
+                  "selection, n_total::text, n_done::text, (SELECT count(*) FROM ");
+  pg_append_state(sql, s, "failures");
+  str_append_text(sql, " AS f WHERE f.column_id = c.id AND at >= run_began)::text, (SELECT "
+                       "coalesce(sum(n_rows), 0) FROM ");
+  pg_append_state(sql, s, "leases");
+  str_append_text(sql, " AS l WHERE l.column_id = c.id" ALIVE ")::text, (SELECT count(*) FROM ");
+  pg_append_state(sql, s, "leases");
+  str_append_text(sql, " AS l WHERE l.column_id = c.id AND NOT done AND expires <= "
+                       "clock_timestamp())::text, coalesce(extract(epoch FROM clock_timestamp() - "
+                       "run_began), 0)::text FROM ");
+  pg_append_state(sql, s, "columns");
+  str_append_text(sql, " AS c ORDER BY schema_name, table_name, vector_column");
+}
+
+static void append_workers(str *sql, const pg_store *s) {
+  str_append_text(sql, "SELECT column_id::text, host, pid::text, extract(epoch FROM "
+                       "clock_timestamp() - started)::text, extract(epoch FROM clock_timestamp() - "
+                       "seen)::text, (seen < clock_timestamp() - lease_seconds * interval '1 "
+                       "s')::text, (SELECT coalesce(sum(n_rows), 0) FROM ");
+  pg_append_state(sql, s, "leases");
+  str_append_text(sql, " AS l WHERE l.owner = w.owner" ALIVE ")::text FROM ");
+  pg_append_state(sql, s, "workers");
+  str_append_text(sql, " AS w ORDER BY started, pid");
+}
+
+static vecmill_status take_job(const PGresult *rows, int i, vecmill_job *job, vecmill_error *err) {
+  *job = (vecmill_job){.schema = mem_strdup(pg_text(rows, i, 1)),
+                       .table = mem_strdup(pg_text(rows, i, 2)),
+                       .vector_column = mem_strdup(pg_text(rows, i, 3)),
+                       .text_column = mem_strdup(pg_text(rows, i, 4)),
+                       .model = mem_strdup(pg_text(rows, i, 5)),
+                       .selection = mem_strdup(pg_text(rows, i, 6)),
+                       .n_total = pg_integer(rows, i, 7),
+                       .n_done = pg_integer(rows, i, 8),
+                       .n_failed = pg_integer(rows, i, 9),
+                       .n_in_flight = pg_integer(rows, i, 10),
+                       .n_expired = pg_integer(rows, i, 11),
+                       .rows_per_s = -1,
+                       .eta_s = -1};
+  return job->schema && job->table && job->vector_column && job->text_column && job->model &&
+                 job->selection
+             ? VECMILL_OK
+             : err_set_memory(err, "jobs", 64);
+}
+
+/* The workers of the column whose id is `id`, which are among `rows`. */
+static vecmill_status take_workers(const PGresult *rows, const char *id, vecmill_job *job,
+                                   vecmill_error *err) {
+  job->workers = mem_calloc((size_t)PQntuples(rows) + 1, sizeof *job->workers);
+  if (!job->workers) return err_set_memory(err, "jobs", sizeof *job->workers);
+  for (int i = 0; i < PQntuples(rows); i++) {
+    if (strcmp(pg_text(rows, i, 0), id) != 0) continue;
+    vecmill_worker *worker = &job->workers[job->n_workers++];
+    *worker = (vecmill_worker){.host = mem_strdup(pg_text(rows, i, 1)),
+                               .pid = (long)pg_integer(rows, i, 2),
+                               .seconds = strtod(pg_text(rows, i, 3), NULL),
+                               .silent_seconds = strtod(pg_text(rows, i, 4), NULL),
+                               .is_lost = pg_text(rows, i, 5)[0] == 't',
+                               .n_in_flight = (uint64_t)pg_integer(rows, i, 6)};
+    if (!worker->host) return err_set_memory(err, "jobs", 64);
+    worker->host[strcspn(worker->host, "/")] = '\0'; /* the rest tells containers apart */
+    if (!worker->is_lost) job->is_running = 1;
+  }
+  return VECMILL_OK;
+}
+
+vecmill_status pg_store_jobs(store *base, vecmill_jobs *jobs_out, vecmill_error *err) {
+  pg_store *s = pg_of(base);
+  PGresult *columns = NULL, *workers = NULL;
+  str sql = {0};
+  bool there = false;
+  vecmill_status status = state_is_there(s, &there, err);
+  if (status != VECMILL_OK || !there) return status;
+  append_columns(&sql, s);
+  status = pg_run(s, PG_READER, &sql, NULL, "cannot read the runs", &columns, err);
+  str_clear(&sql);
+  append_workers(&sql, s);
+  if (status == VECMILL_OK)
+    status = pg_run(s, PG_READER, &sql, NULL, "cannot read the workers", &workers, err);
+  int n = status == VECMILL_OK ? PQntuples(columns) : 0;
+  jobs_out->jobs = mem_calloc((size_t)n + 1, sizeof *jobs_out->jobs);
+  if (status == VECMILL_OK && !jobs_out->jobs) status = err_set_memory(err, "jobs", 64);
+  for (int i = 0; status == VECMILL_OK && i < n; i++) {
+    vecmill_job *job = &jobs_out->jobs[jobs_out->n_jobs++];
+    status = take_job(columns, i, job, err);
+    if (status == VECMILL_OK) status = take_workers(workers, pg_text(columns, i, 0), job, err);
+    double seconds = strtod(pg_text(columns, i, 12), NULL);
+    if (!job->is_running || seconds <= 0) continue;
+    job->rows_per_s = (double)job->n_done / seconds;
+    int64_t n_left = job->n_total > job->n_done ? job->n_total - job->n_done : 0;
+    if (job->n_done > 0) job->eta_s = (double)n_left / job->rows_per_s;
+  }
+  PQclear(columns);
+  PQclear(workers);
+  str_fini(&sql);
+  return status;
+}
