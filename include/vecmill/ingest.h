@@ -71,6 +71,12 @@ typedef struct vecmill_ingest_event {
   double seconds;                  /* since the workers started */
   double rows_per_s, tokens_per_s; /* lately */
   double eta_s;                    /* below 0: not known yet */
+
+  /* metrics are stored in this table (docs/metrics.md); NULL: they are not */
+  const char *metrics_table;
+  int metrics_only; /* nothing is embedded: n_total and the like are rows to measure */
+  /* with BATCH: averages over the batch's rows; below 0: of none (ratio: of none that has one) */
+  double avg_ratio, avg_word_count, avg_length, avg_entity_count;
 } vecmill_ingest_event;
 
 typedef void vecmill_ingest_handler(void *context, const vecmill_ingest_event *event);
@@ -98,9 +104,23 @@ typedef struct vecmill_ingest_options {
   const vecmill_config *config;
   /* rows claimed and committed together; 0: VECMILL_INGEST_DEFAULT_BATCH */
   size_t batch;
-  uint64_t limit;                   /* only the first rows in key order, embedded or not; 0: all */
-  unsigned n_workers;               /* 0: one a processor that this process may use */
-  double sleep_s;                   /* a worker's rest between its batches, 0 to 86,400 seconds */
+  uint64_t limit;     /* only the first rows in key order, embedded or not; 0: all */
+  unsigned n_workers; /* 0: one a processor that this process may use */
+  double sleep_s;     /* a worker's rest between its batches, 0 to 86,400 seconds */
+  /*
+   * Metrics of the texts (docs/metrics.md) are stored in the transaction of the vectors where there
+   * is a table for them, by its name: sentences has sentence_metrics, documents and contents have
+   * document_metrics, another TABLE has TABLE_metrics. Once any of these is set, a table that is
+   * missing or unfit is an error (NOT_FOUND, CONFLICT), before the first row.
+   */
+  const char *metrics_table;      /* its name; NULL: as above */
+  const char *wordlist;           /* a file of words for hawaiian_word_ratio; NULL: that is NULL */
+  const char *wordlist_overrides; /* a file beside it; NULL: none */
+  int create_metrics;             /* not 0: a missing table is made */
+  int metrics_only; /* not 0: nothing is embedded, rows with a vector and no metrics get them */
+  /* not 0: nothing is written; a sample of the rows is embedded to say how long the run would take
+   */
+  int dry_run;
   int retry_failed;                 /* not 0: rows that failed in an earlier run too */
   /* not 0: rows too whose text is no longer the one that their vector was made from. Every run keeps
    * a hash of each text with its vector; a vector without one counts as unchanged. */
@@ -146,7 +166,14 @@ typedef struct vecmill_ingest_report {
   double *worker_busy;                         /* n_workers shares of `seconds`, 0 to 1 */
   double reader_busy, embed_busy, writer_busy; /* 1 - the share each stage was blocked */
   vecmill_ingest_stage limited_by;             /* the stage that was blocked least */
-  char *first_failure; /* the reason of the first row that failed; NULL if none did */
+  char *metrics_table;                         /* where metrics went; NULL: nowhere */
+  uint64_t n_measured;                         /* metrics_only: rows whose metrics were written */
+  uint64_t n_frequencies;                      /* rows whose frequency was written at the end */
+  double avg_ratio, avg_word_count, avg_length, avg_entity_count; /* as in the event, of the run */
+  uint64_t n_sampled;       /* dry_run: rows that were embedded, for */
+  uint64_t expected_tokens; /* what all n_left would have, and */
+  double expected_s;        /* how long they would take */
+  char *first_failure;      /* the reason of the first row that failed; NULL if none did */
 } vecmill_ingest_report;
 
 VECMILL_API void vecmill_ingest_report_fini(vecmill_ingest_report *report);

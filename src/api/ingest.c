@@ -25,6 +25,7 @@ void vecmill_ingest_report_fini(vecmill_ingest_report *report) {
   mem_free(report->table);
   mem_free(report->vector_column);
   mem_free(report->worker_busy);
+  mem_free(report->metrics_table);
   mem_free(report->first_failure);
   *report = (vecmill_ingest_report){0};
 }

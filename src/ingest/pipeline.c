@@ -73,10 +73,17 @@ static void page_job_free(pipeline *p, page_job *job) {
   mem_free(job);
 }
 
+/* Here, because workers do it side by side and no lock is held. */
+static void measure_page(const pipeline *p, page_job *job) {
+  for (size_t i = 0; i < job->page.n_rows; i++)
+    if (job->job.texts[i].status == VECMILL_OK) measure_row(&job->page.rows[i], p->plan->list);
+}
+
 /* From a worker: the page joins the writer's list. */
 static void page_done(embed_job *done) {
   page_job *job = done->user;
   pipeline *p = job->p;
+  if (p->plan->measures) measure_page(p, job);
   pthread_mutex_lock(&p->mutex);
   job->next = NULL;
   if (p->last_done) p->last_done->next = job;
@@ -248,7 +255,7 @@ static void settle_row(pipeline *p, const embed_text *text, store_row *row) {
   }
 }
 
-static void tell(pipeline *p, uint64_t n_batch) {
+static void tell(pipeline *p, uint64_t n_batch, const ingest_sums *sums) {
   if (!p->plan->on_progress) return;
   pthread_mutex_lock(&p->mutex);
   uint64_t n_rows_out = p->n_rows_out;
@@ -257,7 +264,8 @@ static void tell(pipeline *p, uint64_t n_batch) {
                          .now_ns = clock_now_ns(),
                          .n_batch = n_batch,
                          .n_failed = p->outcome->n_failed,
-                         .n_in_flight = n_rows_out};
+                         .n_in_flight = n_rows_out,
+                         .sums = sums};
   p->plan->on_progress(p->plan->context, &now);
 }
 
@@ -284,10 +292,12 @@ static void count_commit(pipeline *p, const store_commit_counts *counts, uint64_
 
 static void commit_page(pipeline *p, page_job *job) {
   uint64_t n_tokens_before = p->outcome->n_tokens, n_untouched = 0;
+  ingest_sums sums = {0};
   for (size_t i = 0; i < job->page.n_rows; i++) {
     store_row *row = &job->page.rows[i];
     settle_row(p, &job->job.texts[i], row);
     n_untouched += row->outcome == STORE_UNTOUCHED;
+    if (p->plan->measures && row->outcome == STORE_EMBEDDED) measure_add(&sums, &row->metrics);
     if (row->outcome == STORE_FAILED && !p->outcome->first_failure)
       p->outcome->first_failure = mem_strdup(row->reason);
   }
@@ -298,6 +308,7 @@ static void commit_page(pipeline *p, page_job *job) {
   size_t n_rows = job->page.n_rows;
   if (n_untouched < n_rows) status = s->operations->commit(s, &job->page, &counts, &error);
   if (status == VECMILL_OK) {
+    measure_merge(&p->outcome->sums, &sums);
     count_commit(p, &counts, n_untouched, p->outcome->n_tokens - n_tokens_before);
   } else {
     uint64_t n_lost = n_rows - counts.n_written - counts.n_failed - counts.n_changed;
@@ -309,7 +320,7 @@ static void commit_page(pipeline *p, page_job *job) {
   }
   page_job_free(p, job);
   count_out(p, -1, n_rows);
-  if (counts.n_written + counts.n_failed > 0) tell(p, counts.n_written + counts.n_failed);
+  if (counts.n_written + counts.n_failed > 0) tell(p, counts.n_written + counts.n_failed, &sums);
 }
 
 static void drop_page(pipeline *p, page_job *job) {
@@ -364,7 +375,7 @@ static void write_all(pipeline *p) {
     else if (job) commit_page(p, job);
     if (clock_now_ns() - told_ns < TICK_NS) continue;
     told_ns = clock_now_ns();
-    tell(p, 0);
+    tell(p, 0, &(ingest_sums){0});
   }
 }
 
@@ -401,7 +412,7 @@ static void finish_progress(pipeline *p) {
     return;
   uint64_t n_gone = p->progress.n_total - p->progress.n_done;
   progress_add(&p->progress, n_gone, 0, clock_now_ns());
-  tell(p, n_gone);
+  tell(p, n_gone, &(ingest_sums){0});
 }
 
 static void pipeline_init(pipeline *p, const ingest_plan *plan, ingest_outcome *outcome) {

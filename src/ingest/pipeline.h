@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "embed/embed.h"
+#include "ingest/measure.h"
 #include "observe/progress.h"
 #include "store/store.h"
 
@@ -26,6 +27,7 @@ typedef struct ingest_progress {
   uint64_t now_ns;
   uint64_t n_batch; /* 0: a tick */
   uint64_t n_failed, n_in_flight;
+  const ingest_sums *sums; /* metrics of the batch's rows */
 } ingest_progress;
 
 typedef struct ingest_plan {
@@ -36,6 +38,8 @@ typedef struct ingest_plan {
   uint64_t sleep_ns;                /* a worker's rest between its batches */
   uint64_t n_total;                 /* as counted */
   uint64_t n_run_total, n_run_done; /* as counted: of the processes that share the run */
+  bool measures;                    /* fill each embedded row's metrics */
+  const wordlist *list;             /* for them; may be NULL */
   const int *stop;                  /* read with atomic loads; NULL: never */
   void (*on_progress)(void *context, const ingest_progress *now); /* may be NULL */
   void (*on_start)(void *context, unsigned n_workers);            /* may be NULL */
@@ -49,6 +53,7 @@ typedef struct ingest_outcome {
   double *worker_busy; /* n_workers; mem_free */
   double reader_busy, writer_busy, embed_busy;
   double embed_rest;   /* share of the time that workers rested between batches */
+  ingest_sums sums;    /* metrics of the rows that were embedded */
   char *first_failure; /* mem_free */
 } ingest_outcome;
 

@@ -2,12 +2,15 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/thread.h"
 #include "config/config.h"
+#include "ingest/backfill.h"
 #include "ingest/database.h"
 #include "ingest/maker.h"
 #include "ingest/pipeline.h"
+#include "ingest/preview.h"
 
 typedef struct run {
   const vecmill_ingest_options *options;
@@ -20,6 +23,8 @@ typedef struct run {
   ingest_maker maker;
   store_counts counts;
   size_t batch;
+  wordlist *list;
+  const char *metrics_table; /* NULL: no metrics */
 } run;
 
 static void send(run *r, vecmill_ingest_event_kind kind) {
@@ -50,6 +55,13 @@ static vecmill_status check_options(const vecmill_ingest_options *options, vecmi
   if (options->n_workers > CONFIG_MAX_WORKERS)
     return err_set(err, VECMILL_ERROR_ARGUMENT, "workers %u: too many (1 to 4096, or auto)",
                    options->n_workers);
+  if (options->wordlist_overrides && !options->wordlist)
+    return err_set(err, VECMILL_ERROR_ARGUMENT,
+                   "--wordlist-overrides %s: without a word list (give --wordlist FILE too)",
+                   options->wordlist_overrides);
+  if (options->metrics_table && !*options->metrics_table)
+    return err_set(err, VECMILL_ERROR_ARGUMENT,
+                   "--metrics-table is empty (give a name, or leave it out)");
   if (!(options->sleep_s >= 0 && options->sleep_s <= CONFIG_MAX_SLEEP_S))
     return err_set(err, VECMILL_ERROR_ARGUMENT, "sleep %g: not a number of seconds (0 to 86400)",
                    options->sleep_s);
@@ -80,6 +92,30 @@ static vecmill_status open_store(run *r, vecmill_error *err) {
   return status;
 }
 
+static void report_averages(vecmill_ingest_report *report, const ingest_sums *sums) {
+  report->avg_ratio = measure_average(sums->ratio, sums->n_ratio);
+  report->avg_word_count = measure_average(sums->word_count, sums->n);
+  report->avg_length = measure_average(sums->length, sums->n);
+  report->avg_entity_count = measure_average(sums->entity_count, sums->n);
+}
+
+/* Before the first row: a list or a table that is missing is told now. */
+static vecmill_status open_metrics(run *r, vecmill_error *err) {
+  const vecmill_ingest_options *options = r->options;
+  store_metrics_target target = {.table = options->metrics_table,
+                                 .is_asked = options->metrics_table || options->wordlist ||
+                                             options->metrics_only,
+                                 .has_ratios = r->list != NULL,
+                                 .creates = options->create_metrics != 0};
+  vecmill_status status =
+      r->store->operations->metrics_find(r->store, &target, &r->metrics_table, err);
+  if (status != VECMILL_OK || !r->metrics_table) return status;
+  r->event.metrics_table = r->metrics_table;
+  r->report->metrics_table = mem_strdup(r->metrics_table);
+  report_averages(r->report, &(ingest_sums){0});
+  return VECMILL_OK;
+}
+
 static vecmill_status open_model(run *r, vecmill_error *err) {
   const store_maker *record = r->has_record ? &r->record : NULL;
   vecmill_status status =
@@ -108,7 +144,9 @@ static vecmill_status begin(run *r, vecmill_error *err) {
   }
   if (status == VECMILL_OK && !r->has_record && has_vectors)
     status = ingest_maker_prove(&r->maker, r->store, &r->columns, err);
+  if (r->options->dry_run) return status;
   if (status == VECMILL_OK) status = operations->begin(r->store, &r->maker.maker, err);
+  if (status == VECMILL_OK && r->metrics_table) status = operations->metrics_begin(r->store, err);
   if (status == VECMILL_OK) status = operations->count(r->store, &r->counts, err);
   return status;
 }
@@ -146,6 +184,13 @@ static void on_start(void *context, unsigned n_workers) {
   send(r, VECMILL_INGEST_STARTED);
 }
 
+static void set_averages(vecmill_ingest_event *event, const ingest_sums *sums) {
+  event->avg_ratio = measure_average(sums->ratio, sums->n_ratio);
+  event->avg_word_count = measure_average(sums->word_count, sums->n);
+  event->avg_length = measure_average(sums->length, sums->n);
+  event->avg_entity_count = measure_average(sums->entity_count, sums->n);
+}
+
 static void on_progress(void *context, const ingest_progress *now) {
   run *r = context;
   const progress *p = now->progress;
@@ -160,6 +205,7 @@ static void on_progress(void *context, const ingest_progress *now) {
   event->rows_per_s = progress_rate(p, now->now_ns);
   event->tokens_per_s = progress_token_rate(p, now->now_ns);
   event->eta_s = progress_eta(p, now->now_ns);
+  set_averages(event, now->sums);
   send(r, now->n_batch ? VECMILL_INGEST_BATCH : VECMILL_INGEST_TICK);
 }
 
@@ -195,6 +241,7 @@ static void report_outcome(vecmill_ingest_report *report, ingest_outcome *outcom
   report->writer_busy = outcome->writer_busy;
   report->limited_by = least_blocked(outcome);
   report->first_failure = outcome->first_failure;
+  report_averages(report, &outcome->sums);
 }
 
 static vecmill_status run_pipeline(run *r, vecmill_error *err) {
@@ -207,6 +254,8 @@ static vecmill_status run_pipeline(run *r, vecmill_error *err) {
                       .n_total = r->counts.n_left,
                       .n_run_total = r->counts.n_run_total,
                       .n_run_done = r->counts.n_run_done,
+                      .measures = r->metrics_table != NULL,
+                      .list = r->list,
                       .stop = stop_flag(r->options),
                       .on_progress = on_progress,
                       .on_start = on_start,
@@ -243,22 +292,88 @@ static vecmill_status final_status(const run *r, vecmill_error *err) {
   return VECMILL_OK;
 }
 
+/* --- metrics alone, and a look --- */
+
+static void on_backfill(void *context, const progress *p, uint64_t n_batch,
+                        const ingest_sums *sums) {
+  ingest_progress now = {.progress = p, .now_ns = clock_now_ns(), .n_batch = n_batch, .sums = sums};
+  on_progress(context, &now);
+}
+
+static vecmill_status run_metrics_only(run *r, vecmill_error *err) {
+  const store_operations *operations = r->store->operations;
+  backfill_outcome outcome = {0};
+  uint64_t n_total = 0;
+  vecmill_status status = VECMILL_OK;
+  r->event.metrics_only = 1;
+  tell_table(r);
+  if (!r->options->dry_run) status = operations->metrics_begin(r->store, err);
+  if (status == VECMILL_OK) status = operations->metrics_count(r->store, &n_total, err);
+  if (status != VECMILL_OK) return status;
+  r->counts = (store_counts){.n_left = n_total, .n_rows = n_total, .n_done = n_total};
+  tell_counts(r);
+  if (r->options->dry_run) return VECMILL_OK;
+  backfill_plan plan = {.store = r->store,
+                        .list = r->list,
+                        .batch = r->batch,
+                        .n_total = n_total,
+                        .stop = stop_flag(r->options),
+                        .on_batch = on_backfill,
+                        .context = r};
+  status = backfill_run(&plan, &outcome, err);
+  r->report->n_measured = outcome.n_written;
+  r->report->n_batches = outcome.n_batches;
+  r->report->n_left = n_total > outcome.sums.n ? n_total - outcome.sums.n : 0;
+  if (status == VECMILL_OK) r->report->n_left = 0;
+  r->report->seconds = outcome.seconds;
+  r->report->rows_per_s = outcome.seconds > 0 ? (double)outcome.n_written / outcome.seconds : 0;
+  report_averages(r->report, &outcome.sums);
+  return status == VECMILL_OK ? measure_settle(r->store, r->list, &r->report->n_frequencies, err)
+                              : status;
+}
+
+static vecmill_status run_dry(run *r, vecmill_error *err) {
+  store_page page;
+  preview_estimate estimate = {0};
+  vecmill_status status =
+      r->store->operations->preview(r->store, PREVIEW_MAX_ROWS, &r->counts, &page, err);
+  if (status != VECMILL_OK) return status;
+  tell_counts(r);
+  status = preview_measure(r->maker.provider, r->options->n_workers,
+                           (uint64_t)(r->options->sleep_s * 1e9), &page, r->counts.n_left,
+                           stop_flag(r->options), &estimate, err);
+  r->store->operations->page_free(r->store, &page);
+  r->report->n_sampled = estimate.n_sampled;
+  r->report->expected_tokens = (uint64_t)(estimate.n_tokens + 0.5);
+  r->report->expected_s = estimate.seconds;
+  return status;
+}
+
 static vecmill_status run_all(run *r, vecmill_error *err) {
   r->event.table = r->options->table;
   r->event.batch = r->batch;
   r->event.n_workers = r->options->n_workers ? r->options->n_workers : thread_n_cpus();
   send(r, VECMILL_INGEST_CONFIGURED);
-  vecmill_status status = open_store(r, err);
+  vecmill_status status = VECMILL_OK;
+  if (r->options->wordlist)
+    status = wordlist_open(r->options->wordlist, r->options->wordlist_overrides, &r->list, err);
+  if (status == VECMILL_OK) status = open_store(r, err);
+  if (status == VECMILL_OK) status = open_metrics(r, err);
+  if (status == VECMILL_OK && r->options->metrics_only) return run_metrics_only(r, err);
   if (status == VECMILL_OK) status = open_model(r, err);
   if (status != VECMILL_OK) return status;
   tell_table(r);
   status = begin(r, err);
   if (status != VECMILL_OK) return status;
+  if (r->options->dry_run) return run_dry(r, err);
   tell_counts(r);
   if (stop_asked(r))
     return err_set(err, VECMILL_ERROR_STOPPED, "stopped before the first row (run again to go on)");
   if (r->counts.n_left > 0) status = run_pipeline(r, err);
   r->report->n_removed = r->store->operations->n_removed(r->store);
+  /* a run that was cut off has left this to the next one, though that has nothing to embed */
+  if (status == VECMILL_OK && r->metrics_table)
+    status = measure_settle(r->store, r->list, &r->report->n_frequencies, err);
   return status == VECMILL_OK ? final_status(r, err) : status;
 }
 
@@ -271,6 +386,7 @@ vecmill_status ingest_run(const vecmill_ingest_options *options, vecmill_ingest_
   r.batch = options->batch ? options->batch : VECMILL_INGEST_DEFAULT_BATCH;
   status = run_all(&r, err);
   ingest_maker_fini(&r.maker);
+  wordlist_close(&r.list);
   if (r.store) r.store->operations->close(r.store);
   return status;
 }

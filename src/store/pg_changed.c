@@ -39,6 +39,10 @@ void pg_append_unknown(str *sql, const pg_store *s) {
 }
 
 void pg_append_wants(str *sql, const pg_store *s) {
+  if (!s->has_vector_column) { /* a look before it is added */
+    str_append_text(sql, "true");
+    return;
+  }
   str_append_text(sql, "(");
   pg_append_column(sql, s, s->vector_column);
   str_append_text(sql, " IS NULL");

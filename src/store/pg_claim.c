@@ -28,6 +28,10 @@ void pg_append_hash(str *sql, const pg_store *s) {
 
 /* Whether the row is recorded as failed with the text that it has. */
 static void append_failed(str *sql, const pg_store *s) {
+  if (!s->column_id || (s->retry_failed && !s->owner[0])) { /* a look before anything is recorded */
+    str_append_text(sql, "false");
+    return;
+  }
   str_append_text(sql, "EXISTS (SELECT 1 FROM ");
   pg_append_state(sql, s, "failures");
   str_append_format(
@@ -39,15 +43,20 @@ static void append_failed(str *sql, const pg_store *s) {
   str_append_text(sql, ")");
 }
 
+static void append_vector(str *sql, const pg_store *s) {
+  if (s->has_vector_column) pg_append_column(sql, s, s->vector_column);
+  else str_append_text(sql, "NULL");
+}
+
 static void append_null_vector(str *sql, const pg_store *s) {
-  pg_append_column(sql, s, s->vector_column);
+  append_vector(sql, s);
   str_append_text(sql, " IS NULL");
 }
 
 /* --- counts --- */
 
 /* The key of the limit-th considered row; none when there are fewer. */
-static vecmill_status find_cut(pg_store *s, vecmill_error *err) {
+vecmill_status pg_find_cut(pg_store *s, vecmill_error *err) {
   if (s->limit == 0) return VECMILL_OK;
   str sql = {0};
   PGresult *rows = NULL;
@@ -102,7 +111,7 @@ static vecmill_status count_rows(pg_store *s, store_counts *counts_out, vecmill_
   pg_params p = {0};
   PGresult *rows = NULL;
   str_append_text(&sql, "SELECT count(*)::text, count(");
-  pg_append_column(&sql, s, s->vector_column);
+  append_vector(&sql, s);
   str_append_text(&sql, ")::text, count(*) FILTER (WHERE ");
   append_null_vector(&sql, s);
   str_append_text(&sql, " AND ");
@@ -178,17 +187,21 @@ static vecmill_status share_totals(pg_store *s, store_counts *counts, vecmill_er
   return status;
 }
 
+vecmill_status pg_count_considered(pg_store *s, store_counts *counts_out, vecmill_error *err) {
+  vecmill_status status = count_rows(s, counts_out, err);
+  return status == VECMILL_OK ? count_null_keys(s, &counts_out->n_null_keys, err) : status;
+}
+
 vecmill_status pg_store_count(store *base, store_counts *counts_out, vecmill_error *err) {
   pg_store *s = pg_of(base);
   *counts_out = (store_counts){0};
-  vecmill_status status = find_cut(s, err);
+  vecmill_status status = pg_find_cut(s, err);
   if (status == VECMILL_OK && s->changed) status = pg_remove_blank(s, err);
-  if (status == VECMILL_OK) status = count_rows(s, counts_out, err);
+  if (status == VECMILL_OK) status = pg_count_considered(s, counts_out, err);
   if (status == VECMILL_OK && s->changed && s->is_alone) {
     uint64_t n_vectors = counts_out->n_done + counts_out->n_outdated;
     status = pg_prune_hashes(s, n_vectors - counts_out->n_unknown, err);
   }
-  if (status == VECMILL_OK) status = count_null_keys(s, &counts_out->n_null_keys, err);
   if (status == VECMILL_OK) status = share_totals(s, counts_out, err);
   return status;
 }
@@ -496,7 +509,7 @@ vecmill_status pg_take_page(pg_store *s, const PGresult *result, bool has_vector
 }
 
 /* SELECT of key, text and hash of the rows to embed. */
-static void append_page(str *sql, const pg_store *s, const char *cut) {
+void pg_append_page(str *sql, const pg_store *s, const char *cut) {
   str_append_text(sql, "SELECT ");
   for (size_t i = 0; i < s->n_keys; i++) {
     pg_append_column(sql, s, s->keys[i].name);
@@ -531,7 +544,7 @@ static vecmill_status claim_next(pg_store *s, PGconn *conn, claim *c, const char
   pg_params p = {0};
   PGresult *made = NULL;
   bool has_cursor = *cursor != '\0';
-  append_page(&sql, s, has_cursor ? "$2::text[]" : "$1::text[]");
+  pg_append_page(&sql, s, has_cursor ? "$2::text[]" : "$1::text[]");
   if (has_cursor) {
     str_append_text(&sql, " AND ");
     pg_append_compare(&sql, s, ">", "$1::text[]");
@@ -618,7 +631,7 @@ static vecmill_status take_over(pg_store *s, PGconn *conn, const PGresult *lease
   PGresult *changed = NULL;
   pg_add_text(&p, pg_text(lease, 0, 2));
   pg_add_text(&p, pg_text(lease, 0, 3));
-  append_page(&sql, s, "$3::text[]");
+  pg_append_page(&sql, s, "$3::text[]");
   str_append_text(&sql, " AND ");
   pg_append_compare(&sql, s, ">=", "$1::text[]");
   str_append_text(&sql, " AND ");

@@ -14,6 +14,7 @@
 typedef struct arrays {
   str hashes, vectors, keys[PG_MAX_KEYS];
   str failed_hashes, reasons, failed_keys[PG_MAX_KEYS];
+  pg_metrics_arrays metrics; /* of rows, where there are metrics */
   size_t n_rows, n_failed;
 } arrays;
 
@@ -26,6 +27,7 @@ static void arrays_fini(arrays *a) {
     str_fini(&a->keys[i]);
     str_fini(&a->failed_keys[i]);
   }
+  pg_metrics_arrays_fini(&a->metrics);
 }
 
 static const char *hash_of(const store_row *row) {
@@ -69,6 +71,7 @@ static vecmill_status fill_arrays(const pg_store *s, const store_page *page, siz
   }
   pg_array_begin(&a->hashes, TEXT_OID, a->n_rows);
   pg_array_begin(&a->vectors, s->vector_oid, a->n_rows);
+  if (s->metrics.is_on) pg_metrics_arrays_begin(&a->metrics, a->n_rows);
   pg_array_begin(&a->failed_hashes, TEXT_OID, a->n_failed);
   pg_array_begin(&a->reasons, TEXT_OID, a->n_failed);
   for (size_t i = 0; i < s->n_keys; i++) {
@@ -91,24 +94,28 @@ static vecmill_status fill_arrays(const pg_store *s, const store_page *page, siz
     pg_array_add(&a->hashes, hash_of(row), PG_HASH_BYTES);
     pg_array_add(&a->vectors, vector.data, vector.n);
     add_keys(s, a->keys, row);
+    if (s->metrics.is_on) pg_metrics_arrays_add(&a->metrics, &row->metrics);
   }
   bool failed = vector.failed || a->hashes.failed || a->vectors.failed || a->reasons.failed ||
-                a->failed_hashes.failed;
+                a->failed_hashes.failed || pg_metrics_arrays_failed(&a->metrics);
   for (size_t i = 0; i < s->n_keys; i++) failed |= a->keys[i].failed || a->failed_keys[i].failed;
   str_fini(&vector);
   return failed ? err_set_memory(err, "commit", a->vectors.n) : VECMILL_OK;
 }
 
-/* "unnest($3::text[], ...) AS d(h, v, k0, ...)"; parameters from *n on. */
-static void append_unnest(str *sql, const pg_store *s, int *n, bool failures) {
+/* "unnest($3::text[], ...) AS d(h, v, k0, ...)"; parameters from *n on. `metrics`: the first of
+ * their parameters, 0 for none. */
+static void append_unnest(str *sql, const pg_store *s, int *n, bool failures, int metrics) {
   str_append_format(sql, "unnest($%d::text[], $%d::", *n, *n + 1);
   if (failures) str_append_text(sql, "text");
   else str_append_text(sql, s->vector_type);
   str_append_text(sql, "[]");
   *n += 2;
   for (size_t i = 0; i < s->n_keys; i++) str_append_format(sql, ", $%d::text[]", (*n)++);
+  if (metrics) pg_metrics_append_unnest(sql, metrics);
   str_append_text(sql, failures ? ") AS d(h, reason" : ") AS d(h, v");
   for (size_t i = 0; i < s->n_keys; i++) str_append_format(sql, ", k%zu", i);
+  if (metrics) pg_metrics_append_names(sql);
   str_append_text(sql, ")");
 }
 
@@ -147,15 +154,19 @@ static void append_lease(str *sql, const pg_store *s, bool marks) {
 
 /* ", u AS (UPDATE ...), h AS (...), g AS (...), f AS (...) SELECT ..." */
 static void append_writes(str *sql, const pg_store *s) {
-  int n = 3;
+  int n = 3, metrics = s->metrics.is_on ? n + 2 * (2 + (int)s->n_keys) : 0;
   str_append_format(sql, ", u AS (UPDATE %s SET ", s->table_sql);
   pg_append_name(sql, s->vector_column);
   str_append_text(sql, " = d.v FROM lease, ");
-  append_unnest(sql, s, &n, false);
+  append_unnest(sql, s, &n, false, metrics);
   append_same_row(sql, s);
   str_append_text(sql, " RETURNING lease.column_id, ");
   pg_append_key_array(sql, s);
-  str_append_text(sql, " AS key, d.h::uuid AS hash), h AS (INSERT INTO ");
+  str_append_text(sql, " AS key, d.h::uuid AS hash");
+  if (metrics) pg_metrics_append_returning(sql, s);
+  str_append_char(sql, ')');
+  if (metrics) pg_metrics_append_cte(sql, s);
+  str_append_text(sql, ", h AS (INSERT INTO ");
   pg_append_state(sql, s, "hashes");
   str_append_text(sql, "(column_id, key, hash) SELECT column_id, key, hash FROM u ON CONFLICT "
                        "(column_id, key) DO UPDATE SET hash = excluded.hash), g AS (DELETE FROM ");
@@ -167,7 +178,7 @@ static void append_writes(str *sql, const pg_store *s) {
   pg_append_key_array(sql, s);
   str_append_format(sql, ", d.reason, '%s'::uuid, d.h::uuid FROM %s, lease, ", s->owner,
                     s->table_sql);
-  append_unnest(sql, s, &n, true);
+  append_unnest(sql, s, &n, true, 0);
   append_same_row(sql, s);
   str_append_text(sql,
                   " ON CONFLICT (column_id, key) DO UPDATE SET reason = excluded.reason, owner = "
@@ -189,6 +200,10 @@ static void add_params(const pg_store *s, const pg_page *head, const arrays *a, 
   pg_add_binary(p, &a->failed_hashes);
   pg_add_binary(p, &a->reasons);
   for (size_t i = 0; i < s->n_keys; i++) pg_add_binary(p, &a->failed_keys[i]);
+}
+
+static void add_metrics(const pg_store *s, const arrays *a, pg_params *p) {
+  if (s->metrics.is_on) pg_metrics_add_params(p, &a->metrics);
 }
 
 /* How many rows of the page carry what this page wrote, and how many are recorded as failed: for a
@@ -214,7 +229,7 @@ static vecmill_status ask_what_was_done(pg_store *s, const pg_page *head, const 
     str_append_text(&sql, " SELECT (SELECT count(*) FROM ");
     pg_append_state(&sql, s, "hashes");
     str_append_format(&sql, " AS h, ");
-    append_unnest(&sql, s, &n, false);
+    append_unnest(&sql, s, &n, false, 0);
     str_append_format(&sql, " WHERE column_id = %s AND h.hash = d.h::uuid AND h.key = ARRAY[",
                       s->column_id);
     for (size_t i = 0; i < s->n_keys; i++) str_append_format(&sql, "%sd.k%zu", i ? ", " : "", i);
@@ -263,6 +278,7 @@ static vecmill_status write_range(pg_store *s, PGconn *conn, slow_commit *c, siz
   append_lease(&sql, s, marks);
   append_writes(&sql, s);
   add_params(s, c->head, &a, &p);
+  add_metrics(s, &a, &p);
   if (status == VECMILL_OK)
     status = pg_step(s, conn, &sql, &p, "cannot write a vector", &rows, err);
   if (status == VECMILL_OK) {
@@ -338,6 +354,7 @@ static vecmill_status commit_at_once(pg_store *s, const pg_page *head, const arr
   append_lease(&sql, s, true);
   append_writes(&sql, s);
   add_params(s, head, a, &p);
+  add_metrics(s, a, &p);
   vecmill_status status = pg_run(s, PG_WRITER, &sql, &p, "cannot write vectors", &rows, err);
   if (status == VECMILL_OK) {
     *is_ours_out = pg_integer(rows, 0, 0) > 0;

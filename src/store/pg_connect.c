@@ -398,6 +398,7 @@ static void close_store(store *base) {
   mem_free(s->keywords);
   mem_free(s->values);
   str_fini(&s->cut);
+  pg_metrics_fini(&s->metrics);
   pthread_mutex_destroy(&s->beat_mutex);
   pthread_cond_destroy(&s->beat_wake);
   mem_free(s);
@@ -411,6 +412,13 @@ static const store_operations pg_operations = {
     .inspect = pg_store_inspect,
     .sample = pg_store_sample,
     .begin = pg_store_begin,
+    .metrics_find = pg_store_metrics_find,
+    .metrics_begin = pg_store_metrics_begin,
+    .metrics_count = pg_store_metrics_count,
+    .metrics_page = pg_store_metrics_page,
+    .metrics_commit = pg_store_metrics_commit,
+    .metrics_count_twins = pg_store_metrics_count_twins,
+    .preview = pg_store_preview,
     .count = pg_store_count,
     .pass_begin = pg_store_pass_begin,
     .claim = pg_store_claim,

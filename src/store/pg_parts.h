@@ -24,6 +24,7 @@
 #include <pthread.h>
 
 #include "base/str.h"
+#include "store/metrics_table.h"
 #include "store/pg.h"
 
 #define PG_MAX_KEYS 16
@@ -42,6 +43,17 @@ typedef enum pg_role { PG_READER = 0, PG_WRITER = 1, PG_BEAT = 2 } pg_role;
 typedef struct pg_key_column {
   char *name, *type; /* type as SQL */
 } pg_key_column;
+
+/* Where the numbers of the texts go. */
+typedef struct pg_metrics {
+  char *name, *sql;                 /* sql: quoted, schema and all */
+  pg_key_column joins[PG_MAX_KEYS]; /* its key: columns of the table by the same names */
+  size_t n_joins;
+  bool is_missing; /* metrics_begin makes it */
+  bool is_shared;  /* rows may share one row of metrics */
+  bool is_on, has_ratios;
+  str cursor; /* of metrics_page */
+} pg_metrics;
 
 typedef struct pg_store {
   store base; /* first: a store * is a pg_store * */
@@ -68,6 +80,8 @@ typedef struct pg_store {
   char *maker_text[6];
   char *index;     /* that a search used */
   char *column_id; /* in the state's `columns`; NULL: no record */
+
+  pg_metrics metrics;
 
   /* begin and later */
   size_t dimension;
@@ -179,6 +193,39 @@ bool pg_append_vector(str *out, const pg_store *s, const float *vector, size_t n
 /* Back into floats; false when it is none of `n` numbers. */
 bool pg_read_vector(const pg_store *s, const void *bytes, size_t n_bytes, float *out, size_t n);
 
+/* --- pg_metrics.c: what a commit writes of them --- */
+
+/* Binary arrays, a column of metrics each. */
+typedef struct pg_metrics_arrays {
+  str columns[METRICS_N_OF_TEXT];
+} pg_metrics_arrays;
+
+void pg_metrics_arrays_begin(pg_metrics_arrays *a, size_t n);
+void pg_metrics_arrays_add(pg_metrics_arrays *a, const store_metrics *metrics);
+bool pg_metrics_arrays_failed(const pg_metrics_arrays *a);
+void pg_metrics_arrays_fini(pg_metrics_arrays *a);
+void pg_metrics_add_params(pg_params *p, const pg_metrics_arrays *a);
+
+/* For an unnest: its parameters, the first of them $first, and their names. */
+void pg_metrics_append_unnest(str *sql, int first);
+void pg_metrics_append_names(str *sql);
+/* For the UPDATE .. RETURNING of that unnest, as d; and ", m AS (..)", which takes them from u. */
+void pg_metrics_append_returning(str *sql, const pg_store *s);
+void pg_metrics_append_cte(str *sql, const pg_store *s);
+
+/* PREFIX0, PREFIX1 */
+void pg_append_numbered(str *sql, const char *prefix, size_t n);
+/* "table"."join", .. */
+void pg_metrics_append_joins(str *sql, const pg_store *s);
+/* ", "table"."join" AS j0, .., "table"."key" AS o0, ..": what the next one reads, with m0 to m3 */
+void pg_metrics_append_places(str *sql, const pg_store *s);
+/* "INSERT .. SELECT .. FROM source WHERE .. ON CONFLICT .. DO UPDATE": of those that share a row
+ * the first in key order. In the order of their key, so that two commits never wait for each other.
+ */
+void pg_metrics_append_insert(str *sql, const pg_store *s, const char *source);
+
+void pg_metrics_fini(pg_metrics *m);
+
 /* --- the operations, by file --- */
 
 /* pg_jobs.c */
@@ -202,6 +249,13 @@ vecmill_status pg_store_count(store *s, store_counts *counts_out, vecmill_error 
 vecmill_status pg_store_pass_begin(store *s, bool *may_find_out, vecmill_error *err);
 vecmill_status pg_store_claim(store *s, size_t n_max, store_page *page_out, vecmill_error *err);
 void pg_store_page_free(store *s, store_page *page);
+/* Where `limit` ends, into s->cut; and the parameter that stands for it, where there is one. */
+vecmill_status pg_find_cut(pg_store *s, vecmill_error *err);
+vecmill_status pg_add_cut(pg_store *s, pg_params *p, str *array, vecmill_error *err);
+/* The totals but for those of the run, after pg_find_cut; needs no state schema. */
+vecmill_status pg_count_considered(pg_store *s, store_counts *counts_out, vecmill_error *err);
+/* SELECT of key, text and hash of the rows to embed. */
+void pg_append_page(str *sql, const pg_store *s, const char *cut);
 vecmill_status pg_start_beat(pg_store *s, vecmill_error *err);
 void pg_end_beat(pg_store *s);
 
@@ -229,8 +283,6 @@ uint64_t pg_store_n_removed(const store *s);
 /* With the column's row locked until the transaction ends. */
 vecmill_status pg_lock_column(pg_store *s, PGconn *conn, const char *columns, PGresult **rows_out,
                               vecmill_error *err);
-/* The parameter that stands for the cut, where there is one. */
-vecmill_status pg_add_cut(pg_store *s, pg_params *p, str *array, vecmill_error *err);
 
 /* What a page's memory begins with. Each row's hash (36 characters) lies behind its key. */
 typedef struct pg_page {
@@ -245,6 +297,21 @@ vecmill_status pg_take_page(pg_store *s, const PGresult *result, bool has_vector
 /* pg_commit.c */
 vecmill_status pg_store_commit(store *s, const store_page *page, store_commit_counts *counts_out,
                                vecmill_error *err);
+
+/* pg_metrics.c */
+vecmill_status pg_store_metrics_find(store *s, const store_metrics_target *target,
+                                     const char **table_out, vecmill_error *err);
+vecmill_status pg_store_metrics_begin(store *s, vecmill_error *err);
+
+/* pg_backfill.c */
+vecmill_status pg_store_metrics_count(store *s, uint64_t *n_out, vecmill_error *err);
+vecmill_status pg_store_metrics_page(store *s, store_metrics_rows kind, size_t n_max,
+                                     store_page *page_out, vecmill_error *err);
+vecmill_status pg_store_metrics_commit(store *s, const store_page *page, uint64_t *n_written_out,
+                                       vecmill_error *err);
+vecmill_status pg_store_metrics_count_twins(store *s, uint64_t *n_changed_out, vecmill_error *err);
+vecmill_status pg_store_preview(store *s, size_t n_max, store_counts *counts_out,
+                                store_page *page_out, vecmill_error *err);
 
 /* pg_scan.c */
 vecmill_status pg_store_scan(store *s, store_scan_function *each, void *context,

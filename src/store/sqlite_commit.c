@@ -77,6 +77,18 @@ static vecmill_status write_vector(sqlite_store *s, const store_row *row,
   vecmill_status status = keep_hash(s, row, err);
   if (status != VECMILL_OK) return status;
   counts->n_written++;
+  if (s->metrics.is_on) {
+    code = sqlite_metrics_write(s, row, false);
+    if ((code & 0xFF) == SQLITE_CONSTRAINT) {
+      /* the vector goes with them */
+      sqlite3_snprintf(sizeof counts->refusal, counts->refusal,
+                       "the database refused the metrics: %s", sqlite3_errmsg(s->db));
+      if (!sqlite3_get_autocommit(s->db)) sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+      *rolled_back_out = true;
+      return VECMILL_OK;
+    }
+    if (code != SQLITE_DONE) return sqlite_error(s, code, "cannot write metrics", err);
+  }
   return s->has_failures ? remove_failure(s, row, err) : VECMILL_OK;
 }
 

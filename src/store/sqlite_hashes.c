@@ -24,6 +24,10 @@ void sqlite_append_same_hash(str *sql, const sqlite_store *s) {
 }
 
 void sqlite_append_wants(str *sql, const sqlite_store *s) {
+  if (!s->has_vector_column) { /* a look before it is added */
+    str_append_text(sql, "1");
+    return;
+  }
   if (s->changed) str_append_text(sql, "(");
   sql_append_column(sql, s, s->vector_column);
   str_append_text(sql, " IS NULL");

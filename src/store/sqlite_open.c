@@ -186,6 +186,7 @@ static void close_store(store *base) {
   sqlite_store *s = of(base);
   if (!s) return;
   finalize_all(s);
+  sqlite_metrics_fini(&s->metrics);
   sqlite3_close(s->db);
   table_lock_drop(&s->lock); /* after the connection: who comes next finds nothing of us */
   pthread_mutex_destroy(&s->mutex);
@@ -220,6 +221,13 @@ static const store_operations sqlite_operations = {
     .inspect = sqlite_store_inspect,
     .sample = sqlite_store_sample,
     .begin = sqlite_store_begin,
+    .metrics_find = sqlite_store_metrics_find,
+    .metrics_begin = sqlite_store_metrics_begin,
+    .metrics_count = sqlite_store_metrics_count,
+    .metrics_page = sqlite_store_metrics_page,
+    .metrics_commit = sqlite_store_metrics_commit,
+    .metrics_count_twins = sqlite_store_metrics_count_twins,
+    .preview = sqlite_store_preview,
     .count = sqlite_store_count,
     .pass_begin = sqlite_store_pass_begin,
     .claim = sqlite_store_claim,

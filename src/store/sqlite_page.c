@@ -21,6 +21,10 @@ void sqlite_append_blank(str *sql, const sqlite_store *s) {
 /* Whether the row is recorded as failed with the text that it has: by this run, or by an earlier
  * one unless those are retried. */
 static void append_failed(str *sql, const sqlite_store *s) {
+  if (s->is_preview && (!s->has_failures || s->retry_failed)) {
+    str_append_text(sql, "0");
+    return;
+  }
   str_append_text(sql, "EXISTS (SELECT 1 FROM main.vecmill_failures AS vecmill_f WHERE "
                        "vecmill_f.table_name = :table AND "
                        "vecmill_f.vector_column = :column AND vecmill_f.key = vecmill_key(");
@@ -30,6 +34,12 @@ static void append_failed(str *sql, const sqlite_store *s) {
   str_append_text(sql, ")");
   if (s->retry_failed) str_append_text(sql, " AND vecmill_f.run = :run");
   str_append_text(sql, ")");
+}
+
+/* A column that is still to be added holds nothing. */
+static void append_vector(str *sql, const sqlite_store *s) {
+  if (s->has_vector_column) sql_append_column(sql, s, s->vector_column);
+  else str_append_text(sql, "NULL");
 }
 
 static void append_no_null_keys(str *sql, const sqlite_store *s) {
@@ -52,7 +62,7 @@ void sqlite_append_considered(str *sql, const sqlite_store *s) {
   if (s->where) str_append_format(sql, " AND (%s\n)", s->where);
 }
 
-static void append_from(str *sql, const sqlite_store *s) {
+void sqlite_append_from(str *sql, const sqlite_store *s) {
   str_append_text(sql, " FROM ");
   sql_append_table(sql, s);
   str_append_text(sql, s->scan_hint);
@@ -72,7 +82,7 @@ static vecmill_status compile_page(sqlite_store *s, bool first, sqlite3_stmt **s
   sql_append_ids(&sql, s);
   str_append_text(&sql, ", ");
   sql_append_column(&sql, s, s->text_column);
-  append_from(&sql, s);
+  sqlite_append_from(&sql, s);
   sqlite_append_considered(&sql, s);
   if (!first) {
     str_append_text(&sql, " AND ");
@@ -85,7 +95,8 @@ static vecmill_status compile_page(sqlite_store *s, bool first, sqlite3_stmt **s
   str_append_text(&sql, " AND NOT ");
   append_failed(&sql, s);
   str_append_text(&sql, " ORDER BY ");
-  sql_append_ids(&sql, s);
+  if (s->is_preview) str_append_text(&sql, "random()");
+  else sql_append_ids(&sql, s);
   str_append_text(&sql, " LIMIT :n");
   vecmill_status status = sqlite_compile(s, &sql, "cannot read a page", statement_out, err);
   str_fini(&sql);
@@ -146,13 +157,13 @@ static vecmill_status compile_failures(sqlite_store *s, vecmill_error *err) {
 /* --- totals --- */
 
 /* Where `limit` ends: the key of the limit-th considered row; none when there are fewer. */
-static vecmill_status find_cut(sqlite_store *s, vecmill_error *err) {
+vecmill_status sqlite_find_cut(sqlite_store *s, vecmill_error *err) {
   if (s->limit == 0) return VECMILL_OK;
   str sql = {0};
   sqlite3_stmt *statement = NULL;
   str_append_text(&sql, "SELECT ");
   sql_append_ids(&sql, s);
-  append_from(&sql, s);
+  sqlite_append_from(&sql, s);
   sqlite_append_considered(&sql, s);
   str_append_text(&sql, " ORDER BY ");
   sql_append_ids(&sql, s);
@@ -178,7 +189,7 @@ static vecmill_status count_null_keys(sqlite_store *s, uint64_t *n_out, vecmill_
   str sql = {0};
   sqlite3_int64 n = 0;
   str_append_text(&sql, "SELECT count(*)");
-  append_from(&sql, s);
+  sqlite_append_from(&sql, s);
   str_append_text(&sql, " WHERE (0");
   for (size_t i = 0; i < s->n_ids; i++) {
     str_append_text(&sql, " OR ");
@@ -222,7 +233,7 @@ static void append_outdated_counts(str *sql, const sqlite_store *s) {
 static vecmill_status compile_count(sqlite_store *s, sqlite3_stmt **statement_out,
                                     vecmill_error *err) {
   str sql = {0}, vector = {0};
-  sql_append_column(&vector, s, s->vector_column);
+  append_vector(&vector, s);
   const char *v = vector.failed ? "" : vector.data;
   str_append_format(&sql, "SELECT count(*), count(%s), sum(%s IS NULL AND ", v, v);
   sqlite_append_blank(&sql, s);
@@ -283,7 +294,7 @@ static vecmill_status look_for_failures(sqlite_store *s, vecmill_error *err) {
 vecmill_status sqlite_store_count(store *base, store_counts *counts_out, vecmill_error *err) {
   sqlite_store *s = of(base);
   *counts_out = (store_counts){0};
-  vecmill_status status = find_cut(s, err);
+  vecmill_status status = sqlite_find_cut(s, err);
   if (status == VECMILL_OK && s->changed) status = sqlite_remove_blank(s, err);
   if (status == VECMILL_OK) status = count_rows(s, counts_out, err);
   if (status == VECMILL_OK && s->changed) {
@@ -298,6 +309,37 @@ vecmill_status sqlite_store_count(store *base, store_counts *counts_out, vecmill
   if (status == VECMILL_OK) status = compile_failures(s, err);
   if (status == VECMILL_OK) status = look_for_failures(s, err);
   return status;
+}
+
+static vecmill_status own_table_exists(sqlite_store *s, const char *name, bool *exists_out,
+                                       vecmill_error *err) {
+  str sql = {0};
+  sqlite3_int64 n = 0;
+  str_append_text(&sql, "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ");
+  sql_append_string(&sql, name);
+  vecmill_status status = sqlite_integer(s, &sql, "cannot read the schema", 0, &n, err);
+  str_fini(&sql);
+  *exists_out = n != 0;
+  return status;
+}
+
+vecmill_status sqlite_store_preview(store *base, size_t n_max, store_counts *counts_out,
+                                    store_page *page_out, vecmill_error *err) {
+  sqlite_store *s = of(base);
+  bool has_hashes = false;
+  *counts_out = (store_counts){0};
+  *page_out = (store_page){0};
+  s->is_preview = true;
+  vecmill_status status = own_table_exists(s, "vecmill_failures", &s->has_failures, err);
+  if (status == VECMILL_OK) status = own_table_exists(s, "vecmill_hashes", &has_hashes, err);
+  s->changed &= has_hashes && s->has_vector_column;
+  if (status == VECMILL_OK) status = sqlite_find_cut(s, err);
+  if (status == VECMILL_OK) status = count_rows(s, counts_out, err);
+  if (status == VECMILL_OK) status = count_null_keys(s, &counts_out->n_null_keys, err);
+  if (status == VECMILL_OK) status = compile_page(s, true, &s->first_page, err);
+  if (status != VECMILL_OK) return status;
+  sqlite_bind_integer_at(s->first_page, ":n", (sqlite3_int64)n_max);
+  return sqlite_read_page(s, s->first_page, false, n_max, page_out, err);
 }
 
 /* --- claims --- */

@@ -19,6 +19,19 @@
 
 #define SQLITE_STORE_MAX_KEYS 16
 
+/* Where the numbers of the texts go. */
+typedef struct sqlite_metrics {
+  char *name;
+  char *joins[SQLITE_STORE_MAX_KEYS]; /* its key: columns of the table by the same names */
+  char *types[SQLITE_STORE_MAX_KEYS];
+  size_t n_joins;
+  bool is_missing; /* metrics_begin makes it */
+  bool is_shared;  /* rows may share one row of metrics */
+  bool is_on, has_ratios;
+  sqlite3_stmt *upsert;
+  str cursor; /* of metrics_page */
+} sqlite_metrics;
+
 typedef struct sqlite_store {
   store base; /* first: a store * is a sqlite_store * */
   sqlite3 *db;
@@ -36,10 +49,13 @@ typedef struct sqlite_store {
   uint64_t limit;
   bool retry_failed, changed;
   uint64_t n_removed; /* vectors of texts that became blank */
-  sqlite3_int64 run; /* tells this run's failures from earlier ones */
+  sqlite3_int64 run;  /* tells this run's failures from earlier ones */
 
   /* record */
   char *maker_text[6];
+
+  sqlite_metrics metrics;
+  bool is_preview; /* nothing is recorded yet, no failures either */
 
   /* begin and later: prepared statements, owned */
   sqlite3_stmt *first_page, *next_page, *update, *fail, *unfail, *keep_hash;
@@ -109,7 +125,10 @@ const char *sqlite_text_of(sqlite3_stmt *statement, int column, size_t *n_out);
 void sqlite_append_blank(str *sql, const sqlite_store *s);
 /* " WHERE 1 AND ...": the rows that the run considers. */
 void sqlite_append_considered(str *sql, const sqlite_store *s);
+void sqlite_append_from(str *sql, const sqlite_store *s);
 void sqlite_bind_common(const sqlite_store *s, sqlite3_stmt *statement);
+/* Where `limit` ends, into s->cut. */
+vecmill_status sqlite_find_cut(sqlite_store *s, vecmill_error *err);
 
 /* sqlite_hashes.c: which text each vector was made from. */
 
@@ -144,6 +163,24 @@ vecmill_status sqlite_store_scan(store *s, store_scan_function *each, void *cont
                                  vecmill_error *err);
 vecmill_status sqlite_store_read_text(store *s, const void *key, size_t n_key_bytes, str *text_out,
                                       vecmill_error *err);
+
+vecmill_status sqlite_store_preview(store *s, size_t n_max, store_counts *counts_out,
+                                    store_page *page_out, vecmill_error *err);
+
+/* sqlite_metrics.c. The first one writes the metrics of a row whose vector is there; an SQLite
+ * code. keeps_ratio: nothing is written where all but the ratio is there already. */
+int sqlite_metrics_write(sqlite_store *s, const store_row *row, bool keeps_ratio);
+void sqlite_metrics_fini(sqlite_metrics *m);
+vecmill_status sqlite_store_metrics_find(store *s, const store_metrics_target *target,
+                                         const char **table_out, vecmill_error *err);
+vecmill_status sqlite_store_metrics_begin(store *s, vecmill_error *err);
+vecmill_status sqlite_store_metrics_count(store *s, uint64_t *n_out, vecmill_error *err);
+vecmill_status sqlite_store_metrics_page(store *s, store_metrics_rows kind, size_t n_max,
+                                         store_page *page_out, vecmill_error *err);
+vecmill_status sqlite_store_metrics_commit(store *s, const store_page *page,
+                                           uint64_t *n_written_out, vecmill_error *err);
+vecmill_status sqlite_store_metrics_count_twins(store *s, uint64_t *n_changed_out,
+                                                vecmill_error *err);
 
 /* Reads the rows of a statement whose columns are the ids, the text and, if has_vector, the
  * vector. */

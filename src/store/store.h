@@ -8,9 +8,13 @@
  *   record    what made the vectors that are there
  *   inspect   what the vector column holds, sample some of it
  *   begin     takes the table for this run, adds what is missing, writes the record
+ *   metrics_find, metrics_begin    where numbers of the texts go, if anywhere
  *   count     the totals
  *   passes of { pass_begin; claim until it gives no rows; commit or release each page }
  *   close
+ *   metrics_page, metrics_commit, metrics_count_twins    at the end; the last one counts equal
+ * texts Metrics alone: open, find, metrics_find, metrics_begin, metrics_count, then as at the end.
+ * A look that writes nothing: open, find, record, metrics_find, inspect, preview, close.
  * A search: open, find, record, scan, read_text, close.
  *
  * Threads: claim may run in one thread while commit runs in another; everything
@@ -72,6 +76,29 @@ typedef struct store_maker {
   size_t dimension;
 } store_maker;
 
+/* Numbers of one text, to be stored beside its vector. What they mean is not the store's affair. */
+typedef struct store_metrics {
+  bool has_ratio;
+  int32_t word_count, length, entity_count;
+  double ratio;
+} store_metrics;
+
+/* Where they go. Borrowed until metrics_find returns. */
+typedef struct store_metrics_target {
+  const char *table; /* NULL: the one that goes with the table (store/metrics_table.h) */
+  bool is_asked;     /* a table that is missing or unfit is an error, else there are no metrics */
+  bool has_ratios;   /* without, metrics_commit leaves a ratio whose text is still the same */
+  bool creates;      /* a missing one is made by metrics_begin */
+} store_metrics_target;
+
+/* Which rows metrics_page gives. */
+typedef enum store_metrics_rows {
+  STORE_METRICS_LACKING = 0, /* considered rows with a vector and without metrics */
+  /* of the rows with a vector that share one row of metrics, the first in key order; none where the
+   * metrics are keyed as the table is */
+  STORE_METRICS_SHARED = 1
+} store_metrics_rows;
+
 typedef enum store_outcome {
   STORE_UNTOUCHED = 0, /* not worked on: left as it is, found again later */
   STORE_EMBEDDED,      /* `vector` is to be written */
@@ -90,6 +117,7 @@ typedef struct store_row {
   store_outcome outcome;
   const float *vector;
   const char *reason;
+  store_metrics metrics; /* of STORE_EMBEDDED, and in metrics_commit; once there are metrics */
 } store_row;
 
 typedef struct store_page {
@@ -197,6 +225,38 @@ typedef struct store_operations {
   /* Gives a claimed page back unwritten (a committed one is just freed). Any thread; {0} is
    * allowed. */
   void (*page_free)(store *s, store_page *page);
+
+  /*
+   * After find, before begin; writes nothing. *table_out (the store's own) NULL: there will be no
+   * metrics. NOT_FOUND: missing; ARGUMENT, CONFLICT: unfit.
+   */
+  vecmill_status (*metrics_find)(store *s, const store_metrics_target *target,
+                                 const char **table_out, vecmill_error *err);
+
+  /* After begin, or without one if there is nothing to embed; where metrics_find gave a table. From
+   * now on commit writes metrics in the transaction of the vectors. */
+  vecmill_status (*metrics_begin)(store *s, vecmill_error *err);
+
+  /* How many rows STORE_METRICS_LACKING gives. */
+  vecmill_status (*metrics_count)(store *s, uint64_t *n_out, vecmill_error *err);
+
+  /* The next at most n_max rows in key order; none: that was all, and the next call begins anew.
+   * One kind at a time, and no pages of claim out. */
+  vecmill_status (*metrics_page)(store *s, store_metrics_rows kind, size_t n_max,
+                                 store_page *page_out, vecmill_error *err);
+
+  /* Writes the metrics of rows whose text is still that of the page, where they differ from what is
+   * there. */
+  vecmill_status (*metrics_commit)(store *s, const store_page *page, uint64_t *n_written_out,
+                                   vecmill_error *err);
+
+  /* One aggregate over the table: rows with the identical text, written where it differs. */
+  vecmill_status (*metrics_count_twins)(store *s, uint64_t *n_changed_out, vecmill_error *err);
+
+  /* Instead of begin, after inspect; writes nothing: the totals, and up to n_max of the rows to
+   * embed, picked at random. page_free frees them. */
+  vecmill_status (*preview)(store *s, size_t n_max, store_counts *counts_out, store_page *page_out,
+                            vecmill_error *err);
 
   /* Every row that has something in its vector column and passes `where`, in any order. */
   vecmill_status (*scan)(store *s, store_scan_function *each, void *context, vecmill_error *err);

@@ -37,6 +37,18 @@ static const char usage[] =
     "the column,\n"
     "                       else the model's own\n"
     "  --progress MODE      auto, bar, lines, json or off\n"
+    "  --wordlist FILE      words of a language, one a line, for hawaiian_word_ratio "
+    "(docs/metrics.md)\n"
+    "  --wordlist-overrides FILE  JSON beside it: words to take off the list or to put there\n"
+    "  --metrics-table T    where metrics of the texts go; default: sentence_metrics for "
+    "sentences,\n"
+    "                       document_metrics for documents and contents, else TABLE_metrics, if it "
+    "is "
+    "there\n"
+    "  --create-metrics     make that table if it is missing\n"
+    "  --metrics-only       embed nothing: metrics for rows that have a vector and lack them\n"
+    "  --dry-run            write nothing: tell how many rows and tokens, and how long it would "
+    "take\n"
     "  --retry-failed       also try rows again that failed in an earlier run\n"
     "  --changed            also rows whose text is no longer the one that their vector was made "
     "from\n"
@@ -61,6 +73,12 @@ enum {
   OPTION_PROGRESS,
   OPTION_RETRY,
   OPTION_CHANGED,
+  OPTION_WORDLIST,
+  OPTION_OVERRIDES,
+  OPTION_METRICS_TABLE,
+  OPTION_CREATE_METRICS,
+  OPTION_METRICS_ONLY,
+  OPTION_DRY_RUN,
   OPTION_HELP
 };
 
@@ -83,6 +101,12 @@ static const struct option long_options[] = {
     {"progress", required_argument, NULL, OPTION_PROGRESS},
     {"retry-failed", no_argument, NULL, OPTION_RETRY},
     {"changed", no_argument, NULL, OPTION_CHANGED},
+    {"wordlist", required_argument, NULL, OPTION_WORDLIST},
+    {"wordlist-overrides", required_argument, NULL, OPTION_OVERRIDES},
+    {"metrics-table", required_argument, NULL, OPTION_METRICS_TABLE},
+    {"create-metrics", no_argument, NULL, OPTION_CREATE_METRICS},
+    {"metrics-only", no_argument, NULL, OPTION_METRICS_ONLY},
+    {"dry-run", no_argument, NULL, OPTION_DRY_RUN},
     {"help", no_argument, NULL, OPTION_HELP},
     {0},
 };
@@ -124,6 +148,12 @@ static int take_option(int option, vecmill_ingest_options *options, command_word
     case OPTION_PREFIX: options->prefix = optarg; break;
     case OPTION_RETRY: options->retry_failed = 1; break;
     case OPTION_CHANGED: options->changed = 1; break;
+    case OPTION_WORDLIST: options->wordlist = optarg; break;
+    case OPTION_OVERRIDES: options->wordlist_overrides = optarg; break;
+    case OPTION_METRICS_TABLE: options->metrics_table = optarg; break;
+    case OPTION_CREATE_METRICS: options->create_metrics = 1; break;
+    case OPTION_METRICS_ONLY: options->metrics_only = 1; break;
+    case OPTION_DRY_RUN: options->dry_run = 1; break;
     case OPTION_WORKERS: words->workers = optarg; break;
     case OPTION_DEVICE: words->device = optarg; break;
     case OPTION_SLEEP: words->sleep = optarg; break;
@@ -202,6 +232,8 @@ int command_ingest(int argc, char **argv) {
   if (exit_status != COMMAND_GO_ON) return exit_status;
 
   progress_display_init(&display, mode);
+  display.dry_run = options.dry_run;
+  display.metrics_only = options.metrics_only;
   vecmill_log_set_handler(on_log, NULL);
   catch_signals();
   vecmill_ingest_report report;

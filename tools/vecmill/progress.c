@@ -30,6 +30,7 @@ void progress_display_init(progress_display *display, progress_mode mode) {
       isatty(STDERR_FILENO) && isatty(STDOUT_FILENO) && term && strcmp(term, "dumb") != 0;
   setlocale(LC_CTYPE, "");
   display->utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
+  display->dry_run = display->metrics_only = false;
   display->mode = mode != PROGRESS_AUTO ? mode : can_move ? PROGRESS_BAR : PROGRESS_LINES;
 }
 
@@ -133,6 +134,19 @@ void progress_message(const char *text) {
 
 /* --- lines --- */
 
+/* "name=0.856", or "name=n/a" where there was nothing to average. */
+static void print_average(const char *name, double value, int n_decimals) {
+  if (value < 0) printf(" %s=n/a", name);
+  else printf(" %s=%.*f", name, n_decimals, value);
+}
+
+static void print_averages(double ratio, double words, double length, double entities) {
+  print_average("avg_ratio", ratio, 3);
+  print_average("avg_wc", words, 1);
+  print_average("avg_len", length, 1);
+  print_average("avg_ec", entities, 2);
+}
+
 /* The form of these lines is what scripts read: it stays. */
 static void print_line(const vecmill_ingest_event *event) {
   switch (event->kind) {
@@ -148,14 +162,21 @@ static void print_line(const vecmill_ingest_event *event) {
              event->id_columns, event->text_column, event->batch);
       break;
     case VECMILL_INGEST_REMAINING:
-      printf("Remaining to embed in %s: %llu\n", event->table, (unsigned long long)event->n_total);
+      printf("Remaining to %s in %s: %llu\n", event->metrics_only ? "measure" : "embed",
+             event->table, (unsigned long long)event->n_total);
       break;
     case VECMILL_INGEST_STARTED:
       printf("Using parallel processing with %u workers\n", event->n_workers);
       break;
     case VECMILL_INGEST_BATCH:
-      printf("Processed batch: %llu Progress: %llu / %llu\n", (unsigned long long)event->n_batch,
+      printf("Processed batch: %llu Progress: %llu / %llu", (unsigned long long)event->n_batch,
              (unsigned long long)event->n_done, (unsigned long long)event->n_total);
+      if (event->metrics_table) {
+        printf(" |");
+        print_averages(event->avg_ratio, event->avg_word_count, event->avg_length,
+                       event->avg_entity_count);
+      }
+      putchar('\n');
       break;
     case VECMILL_INGEST_TICK: return;
   }
@@ -176,14 +197,31 @@ static json_int_t count_of(uint64_t n) {
   return (json_int_t)n;
 }
 
+static json_t *average(double value) {
+  return value < 0 ? json_null() : json_real(value);
+}
+
+static void add_averages(json_t *object, double ratio, double words, double length,
+                         double entities) {
+  json_t *more = json_pack("{s:o, s:o, s:o, s:o}", "avg_ratio", average(ratio), "avg_wc",
+                           average(words), "avg_len", average(length), "avg_ec", average(entities));
+  if (object && more) json_object_update(object, more);
+  json_decref(more);
+}
+
 static json_t *json_of_progress(const vecmill_ingest_event *event) {
   bool batch = event->kind == VECMILL_INGEST_BATCH;
-  return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f}", "event",
-                   batch ? "batch" : "progress", "batch", count_of(batch ? event->n_batch : 0),
-                   "done", count_of(event->n_done), "total", count_of(event->n_total), "failed",
-                   count_of(event->n_failed), "in_flight", count_of(event->n_in_flight), "tokens",
-                   count_of(event->n_tokens), "seconds", event->seconds, "rows_per_s",
-                   event->rows_per_s, "tokens_per_s", event->tokens_per_s, "eta_s", event->eta_s);
+  json_t *object =
+      json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f}", "event",
+                batch ? "batch" : "progress", "batch", count_of(batch ? event->n_batch : 0), "done",
+                count_of(event->n_done), "total", count_of(event->n_total), "failed",
+                count_of(event->n_failed), "in_flight", count_of(event->n_in_flight), "tokens",
+                count_of(event->n_tokens), "seconds", event->seconds, "rows_per_s",
+                event->rows_per_s, "tokens_per_s", event->tokens_per_s, "eta_s", event->eta_s);
+  if (batch && event->metrics_table)
+    add_averages(object, event->avg_ratio, event->avg_word_count, event->avg_length,
+                 event->avg_entity_count);
+  return object;
 }
 
 static json_t *json_of_event(const vecmill_ingest_event *event) {
@@ -196,9 +234,10 @@ static json_t *json_of_event(const vecmill_ingest_event *event) {
       return json_pack("{s:s, s:s, s:s, s:s}", "event", "model", "model", event->model, "device",
                        event->device, "reason", event->model_reason);
     case VECMILL_INGEST_TABLE:
-      return json_pack("{s:s, s:s, s:s, s:s, s:s}", "event", "table", "table", event->table,
+      return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s*}", "event", "table", "table", event->table,
                        "id_column", event->id_columns, "text_column", event->text_column,
-                       "vector_column", event->vector_column);
+                       "vector_column", event->vector_column, "metrics_table",
+                       event->metrics_table);
     case VECMILL_INGEST_REMAINING:
       return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "event", "remaining", "remaining",
                        count_of(event->n_total), "rows", count_of(event->n_rows), "had_vector",
@@ -211,7 +250,8 @@ static json_t *json_of_event(const vecmill_ingest_event *event) {
   }
 }
 
-static json_t *json_of_report(const vecmill_ingest_report *report, vecmill_status status) {
+static json_t *json_of_report(const progress_display *display, const vecmill_ingest_report *report,
+                              vecmill_status status) {
   json_t *busy = json_array();
   for (unsigned i = 0; i < report->n_workers; i++)
     json_array_append_new(busy, json_real(report->worker_busy[i]));
@@ -237,6 +277,20 @@ static json_t *json_of_report(const vecmill_ingest_report *report, vecmill_statu
   if (object && more) json_object_update(object, more);
   json_decref(edited);
   json_decref(more);
+  if (object && report->metrics_table) {
+    json_object_set_new(object, "metrics_table", json_string(report->metrics_table));
+    json_object_set_new(object, "measured", json_integer(count_of(report->n_measured)));
+    json_object_set_new(object, "frequencies", json_integer(count_of(report->n_frequencies)));
+    add_averages(object, report->avg_ratio, report->avg_word_count, report->avg_length,
+                 report->avg_entity_count);
+  }
+  if (object && display->dry_run) {
+    json_object_set_new(object, "dry_run", json_true());
+    json_object_set_new(object, "remaining", json_integer(count_of(report->n_left)));
+    json_object_set_new(object, "sampled", json_integer(count_of(report->n_sampled)));
+    json_object_set_new(object, "expected_tokens", json_integer(count_of(report->expected_tokens)));
+    json_object_set_new(object, "expected_s", json_real(report->expected_s));
+  }
   return object;
 }
 
@@ -248,6 +302,29 @@ void progress_event(void *context, const vecmill_ingest_event *event) {
   if (display->mode == PROGRESS_JSON) print_json(json_of_event(event));
   else if (display->mode == PROGRESS_BAR && moves) draw_bar(display, event);
   else if (display->mode == PROGRESS_BAR || display->mode == PROGRESS_LINES) print_line(event);
+}
+
+static void print_metrics(const vecmill_ingest_report *report) {
+  if (!report->metrics_table) return;
+  printf("Metrics in %s:", report->metrics_table);
+  print_averages(report->avg_ratio, report->avg_word_count, report->avg_length,
+                 report->avg_entity_count);
+  printf("; %llu frequencies written\n", (unsigned long long)report->n_frequencies);
+}
+
+static void print_dry(const progress_display *display, const vecmill_ingest_report *report) {
+  unsigned long long n_left = report->n_left;
+  printf("Dry run: nothing was written. %llu rows to %s", n_left,
+         display->metrics_only ? "measure" : "embed");
+  if (report->n_sampled > 0) {
+    char time[32];
+    format_duration(report->expected_s, time, sizeof time);
+    printf(", %s%llu tokens, about %.1f s (%s), by %llu rows embedded on trial",
+           report->n_sampled < report->n_left ? "about " : "",
+           (unsigned long long)report->expected_tokens, report->expected_s, time,
+           (unsigned long long)report->n_sampled);
+  }
+  putchar('\n');
 }
 
 static void print_counts(const vecmill_ingest_report *report) {
@@ -284,16 +361,33 @@ static void print_workers(const vecmill_ingest_report *report) {
          100 * report->embed_busy, 100 * report->writer_busy);
 }
 
-static void print_summary(const vecmill_ingest_report *report, vecmill_status status) {
+static void print_measured(const vecmill_ingest_report *report) {
+  printf("Measured %llu rows of %s into %s: %.1f s, %.0f rows/s\n",
+         (unsigned long long)report->n_measured, report->table, report->metrics_table,
+         report->seconds, report->rows_per_s);
+  print_metrics(report);
+}
+
+static void print_summary(const progress_display *display, const vecmill_ingest_report *report,
+                          vecmill_status status) {
   if (!report->table) return;
   unsigned long long n_written = report->n_written;
   bool is_done = status == VECMILL_OK || status == VECMILL_ERROR_PARTIAL;
+  if (display->dry_run) {
+    if (is_done) print_dry(display, report);
+    return;
+  }
+  if (display->metrics_only) {
+    if (is_done || report->n_batches > 0) print_measured(report);
+    return;
+  }
   if (report->n_workers == 0 && !is_done) return; /* refused before it began: stderr says why */
   if (report->n_workers == 0 && is_done) { /* the count found nothing: no worker was started */
     printf("Nothing to embed: %llu of %llu rows of %s have a vector already\n",
            (unsigned long long)report->n_had_vector, (unsigned long long)report->n_rows,
            report->table);
     print_counts(report);
+    if (report->n_frequencies > 0) print_metrics(report);
     return;
   }
   printf("Embedded %llu rows of %s into %s with %s: %llu tokens in %.1f s, %.0f rows/s, %.0f "
@@ -302,13 +396,14 @@ static void print_summary(const vecmill_ingest_report *report, vecmill_status st
          (unsigned long long)report->n_tokens, report->seconds, report->rows_per_s,
          report->tokens_per_s);
   print_counts(report);
+  print_metrics(report);
   if (report->n_workers > 0) print_workers(report);
 }
 
 void progress_summary(progress_display *display, const vecmill_ingest_report *report,
                       vecmill_status status) {
   end_bar();
-  if (display->mode == PROGRESS_JSON) print_json(json_of_report(report, status));
-  else if (display->mode != PROGRESS_OFF) print_summary(report, status);
+  if (display->mode == PROGRESS_JSON) print_json(json_of_report(display, report, status));
+  else if (display->mode != PROGRESS_OFF) print_summary(display, report, status);
   fflush(stdout);
 }

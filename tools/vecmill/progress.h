@@ -26,6 +26,7 @@ bool progress_mode_named(const char *word, progress_mode *mode_out);
 typedef struct progress_display {
   progress_mode mode; /* never AUTO after init */
   bool utf8;
+  bool dry_run, metrics_only; /* set by whoever runs it: the summary says other things */
 } progress_display;
 
 /* AUTO becomes a bar if stdout and stderr are terminals that can move the cursor. */

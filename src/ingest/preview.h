@@ -1,0 +1,21 @@
+/* How long a run would take, from a sample of its rows that is embedded and thrown away. */
+#ifndef INGEST_PREVIEW_H
+#define INGEST_PREVIEW_H
+
+#include "provider/provider.h"
+#include "store/store.h"
+
+#define PREVIEW_MAX_ROWS 1024
+
+typedef struct preview_estimate {
+  size_t n_sampled;
+  double n_tokens, seconds; /* of all rows */
+} preview_estimate;
+
+/* Embeds rows of the page, in the order in which they lie there, until it has seen enough. The page
+ * holds n_total rows or a random sample of them. STOPPED when `stop` (may be NULL) ended it. */
+vecmill_status preview_measure(provider *p, unsigned n_workers, uint64_t sleep_ns,
+                               const store_page *page, uint64_t n_total, const int *stop,
+                               preview_estimate *estimate_out, vecmill_error *err);
+
+#endif

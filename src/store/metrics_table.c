@@ -1,0 +1,20 @@
+#include "store/metrics_table.h"
+
+#include <strings.h>
+
+const char *const metrics_columns[METRICS_N_COLUMNS] = {
+    "hawaiian_word_ratio", "word_count", "length", "entity_count", "frequency", "updated_at",
+};
+
+static const char documents[] = "document_metrics";
+
+void metrics_append_name(str *name, const char *table) {
+  if (strcasecmp(table, "sentences") == 0) str_append_text(name, "sentence_metrics");
+  else if (strcasecmp(table, "documents") == 0 || strcasecmp(table, "contents") == 0)
+    str_append_text(name, documents);
+  else str_append_format(name, "%s_metrics", table);
+}
+
+const char *metrics_shared_key(const char *metrics_table) {
+  return strcasecmp(metrics_table, documents) == 0 ? "sourceid" : NULL;
+}

@@ -1,0 +1,20 @@
+/* The table that holds the numbers of a table's texts: its name and its columns. */
+#ifndef STORE_METRICS_TABLE_H
+#define STORE_METRICS_TABLE_H
+
+#include <stdbool.h>
+
+#include "base/str.h"
+
+/* Beside the key, in the order in which a new table has them; the first four are of the text. */
+enum { METRICS_N_OF_TEXT = 4, METRICS_N_COLUMNS = 6 };
+extern const char *const metrics_columns[METRICS_N_COLUMNS];
+
+/* sentences: sentence_metrics; documents and contents: document_metrics; else TABLE_metrics. */
+void metrics_append_name(str *name, const char *table);
+
+/* The column that is the key of a new document_metrics, where the table has it: several tables of
+ * texts share those metrics. NULL: the table's own key. */
+const char *metrics_shared_key(const char *metrics_table);
+
+#endif

@@ -1,0 +1,348 @@
+/*
+ * Metrics beside vectors that are there already; equal texts; and a look that writes nothing.
+ */
+#include <limits.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "store/pg_parts.h"
+
+#define TEXT_OID 25 /* pg_type.h */
+
+/* ALIAS."join" = "table"."join" AND .. */
+static void append_joined(str *sql, const pg_store *s, const char *alias) {
+  const pg_metrics *m = &s->metrics;
+  for (size_t i = 0; i < m->n_joins; i++) {
+    str_append_format(sql, "%s%s.", i ? " AND " : "", alias);
+    pg_append_name(sql, m->joins[i].name);
+    str_append_text(sql, " = ");
+    pg_append_column(sql, s, m->joins[i].name);
+  }
+}
+
+/* " AND "table"."join" IS NOT NULL ..": such rows have no metrics */
+static void append_joins_not_null(str *sql, const pg_store *s) {
+  for (size_t i = 0; i < s->metrics.n_joins; i++) {
+    str_append_text(sql, " AND ");
+    pg_append_column(sql, s, s->metrics.joins[i].name);
+    str_append_text(sql, " IS NOT NULL");
+  }
+}
+
+static void append_has_vector(str *sql, const pg_store *s) {
+  pg_append_column(sql, s, s->vector_column);
+  str_append_text(sql, " IS NOT NULL");
+}
+
+/* A run without a word list does not undo what one with it has found: the same counts say that it
+ * is the same text. */
+static void append_if_different(str *sql, const pg_store *s) {
+  const char *const sides[] = {"m", "excluded"};
+  for (int side = 0; side < 2; side++) {
+    str_append_text(sql, side ? " IS DISTINCT FROM (" : " WHERE (");
+    size_t first = s->metrics.has_ratios ? 0 : 1;
+    for (size_t i = first; i < METRICS_N_OF_TEXT; i++)
+      str_append_format(sql, "%s%s.%s", i > first ? ", " : "", sides[side], metrics_columns[i]);
+    str_append_char(sql, ')');
+  }
+}
+
+/* --- which rows --- */
+
+/* "FROM .. WHERE ..": rows with a vector and without metrics */
+static void append_lacking(str *sql, const pg_store *s, const char *cut) {
+  str_append_format(sql, " FROM %s WHERE ", s->table_sql);
+  append_has_vector(sql, s);
+  str_append_text(sql, " AND ");
+  pg_append_column(sql, s, s->text_column);
+  str_append_text(sql, " IS NOT NULL");
+  append_joins_not_null(sql, s);
+  if (s->metrics.is_on || !s->metrics.is_missing) {
+    str_append_format(sql, " AND NOT EXISTS (SELECT 1 FROM %s AS vecmill_m WHERE ", s->metrics.sql);
+    append_joined(sql, s, "vecmill_m");
+    str_append_text(sql, " AND vecmill_m.word_count IS NOT NULL)");
+  }
+  pg_append_considered(sql, s, cut);
+}
+
+vecmill_status pg_store_metrics_count(store *base, uint64_t *n_out, vecmill_error *err) {
+  pg_store *s = pg_of(base);
+  str sql = {0}, cut = {0};
+  pg_params p = {0};
+  PGresult *rows = NULL;
+  *n_out = 0;
+  if (!s->has_vector_column)
+    return err_set(err, VECMILL_ERROR_NOT_FOUND,
+                   "table %s: no column %s, so no row has a vector (run without --metrics-only)",
+                   s->table, s->vector_column);
+  vecmill_status status = pg_find_cut(s, err);
+  if (status == VECMILL_OK) status = pg_add_cut(s, &p, &cut, err);
+  str_append_text(&sql, "SELECT count(*)::text");
+  append_lacking(&sql, s, "$1::text[]");
+  if (status == VECMILL_OK)
+    status = pg_run(s, PG_READER, &sql, &p, "cannot count the rows", &rows, err);
+  if (status == VECMILL_OK) *n_out = (uint64_t)pg_integer(rows, 0, 0);
+  PQclear(rows);
+  str_fini(&sql);
+  str_fini(&cut);
+  return status;
+}
+
+/* key columns, text, hash: what pg_take_page reads */
+static void append_page_columns(str *sql, const pg_store *s) {
+  str_append_text(sql, "SELECT ");
+  for (size_t i = 0; i < s->n_keys; i++) {
+    pg_append_column(sql, s, s->keys[i].name);
+    str_append_text(sql, "::text, ");
+  }
+  pg_append_column(sql, s, s->text_column);
+  str_append_text(sql, "::text, ");
+  pg_append_hash(sql, s);
+  str_append_text(sql, "::text");
+}
+
+/* A subquery under the table's own name, so that all else reads as if it were the table. */
+static void append_shared(str *sql, const pg_store *s) {
+  str_append_text(sql,
+                  " FROM (SELECT *, row_number() OVER w AS vecmill_i, count(*) OVER (PARTITION "
+                  "BY ");
+  pg_metrics_append_joins(sql, s);
+  str_append_format(sql, ") AS vecmill_n FROM %s WHERE ", s->table_sql);
+  append_has_vector(sql, s);
+  append_joins_not_null(sql, s);
+  str_append_text(sql, " WINDOW w AS (PARTITION BY ");
+  pg_metrics_append_joins(sql, s);
+  str_append_format(sql, " ORDER BY %s)) AS ", s->keys_sql);
+  pg_append_name(sql, s->table);
+  str_append_text(sql, " WHERE vecmill_i = 1 AND vecmill_n > 1");
+}
+
+typedef struct metrics_read {
+  store_metrics_rows kind;
+  size_t n_max;
+  PGresult *rows;
+} metrics_read;
+
+/* As in claim_body, the planner is kept from sorting all of the table for each page. */
+static vecmill_status read_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
+  metrics_read *read = context;
+  PGresult *set = NULL;
+  str sql = {0}, cursor = {0}, cut = {0};
+  pg_params p = {0};
+  vecmill_status status = VECMILL_OK;
+  PQclear(read->rows);
+  read->rows = NULL;
+  if (read->kind == STORE_METRICS_LACKING) {
+    str_append_text(
+        &sql,
+        "SELECT set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true), "
+        "set_config('enable_bitmapscan', 'off', true), set_config('enable_hashjoin', 'off', true), "
+        "set_config('enable_mergejoin', 'off', true)");
+    status = pg_step(s, conn, &sql, NULL, "cannot read a page", &set, err);
+    PQclear(set);
+    str_clear(&sql);
+  }
+  bool has_cursor = s->metrics.cursor.n > 0;
+  if (has_cursor) {
+    pg_key_array(&cursor, s->metrics.cursor.data, s->metrics.cursor.n);
+    pg_add_binary(&p, &cursor);
+  }
+  append_page_columns(&sql, s);
+  if (read->kind == STORE_METRICS_LACKING) {
+    append_lacking(&sql, s, has_cursor ? "$2::text[]" : "$1::text[]");
+    if (status == VECMILL_OK) status = pg_add_cut(s, &p, &cut, err);
+  } else {
+    append_shared(&sql, s);
+  }
+  if (has_cursor) {
+    str_append_text(&sql, " AND ");
+    pg_append_compare(&sql, s, ">", "$1::text[]");
+  }
+  str_append_format(&sql, " ORDER BY %s LIMIT %zu", s->keys_sql, read->n_max);
+  if (status == VECMILL_OK && cursor.failed) status = err_set_memory(err, "page", cursor.n);
+  if (status == VECMILL_OK)
+    status = pg_step(s, conn, &sql, &p, "cannot read a page", &read->rows, err);
+  str_fini(&sql);
+  str_fini(&cursor);
+  str_fini(&cut);
+  return status;
+}
+
+vecmill_status pg_store_metrics_page(store *base, store_metrics_rows kind, size_t n_max,
+                                     store_page *page_out, vecmill_error *err) {
+  pg_store *s = pg_of(base);
+  str *cursor = &s->metrics.cursor;
+  metrics_read read = {.kind = kind, .n_max = n_max};
+  *page_out = (store_page){0};
+  if (kind == STORE_METRICS_SHARED && !s->metrics.is_shared) return VECMILL_OK;
+  vecmill_status status = pg_transact(s, PG_READER, read_body, &read, "cannot read a page", err);
+  if (status == VECMILL_OK) status = pg_take_page(s, read.rows, false, 0, page_out, err);
+  PQclear(read.rows);
+  if (status != VECMILL_OK) return status;
+  str_clear(cursor);
+  if (page_out->n_rows == 0) return VECMILL_OK;
+  const store_row *last = &page_out->rows[page_out->n_rows - 1];
+  str_append(cursor, last->key, last->n_key_bytes);
+  if (!cursor->failed) return VECMILL_OK;
+  pg_store_page_free(base, page_out);
+  return err_set_memory(err, "page", cursor->n);
+}
+
+/* "INSERT .. SELECT .. FROM (unnest .. and the rows as they are now) ..": parameters from $1 on:
+ * hashes, keys, metrics. */
+static void append_metrics_commit(str *sql, const pg_store *s) {
+  int n = 1;
+  str source = {0};
+  str_append_format(&source, "(SELECT d.m0, d.m1, d.m2, d.m3, r.* FROM unnest($%d::text[]", n++);
+  for (size_t i = 0; i < s->n_keys; i++) str_append_format(&source, ", $%d::text[]", n++);
+  pg_metrics_append_unnest(&source, n);
+  str_append_text(&source, ") AS d(h, ");
+  pg_append_numbered(&source, "k", s->n_keys);
+  pg_metrics_append_names(&source);
+  str_append_text(&source, "), LATERAL (SELECT 1");
+  pg_metrics_append_places(&source, s);
+  str_append_format(&source, " FROM %s WHERE ", s->table_sql);
+  for (size_t i = 0; i < s->n_keys; i++) {
+    pg_append_column(&source, s, s->keys[i].name);
+    str_append_format(&source, " = d.k%zu::%s AND ", i, s->keys[i].type);
+  }
+  append_has_vector(&source, s);
+  str_append_text(&source, " AND ");
+  pg_append_hash(&source, s);
+  str_append_text(&source, " = d.h::uuid OFFSET 0) AS r) AS u");
+  pg_metrics_append_insert(sql, s, source.data && !source.failed ? source.data : "");
+  append_if_different(sql, s);
+  if (source.failed) sql->failed = true;
+  str_fini(&source);
+}
+
+vecmill_status pg_store_metrics_commit(store *base, const store_page *page, uint64_t *n_written_out,
+                                       vecmill_error *err) {
+  pg_store *s = pg_of(base);
+  str sql = {0}, hashes = {0}, keys[PG_MAX_KEYS] = {{0}};
+  pg_metrics_arrays a = {0};
+  pg_params p = {0};
+  PGresult *done = NULL;
+  bool failed = false;
+  *n_written_out = 0;
+  pg_array_begin(&hashes, TEXT_OID, page->n_rows);
+  pg_metrics_arrays_begin(&a, page->n_rows);
+  for (size_t i = 0; i < s->n_keys; i++) pg_array_begin(&keys[i], TEXT_OID, page->n_rows);
+  for (size_t row = 0; row < page->n_rows; row++) {
+    const store_row *r = &page->rows[row];
+    pg_array_add(&hashes, (const char *)r->key + r->n_key_bytes, PG_HASH_BYTES);
+    pg_metrics_arrays_add(&a, &r->metrics);
+    for (size_t i = 0; i < s->n_keys; i++) {
+      size_t n = 0;
+      const char *part = pg_key_part(r->key, r->n_key_bytes, i, &n);
+      pg_array_add(&keys[i], part, n);
+    }
+  }
+  append_metrics_commit(&sql, s);
+  pg_add_binary(&p, &hashes);
+  for (size_t i = 0; i < s->n_keys; i++) pg_add_binary(&p, &keys[i]);
+  pg_metrics_add_params(&p, &a);
+  failed = hashes.failed || pg_metrics_arrays_failed(&a);
+  for (size_t i = 0; i < s->n_keys; i++) failed |= keys[i].failed;
+  vecmill_status status = failed
+                              ? err_set_memory(err, "metrics", hashes.n)
+                              : pg_run(s, PG_WRITER, &sql, &p, "cannot write metrics", &done, err);
+  if (status == VECMILL_OK) *n_written_out = strtoull(PQcmdTuples(done), NULL, 10);
+  PQclear(done);
+  str_fini(&sql);
+  str_fini(&hashes);
+  for (size_t i = 0; i < s->n_keys; i++) str_fini(&keys[i]);
+  pg_metrics_arrays_fini(&a);
+  return status;
+}
+
+/* --- frequency --- */
+
+/* "t AS (texts and how many rows have each), r AS (which text a row of metrics is of)" */
+static void append_twins(str *sql, const pg_store *s) {
+  str_append_text(sql, "WITH t AS (SELECT ");
+  pg_append_hash(sql, s);
+  str_append_format(sql, " AS h, least(count(*), %d)::integer AS n FROM %s WHERE ", INT_MAX,
+                    s->table_sql);
+  pg_append_column(sql, s, s->text_column);
+  str_append_text(sql, " IS NOT NULL GROUP BY 1), r AS (SELECT ");
+  if (s->metrics.is_shared) {
+    str_append_text(sql, "DISTINCT ON (");
+    pg_metrics_append_joins(sql, s);
+    str_append_text(sql, ") ");
+  }
+  pg_append_hash(sql, s);
+  str_append_text(sql, " AS h");
+  pg_metrics_append_places(sql, s);
+  str_append_format(sql, " FROM %s", s->table_sql);
+  if (s->metrics.is_shared) {
+    str_append_text(sql, " WHERE ");
+    append_has_vector(sql, s);
+    str_append_text(sql, " ORDER BY ");
+    pg_metrics_append_joins(sql, s);
+    str_append_format(sql, ", %s", s->keys_sql);
+  }
+  str_append_text(sql, ")");
+}
+
+/* One process after the other: each would lock the other's rows in an order of its own. */
+static vecmill_status twins_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
+  uint64_t *n_changed = context;
+  str sql = {0};
+  pg_params p = {0};
+  PGresult *lock = NULL, *done = NULL;
+  str_append_text(&sql,
+                  "SELECT pg_advisory_xact_lock(1447382861, $1::regclass::oid::integer)::text");
+  pg_add_text(&p, s->metrics.sql);
+  vecmill_status status = pg_step(s, conn, &sql, &p, "cannot count equal texts", &lock, err);
+  PQclear(lock);
+  str_clear(&sql);
+  append_twins(&sql, s);
+  str_append_format(&sql,
+                    " UPDATE %s AS m SET frequency = t.n, updated_at = now() FROM t JOIN r ON "
+                    "r.h = t.h WHERE ",
+                    s->metrics.sql);
+  for (size_t i = 0; i < s->metrics.n_joins; i++) {
+    str_append_text(&sql, "m.");
+    pg_append_name(&sql, s->metrics.joins[i].name);
+    str_append_format(&sql, " = r.j%zu AND ", i);
+  }
+  str_append_text(&sql, "m.frequency IS DISTINCT FROM t.n");
+  if (status == VECMILL_OK)
+    status = pg_step(s, conn, &sql, NULL, "cannot count equal texts", &done, err);
+  if (status == VECMILL_OK) *n_changed = strtoull(PQcmdTuples(done), NULL, 10);
+  PQclear(done);
+  str_fini(&sql);
+  return status;
+}
+
+vecmill_status pg_store_metrics_count_twins(store *base, uint64_t *n_changed_out,
+                                            vecmill_error *err) {
+  pg_store *s = pg_of(base);
+  *n_changed_out = 0;
+  return pg_transact(s, PG_WRITER, twins_body, n_changed_out, "cannot count equal texts", err);
+}
+
+/* --- a look that writes nothing --- */
+
+vecmill_status pg_store_preview(store *base, size_t n_max, store_counts *counts_out,
+                                store_page *page_out, vecmill_error *err) {
+  pg_store *s = pg_of(base);
+  str sql = {0}, cut = {0};
+  pg_params p = {0};
+  PGresult *rows = NULL;
+  *page_out = (store_page){0};
+  s->changed &= s->column_id != NULL; /* else there are no hashes yet */
+  *counts_out = (store_counts){0};
+  vecmill_status status = pg_find_cut(s, err);
+  if (status == VECMILL_OK) status = pg_count_considered(s, counts_out, err);
+  if (status == VECMILL_OK) status = pg_add_cut(s, &p, &cut, err);
+  pg_append_page(&sql, s, "$1::text[]");
+  str_append_format(&sql, " ORDER BY random() LIMIT %zu", n_max);
+  if (status == VECMILL_OK) status = pg_run(s, PG_READER, &sql, &p, "cannot read rows", &rows, err);
+  if (status == VECMILL_OK) status = pg_take_page(s, rows, false, 0, page_out, err);
+  PQclear(rows);
+  str_fini(&sql);
+  str_fini(&cut);
+  return status;
+}

@@ -1,0 +1,342 @@
+/*
+ * Numbers of the texts, in a table of their own.
+ *
+ * That table's primary key says which columns of the table of texts it goes by (joins). As a rule
+ * they are its key; where they are not (document_metrics goes by sourceid), several rows may share
+ * one row of metrics, which then is that of the first of them in key order. Commits cannot know
+ * which is the first, so the end of a run sets that right.
+ */
+#include <arpa/inet.h>
+#include <endian.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "store/metrics_table.h"
+#include "store/pg_parts.h"
+
+#define INT4_OID 23 /* pg_type.h */
+#define FLOAT8_OID 701
+
+void pg_metrics_fini(pg_metrics *m) {
+  for (size_t i = 0; i < m->n_joins; i++) {
+    mem_free(m->joins[i].name);
+    mem_free(m->joins[i].type);
+  }
+  mem_free(m->name);
+  mem_free(m->sql);
+  str_fini(&m->cursor);
+  *m = (pg_metrics){0};
+}
+
+/* --- the table --- */
+
+static vecmill_status add_join(pg_metrics *m, const char *name, const char *type,
+                               vecmill_error *err) {
+  if (m->n_joins == PG_MAX_KEYS)
+    return err_set(err, VECMILL_ERROR_CONFLICT, "table %s: a key of more than %d columns", m->name,
+                   PG_MAX_KEYS);
+  pg_key_column *join = &m->joins[m->n_joins++];
+  join->name = mem_strdup(name);
+  join->type = mem_strdup(type);
+  return join->name && join->type ? VECMILL_OK : err_set_memory(err, name, 64);
+}
+
+/* Its columns: name, place in the primary key, whether the table of texts has one of that name. */
+static vecmill_status read_metrics_table(pg_store *s, PGresult **rows_out, vecmill_error *err) {
+  str sql = {0};
+  pg_params p = {0};
+  str_append_text(
+      &sql, "SELECT a.attname::text, coalesce(array_position(i.indkey::int2[], a.attnum), "
+            "-1)::text, format_type(t.atttypid, NULL) FROM pg_class AS c JOIN pg_namespace AS n ON "
+            "n.oid = c.relnamespace JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 "
+            "AND NOT a.attisdropped LEFT JOIN pg_index AS i ON i.indrelid = c.oid AND "
+            "i.indisprimary LEFT JOIN pg_attribute AS t ON t.attrelid = $3::regclass AND t.attname "
+            "= a.attname AND t.attnum > 0 AND NOT t.attisdropped WHERE n.nspname = $1::text AND "
+            "c.relname = $2::text AND c.relkind IN ('r', 'p') ORDER BY a.attnum");
+  pg_add_text(&p, s->schema);
+  pg_add_text(&p, s->metrics.name);
+  pg_add_text(&p, s->table_sql);
+  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", rows_out, err);
+  str_fini(&sql);
+  return status;
+}
+
+static vecmill_status check_columns(const pg_metrics *m, const PGresult *rows, vecmill_error *err) {
+  for (size_t i = 0; i < METRICS_N_COLUMNS; i++) {
+    bool found = false;
+    for (int row = 0; !found && row < PQntuples(rows); row++)
+      found = strcmp(pg_text(rows, row, 0), metrics_columns[i]) == 0;
+    if (!found)
+      return err_set(err, VECMILL_ERROR_CONFLICT,
+                     "table %s: no column %s, so it cannot hold metrics (name another with "
+                     "--metrics-table)",
+                     m->name, metrics_columns[i]);
+  }
+  return VECMILL_OK;
+}
+
+static vecmill_status take_joins(pg_store *s, const PGresult *rows, vecmill_error *err) {
+  pg_metrics *m = &s->metrics;
+  for (int place = 0;; place++) { /* int2vector counts from 0 */
+    int row = 0;
+    while (row < PQntuples(rows) && pg_integer(rows, row, 1) != place) row++;
+    if (row == PQntuples(rows)) break;
+    if (PQgetisnull(rows, row, 2))
+      return err_set(err, VECMILL_ERROR_CONFLICT,
+                     "table %s: its key has %s, which table %s has not (name another with "
+                     "--metrics-table)",
+                     m->name, pg_text(rows, row, 0), s->table);
+    vecmill_status status = add_join(m, pg_text(rows, row, 0), pg_text(rows, row, 2), err);
+    if (status != VECMILL_OK) return status;
+  }
+  return m->n_joins
+             ? VECMILL_OK
+             : err_set(err, VECMILL_ERROR_CONFLICT,
+                       "table %s: no primary key, so its rows cannot be found (add one)", m->name);
+}
+
+/* The key of a table that is to be made. */
+static vecmill_status choose_joins(pg_store *s, vecmill_error *err) {
+  const char *shared = metrics_shared_key(s->metrics.name);
+  str sql = {0};
+  pg_params p = {0};
+  PGresult *rows = NULL;
+  vecmill_status status = VECMILL_OK;
+  str_append_text(&sql, "SELECT format_type(atttypid, NULL) FROM pg_attribute WHERE attrelid = "
+                        "$1::regclass AND attname = $2::text AND attnum > 0 AND NOT attisdropped");
+  pg_add_text(&p, s->table_sql);
+  pg_add_text(&p, shared ? shared : "");
+  if (shared) status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", &rows, err);
+  bool is_shared = shared && status == VECMILL_OK && PQntuples(rows) > 0;
+  if (is_shared) status = add_join(&s->metrics, shared, pg_text(rows, 0, 0), err);
+  for (size_t i = 0; !is_shared && status == VECMILL_OK && i < s->n_keys; i++)
+    status = add_join(&s->metrics, s->keys[i].name, s->keys[i].type, err);
+  PQclear(rows);
+  str_fini(&sql);
+  return status;
+}
+
+static bool is_join(const pg_metrics *m, const char *name) {
+  for (size_t i = 0; i < m->n_joins; i++)
+    if (strcmp(m->joins[i].name, name) == 0) return true;
+  return false;
+}
+
+static vecmill_status name_table(pg_store *s, const char *wanted, vecmill_error *err) {
+  pg_metrics *m = &s->metrics;
+  str name = {0}, sql = {0};
+  size_t n_schema = strlen(s->schema);
+  if (wanted && strncmp(wanted, s->schema, n_schema) == 0 && wanted[n_schema] == '.')
+    wanted += n_schema + 1; /* said as SQL would; it lies where the table lies */
+  if (wanted) str_append_text(&name, wanted);
+  else metrics_append_name(&name, s->table);
+  pg_append_name(&sql, s->schema);
+  str_append_char(&sql, '.');
+  pg_append_name(&sql, name.data ? name.data : "");
+  m->name = name.data;
+  m->sql = sql.data;
+  return name.failed || sql.failed ? err_set_memory(err, "metrics", name.n) : VECMILL_OK;
+}
+
+static vecmill_status settle_table(pg_store *s, const store_metrics_target *target,
+                                   vecmill_error *err) {
+  pg_metrics *m = &s->metrics;
+  PGresult *rows = NULL;
+  vecmill_status status = read_metrics_table(s, &rows, err);
+  m->is_missing = status == VECMILL_OK && PQntuples(rows) == 0;
+  if (status == VECMILL_OK && m->is_missing)
+    status = target->creates
+                 ? choose_joins(s, err)
+                 : err_set(err, VECMILL_ERROR_NOT_FOUND,
+                           "%s: no table %s for the metrics (--create-metrics makes it)", s->shown,
+                           m->name);
+  else if (status == VECMILL_OK) {
+    status = check_columns(m, rows, err);
+    if (status == VECMILL_OK) status = take_joins(s, rows, err);
+  }
+  PQclear(rows);
+  for (size_t i = 0; i < s->n_keys; i++) m->is_shared |= !is_join(m, s->keys[i].name);
+  return status;
+}
+
+vecmill_status pg_store_metrics_find(store *base, const store_metrics_target *target,
+                                     const char **table_out, vecmill_error *err) {
+  pg_store *s = pg_of(base);
+  vecmill_error why = {0};
+  *table_out = NULL;
+  s->metrics.has_ratios = target->has_ratios;
+  vecmill_status status = name_table(s, target->table, &why);
+  if (status == VECMILL_OK) status = settle_table(s, target, &why);
+  if (status == VECMILL_OK) {
+    *table_out = s->metrics.name;
+    return VECMILL_OK;
+  }
+  bool is_none = status == VECMILL_ERROR_NOT_FOUND || status == VECMILL_ERROR_CONFLICT;
+  bool passes = is_none && !target->is_asked && !target->creates;
+  if (passes && status == VECMILL_ERROR_CONFLICT) log_note("no metrics: %s", why.text);
+  pg_metrics_fini(&s->metrics);
+  if (!passes && err) *err = why;
+  return passes ? VECMILL_OK : status;
+}
+
+static void append_create(str *sql, const pg_store *s) {
+  const pg_metrics *m = &s->metrics;
+  static const char *const types[METRICS_N_COLUMNS] = {"real",    "integer", "integer",
+                                                       "integer", "integer", "timestamptz"};
+  str_append_format(sql, "CREATE TABLE IF NOT EXISTS %s(", m->sql);
+  for (size_t i = 0; i < m->n_joins; i++) {
+    pg_append_name(sql, m->joins[i].name);
+    str_append_format(sql, " %s, ", m->joins[i].type);
+  }
+  for (size_t i = 0; i < METRICS_N_COLUMNS; i++)
+    str_append_format(sql, "%s %s, ", metrics_columns[i], types[i]);
+  str_append_text(sql, "PRIMARY KEY(");
+  for (size_t i = 0; i < m->n_joins; i++) {
+    if (i > 0) str_append_text(sql, ", ");
+    pg_append_name(sql, m->joins[i].name);
+  }
+  str_append_text(sql, "))");
+}
+
+vecmill_status pg_store_metrics_begin(store *base, vecmill_error *err) {
+  pg_store *s = pg_of(base);
+  str sql = {0};
+  vecmill_error why = {0};
+  vecmill_status status = VECMILL_OK;
+  if (s->metrics.is_missing) {
+    /* the lock: two that create at once would trip over each other in the catalog */
+    str_append_text(&sql, "SELECT pg_advisory_xact_lock(8247331862370315);\n");
+    size_t n_before = sql.n;
+    append_create(&sql, s);
+    status = sql.failed
+                 ? err_set_memory(&why, "metrics", sql.n)
+                 : pg_run_script(s, PG_READER, sql.data, "cannot create the metrics table", &why);
+    if (status != VECMILL_OK && strcmp(pg_last_state(), "42501") == 0)
+      status = err_set(err, VECMILL_ERROR_DATABASE,
+                       "%s: table %s is missing, and this user may not create it (have this run): "
+                       "%s",
+                       s->shown, s->metrics.name, sql.data + n_before);
+    else if (status != VECMILL_OK && err) *err = why;
+    str_fini(&sql);
+  }
+  s->metrics.is_on = status == VECMILL_OK;
+  return status;
+}
+
+/* --- SQL in pieces --- */
+
+void pg_append_numbered(str *sql, const char *prefix, size_t n) {
+  for (size_t i = 0; i < n; i++) str_append_format(sql, "%s%s%zu", i ? ", " : "", prefix, i);
+}
+
+void pg_metrics_append_joins(str *sql, const pg_store *s) {
+  for (size_t i = 0; i < s->metrics.n_joins; i++) {
+    if (i > 0) str_append_text(sql, ", ");
+    pg_append_column(sql, s, s->metrics.joins[i].name);
+  }
+}
+
+void pg_metrics_append_places(str *sql, const pg_store *s) {
+  for (size_t i = 0; i < s->metrics.n_joins; i++) {
+    str_append_text(sql, ", ");
+    pg_append_column(sql, s, s->metrics.joins[i].name);
+    str_append_format(sql, " AS j%zu", i);
+  }
+  for (size_t i = 0; s->metrics.is_shared && i < s->n_keys; i++) {
+    str_append_text(sql, ", ");
+    pg_append_column(sql, s, s->keys[i].name);
+    str_append_format(sql, " AS o%zu", i);
+  }
+}
+
+void pg_metrics_append_insert(str *sql, const pg_store *s, const char *source) {
+  const pg_metrics *m = &s->metrics;
+  str_append_format(sql, "INSERT INTO %s AS m(", m->sql);
+  for (size_t i = 0; i < m->n_joins; i++) {
+    pg_append_name(sql, m->joins[i].name);
+    str_append_text(sql, ", ");
+  }
+  for (size_t i = 0; i < METRICS_N_OF_TEXT; i++) str_append_format(sql, "%s, ", metrics_columns[i]);
+  str_append_text(sql, "updated_at) SELECT ");
+  if (m->is_shared) {
+    str_append_text(sql, "DISTINCT ON (");
+    pg_append_numbered(sql, "j", m->n_joins);
+    str_append_text(sql, ") ");
+  }
+  pg_append_numbered(sql, "j", m->n_joins);
+  str_append_format(sql, ", m0, m1, m2, m3, now() FROM %s WHERE j0 IS NOT NULL", source);
+  for (size_t i = 1; i < m->n_joins; i++) str_append_format(sql, " AND j%zu IS NOT NULL", i);
+  if (m->is_shared) {
+    str_append_text(sql, " ORDER BY ");
+    pg_append_numbered(sql, "j", m->n_joins);
+    str_append_text(sql, ", ");
+    pg_append_numbered(sql, "o", s->n_keys);
+  }
+  str_append_text(sql, " ON CONFLICT (");
+  for (size_t i = 0; i < m->n_joins; i++) {
+    if (i > 0) str_append_text(sql, ", ");
+    pg_append_name(sql, m->joins[i].name);
+  }
+  str_append_text(sql, ") DO UPDATE SET ");
+  for (size_t i = 0; i < METRICS_N_OF_TEXT; i++)
+    str_append_format(sql, "%s = excluded.%s, ", metrics_columns[i], metrics_columns[i]);
+  str_append_text(sql, "updated_at = excluded.updated_at");
+}
+
+/* --- arrays --- */
+
+static void add_integer(str *array, int32_t value) {
+  uint32_t wire = htonl((uint32_t)value);
+  pg_array_add(array, &wire, sizeof wire);
+}
+
+void pg_metrics_arrays_begin(pg_metrics_arrays *a, size_t n) {
+  pg_array_begin(&a->columns[0], FLOAT8_OID, n);
+  for (size_t i = 1; i < METRICS_N_OF_TEXT; i++) pg_array_begin(&a->columns[i], INT4_OID, n);
+}
+
+void pg_metrics_arrays_add(pg_metrics_arrays *a, const store_metrics *metrics) {
+  uint64_t bits;
+  memcpy(&bits, &metrics->ratio, sizeof bits);
+  bits = htobe64(bits);
+  if (metrics->has_ratio) pg_array_add(&a->columns[0], &bits, sizeof bits);
+  else pg_array_add_null(&a->columns[0]);
+  add_integer(&a->columns[1], metrics->word_count);
+  add_integer(&a->columns[2], metrics->length);
+  add_integer(&a->columns[3], metrics->entity_count);
+}
+
+bool pg_metrics_arrays_failed(const pg_metrics_arrays *a) {
+  bool failed = false;
+  for (size_t i = 0; i < METRICS_N_OF_TEXT; i++) failed |= a->columns[i].failed;
+  return failed;
+}
+
+void pg_metrics_arrays_fini(pg_metrics_arrays *a) {
+  for (size_t i = 0; i < METRICS_N_OF_TEXT; i++) str_fini(&a->columns[i]);
+}
+
+void pg_metrics_add_params(pg_params *p, const pg_metrics_arrays *a) {
+  for (size_t i = 0; i < METRICS_N_OF_TEXT; i++) pg_add_binary(p, &a->columns[i]);
+}
+
+void pg_metrics_append_unnest(str *sql, int first) {
+  str_append_format(sql, ", $%d::float8[], $%d::int4[], $%d::int4[], $%d::int4[]", first, first + 1,
+                    first + 2, first + 3);
+}
+
+void pg_metrics_append_names(str *sql) {
+  str_append_text(sql, ", m0, m1, m2, m3");
+}
+
+void pg_metrics_append_returning(str *sql, const pg_store *s) {
+  str_append_text(sql, ", d.m0, d.m1, d.m2, d.m3");
+  pg_metrics_append_places(sql, s);
+}
+
+void pg_metrics_append_cte(str *sql, const pg_store *s) {
+  str_append_text(sql, ", m AS (");
+  pg_metrics_append_insert(sql, s, "u");
+  str_append_char(sql, ')');
+}

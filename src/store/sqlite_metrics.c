@@ -1,0 +1,505 @@
+/*
+ * Numbers of the texts, in a table of their own: as in pg_metrics.c, which says what the key of
+ * that table means and why several rows may share a row of metrics.
+ */
+#include <limits.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "store/metrics_table.h"
+#include "store/sqlite_parts.h"
+
+void sqlite_metrics_fini(sqlite_metrics *m) {
+  sqlite3_finalize(m->upsert);
+  for (size_t i = 0; i < m->n_joins; i++) {
+    mem_free(m->joins[i]);
+    mem_free(m->types[i]);
+  }
+  mem_free(m->name);
+  str_fini(&m->cursor);
+  *m = (sqlite_metrics){0};
+}
+
+/* --- the table --- */
+
+static vecmill_status add_join(sqlite_metrics *m, const char *name, const char *type,
+                               vecmill_error *err) {
+  if (m->n_joins == SQLITE_STORE_MAX_KEYS)
+    return err_set(err, VECMILL_ERROR_CONFLICT, "table %s: a key of more than %d columns", m->name,
+                   SQLITE_STORE_MAX_KEYS);
+  size_t i = m->n_joins++;
+  m->joins[i] = mem_strdup(name);
+  m->types[i] = mem_strdup(type ? type : "");
+  return m->joins[i] && m->types[i] ? VECMILL_OK : err_set_memory(err, name, 64);
+}
+
+static vecmill_status name_table(sqlite_store *s, const char *wanted, vecmill_error *err) {
+  str name = {0};
+  if (wanted) str_append_text(&name, wanted);
+  else metrics_append_name(&name, s->table);
+  s->metrics.name = name.data;
+  return name.failed ? err_set_memory(err, "metrics", name.n) : VECMILL_OK;
+}
+
+/* Steps to a row or to the end. */
+static vecmill_status next_row(sqlite_store *s, sqlite3_stmt *statement, bool *row_out,
+                               vecmill_error *err) {
+  int code = sqlite3_step(statement);
+  *row_out = code == SQLITE_ROW;
+  return code == SQLITE_ROW || code == SQLITE_DONE
+             ? VECMILL_OK
+             : sqlite_error(s, code, "cannot read the schema", err);
+}
+
+/* The type of a column of the table of texts; *found_out false: there is no such column. */
+static vecmill_status column_type(sqlite_store *s, const char *column, str *type_out,
+                                  bool *found_out, vecmill_error *err) {
+  sqlite3_stmt *statement = NULL;
+  str sql = {0};
+  str_append_text(&sql, "SELECT type FROM pragma_table_xinfo(:table, 'main') WHERE name = :column "
+                        "COLLATE NOCASE");
+  vecmill_status status = sqlite_compile(s, &sql, "cannot read the schema", &statement, err);
+  str_fini(&sql);
+  if (status != VECMILL_OK) return status;
+  sqlite_bind_text_at(statement, ":table", s->table);
+  sqlite_bind_text_at(statement, ":column", column);
+  status = next_row(s, statement, found_out, err);
+  const char *type = *found_out ? (const char *)sqlite3_column_text(statement, 0) : NULL;
+  str_append_text(type_out, type ? type : "");
+  if (status == VECMILL_OK && type_out->failed) status = err_set_memory(err, column, 64);
+  sqlite3_finalize(statement);
+  return status;
+}
+
+/* The key of a table that is to be made. A rowid that has no column of its own is an integer. */
+static vecmill_status choose_joins(sqlite_store *s, vecmill_error *err) {
+  const char *shared = metrics_shared_key(s->metrics.name);
+  str type = {0};
+  bool found = false;
+  vecmill_status status = VECMILL_OK;
+  if (shared) status = column_type(s, shared, &type, &found, err);
+  if (status == VECMILL_OK && found) status = add_join(&s->metrics, shared, type.data, err);
+  for (size_t i = 0; status == VECMILL_OK && !found && i < s->n_ids; i++) {
+    str_clear(&type);
+    bool has = false;
+    status = column_type(s, s->ids[i], &type, &has, err);
+    if (status == VECMILL_OK)
+      status = add_join(&s->metrics, s->ids[i], has ? type.data : "INTEGER", err);
+  }
+  str_fini(&type);
+  return status;
+}
+
+/* Reads name and key of each column; counts those that metrics need. */
+static vecmill_status read_columns(sqlite_store *s, sqlite3_stmt *statement, bool *exists_out,
+                                   vecmill_error *err) {
+  sqlite_metrics *m = &s->metrics;
+  bool row = false, found[METRICS_N_COLUMNS] = {false};
+  vecmill_status status;
+  while ((status = next_row(s, statement, &row, err)) == VECMILL_OK && row) {
+    const char *name = (const char *)sqlite3_column_text(statement, 0);
+    bool is_key = sqlite3_column_int(statement, 1) > 0, has = sqlite3_column_int(statement, 2) != 0;
+    *exists_out = true;
+    for (size_t i = 0; i < METRICS_N_COLUMNS; i++)
+      found[i] |= strcasecmp(name, metrics_columns[i]) == 0;
+    bool is_rowid = s->n_ids == 1 && strcasecmp(name, s->ids[0]) == 0;
+    if (is_key && !has && !is_rowid)
+      return err_set(err, VECMILL_ERROR_CONFLICT,
+                     "table %s: its key has %s, which table %s has not (name another with "
+                     "--metrics-table)",
+                     m->name, name, s->table);
+    if (is_key) status = add_join(m, name, NULL, err);
+    if (status != VECMILL_OK) return status;
+  }
+  if (status != VECMILL_OK || !*exists_out) return status;
+  for (size_t i = 0; i < METRICS_N_COLUMNS; i++)
+    if (!found[i])
+      return err_set(err, VECMILL_ERROR_CONFLICT,
+                     "table %s: no column %s, so it cannot hold metrics (name another with "
+                     "--metrics-table)",
+                     m->name, metrics_columns[i]);
+  return m->n_joins
+             ? VECMILL_OK
+             : err_set(err, VECMILL_ERROR_CONFLICT,
+                       "table %s: no primary key, so its rows cannot be found (add one)", m->name);
+}
+
+static vecmill_status settle_table(sqlite_store *s, const store_metrics_target *target,
+                                   vecmill_error *err) {
+  sqlite_metrics *m = &s->metrics;
+  sqlite3_stmt *statement = NULL;
+  str sql = {0};
+  bool exists = false;
+  str_append_text(
+      &sql, "SELECT m.name, m.pk, EXISTS (SELECT 1 FROM pragma_table_xinfo(:table, 'main') AS "
+            "t WHERE t.name = m.name COLLATE NOCASE) FROM pragma_table_info(:metrics, 'main') "
+            "AS m, sqlite_schema AS x WHERE x.name = :metrics COLLATE NOCASE AND x.type = "
+            "'table' ORDER BY m.pk");
+  vecmill_status status = sqlite_compile(s, &sql, "cannot read the schema", &statement, err);
+  str_fini(&sql);
+  if (status != VECMILL_OK) return status;
+  sqlite_bind_text_at(statement, ":table", s->table);
+  sqlite_bind_text_at(statement, ":metrics", m->name);
+  status = read_columns(s, statement, &exists, err);
+  sqlite3_finalize(statement);
+  m->is_missing = !exists;
+  if (status == VECMILL_OK && !exists)
+    status = target->creates
+                 ? choose_joins(s, err)
+                 : err_set(err, VECMILL_ERROR_NOT_FOUND,
+                           "%s: no table %s for the metrics (--create-metrics makes it)", s->path,
+                           m->name);
+  for (size_t i = 0; i < s->n_ids; i++) {
+    bool found = false;
+    for (size_t j = 0; j < m->n_joins; j++) found |= strcasecmp(s->ids[i], m->joins[j]) == 0;
+    m->is_shared |= !found;
+  }
+  return status;
+}
+
+vecmill_status sqlite_store_metrics_find(store *base, const store_metrics_target *target,
+                                         const char **table_out, vecmill_error *err) {
+  sqlite_store *s = of(base);
+  vecmill_error why = {0};
+  *table_out = NULL;
+  s->metrics.has_ratios = target->has_ratios;
+  vecmill_status status = name_table(s, target->table, &why);
+  if (status == VECMILL_OK) status = settle_table(s, target, &why);
+  if (status == VECMILL_OK) {
+    *table_out = s->metrics.name;
+    return VECMILL_OK;
+  }
+  bool is_none = status == VECMILL_ERROR_NOT_FOUND || status == VECMILL_ERROR_CONFLICT;
+  bool passes = is_none && !target->is_asked && !target->creates;
+  if (passes && status == VECMILL_ERROR_CONFLICT) log_note("no metrics: %s", why.text);
+  sqlite_metrics_fini(&s->metrics);
+  if (!passes && err) *err = why;
+  return passes ? VECMILL_OK : status;
+}
+
+static void append_table(str *sql, const sqlite_store *s) {
+  str_append_text(sql, "main.");
+  sql_append_name(sql, s->metrics.name);
+}
+
+/* "a", "b" */
+static void append_names(str *sql, const sqlite_metrics *m) {
+  for (size_t i = 0; i < m->n_joins; i++) {
+    if (i > 0) str_append_text(sql, ", ");
+    sql_append_name(sql, m->joins[i]);
+  }
+}
+
+/* "t"."a", "t"."b" */
+static void append_joins(str *sql, const sqlite_store *s) {
+  for (size_t i = 0; i < s->metrics.n_joins; i++) {
+    if (i > 0) str_append_text(sql, ", ");
+    sql_append_column(sql, s, s->metrics.joins[i]);
+  }
+}
+
+static vecmill_status create_table(sqlite_store *s, vecmill_error *err) {
+  const sqlite_metrics *m = &s->metrics;
+  static const char *const types[METRICS_N_COLUMNS] = {"REAL",    "INTEGER", "INTEGER",
+                                                       "INTEGER", "INTEGER", "TEXT"};
+  str sql = {0};
+  str_append_text(&sql, "CREATE TABLE IF NOT EXISTS ");
+  append_table(&sql, s);
+  str_append_char(&sql, '(');
+  for (size_t i = 0; i < m->n_joins; i++) {
+    sql_append_name(&sql, m->joins[i]);
+    str_append_format(&sql, " %s, ", m->types[i]);
+  }
+  for (size_t i = 0; i < METRICS_N_COLUMNS; i++)
+    str_append_format(&sql, "%s %s, ", metrics_columns[i], types[i]);
+  str_append_text(&sql, "PRIMARY KEY(");
+  append_names(&sql, m);
+  str_append_text(&sql, "))");
+  vecmill_status status = sql.failed
+                              ? err_set_memory(err, m->name, sql.n)
+                              : sqlite_run(s, sql.data, "cannot create the metrics table", err);
+  str_fini(&sql);
+  return status;
+}
+
+static void append_has_vector(str *sql, const sqlite_store *s) {
+  sql_append_column(sql, s, s->vector_column);
+  str_append_text(sql, " IS NOT NULL");
+}
+
+static void append_joins_not_null(str *sql, const sqlite_store *s) {
+  for (size_t i = 0; i < s->metrics.n_joins; i++) {
+    str_append_text(sql, " AND ");
+    sql_append_column(sql, s, s->metrics.joins[i]);
+    str_append_text(sql, " IS NOT NULL");
+  }
+}
+
+/* One statement serves commits, which have just written the vector, and what comes after. A row of
+ * metrics that would stay as it is is not written. */
+static vecmill_status compile_upsert(sqlite_store *s, vecmill_error *err) {
+  sqlite_metrics *m = &s->metrics;
+  str sql = {0};
+  str_append_text(&sql, "INSERT INTO ");
+  append_table(&sql, s);
+  str_append_text(&sql, " AS vecmill_m(");
+  append_names(&sql, m);
+  for (size_t i = 0; i < METRICS_N_OF_TEXT; i++)
+    str_append_format(&sql, ", %s", metrics_columns[i]);
+  str_append_text(&sql, ", updated_at) SELECT ");
+  append_joins(&sql, s);
+  str_append_text(&sql, ", :m0, :m1, :m2, :m3, strftime('%Y-%m-%dT%H:%M:%SZ', 'now') FROM ");
+  sql_append_table(&sql, s);
+  str_append_text(&sql, " WHERE ");
+  sql_append_compare(&sql, s, "=", 'k');
+  str_append_text(&sql, " AND vecmill_same(");
+  sql_append_column(&sql, s, s->text_column);
+  str_append_text(&sql, ", :text) AND ");
+  append_has_vector(&sql, s);
+  append_joins_not_null(&sql, s);
+  str_append_text(&sql, " ON CONFLICT(");
+  append_names(&sql, m);
+  str_append_text(&sql, ") DO UPDATE SET ");
+  for (size_t i = 0; i < METRICS_N_OF_TEXT; i++)
+    str_append_format(&sql, "%s = excluded.%s, ", metrics_columns[i], metrics_columns[i]);
+  str_append_text(&sql, "updated_at = excluded.updated_at WHERE 0");
+  for (size_t i = 0; i < METRICS_N_OF_TEXT; i++)
+    str_append_format(&sql, " OR %svecmill_m.%s IS NOT excluded.%s", i == 0 ? "NOT :keep AND " : "",
+                      metrics_columns[i], metrics_columns[i]);
+  vecmill_status status = sqlite_compile(s, &sql, "cannot write metrics", &m->upsert, err);
+  str_fini(&sql);
+  return status;
+}
+
+vecmill_status sqlite_store_metrics_begin(store *base, vecmill_error *err) {
+  sqlite_store *s = of(base);
+  vecmill_status status = VECMILL_OK;
+  if (s->metrics.is_missing) status = create_table(s, err);
+  if (status == VECMILL_OK) status = compile_upsert(s, err);
+  s->metrics.is_on = status == VECMILL_OK;
+  return status;
+}
+
+/* --- writing --- */
+
+int sqlite_metrics_write(sqlite_store *s, const store_row *row, bool keeps_ratio) {
+  sqlite3_stmt *upsert = s->metrics.upsert;
+  const store_metrics *metrics = &row->metrics;
+  key_bind(upsert, 'k', row->key, row->n_key_bytes);
+  sqlite3_bind_text64(upsert, sqlite3_bind_parameter_index(upsert, ":text"), row->text,
+                      row->n_text_bytes, SQLITE_STATIC, SQLITE_UTF8);
+  int ratio = sqlite3_bind_parameter_index(upsert, ":m0");
+  if (metrics->has_ratio) sqlite3_bind_double(upsert, ratio, metrics->ratio);
+  else sqlite3_bind_null(upsert, ratio);
+  sqlite_bind_integer_at(upsert, ":keep", keeps_ratio);
+  sqlite_bind_integer_at(upsert, ":m1", metrics->word_count);
+  sqlite_bind_integer_at(upsert, ":m2", metrics->length);
+  sqlite_bind_integer_at(upsert, ":m3", metrics->entity_count);
+  int code = sqlite3_step(upsert);
+  sqlite3_reset(upsert);
+  return code;
+}
+
+vecmill_status sqlite_store_metrics_commit(store *base, const store_page *page,
+                                           uint64_t *n_written_out, vecmill_error *err) {
+  sqlite_store *s = of(base);
+  *n_written_out = 0;
+  pthread_mutex_lock(&s->mutex);
+  vecmill_status status = sqlite_begin(s, err);
+  if (status == VECMILL_OK) {
+    uint64_t n_written = 0;
+    for (size_t i = 0; status == VECMILL_OK && i < page->n_rows; i++) {
+      int code = sqlite_metrics_write(s, &page->rows[i], !s->metrics.has_ratios);
+      if (code != SQLITE_DONE) status = sqlite_error(s, code, "cannot write metrics", err);
+      else n_written += sqlite3_changes64(s->db) > 0;
+    }
+    status = sqlite_end(s, status, err);
+    if (status == VECMILL_OK) *n_written_out = n_written;
+  }
+  pthread_mutex_unlock(&s->mutex);
+  return status;
+}
+
+/* --- metrics of vectors that are there --- */
+
+static void append_lacking(str *sql, const sqlite_store *s) {
+  sqlite_append_from(sql, s);
+  sqlite_append_considered(sql, s);
+  str_append_text(sql, " AND ");
+  append_has_vector(sql, s);
+  str_append_text(sql, " AND ");
+  sql_append_column(sql, s, s->text_column);
+  str_append_text(sql, " IS NOT NULL");
+  append_joins_not_null(sql, s);
+  if (s->metrics.is_missing && !s->metrics.is_on) return;
+  str_append_text(sql, " AND NOT EXISTS (SELECT 1 FROM ");
+  append_table(sql, s);
+  str_append_text(sql, " AS vecmill_m WHERE vecmill_m.word_count IS NOT NULL");
+  for (size_t i = 0; i < s->metrics.n_joins; i++) {
+    str_append_text(sql, " AND vecmill_m.");
+    sql_append_name(sql, s->metrics.joins[i]);
+    str_append_text(sql, " = ");
+    sql_append_column(sql, s, s->metrics.joins[i]);
+  }
+  str_append_char(sql, ')');
+}
+
+vecmill_status sqlite_store_metrics_count(store *base, uint64_t *n_out, vecmill_error *err) {
+  sqlite_store *s = of(base);
+  str sql = {0};
+  sqlite3_stmt *statement = NULL;
+  *n_out = 0;
+  if (!s->has_vector_column)
+    return err_set(err, VECMILL_ERROR_NOT_FOUND,
+                   "table %s: no column %s, so no row has a vector (run without --metrics-only)",
+                   s->table, s->vector_column);
+  vecmill_status status = sqlite_find_cut(s, err);
+  str_append_text(&sql, "SELECT count(*)");
+  append_lacking(&sql, s);
+  if (status == VECMILL_OK)
+    status = sqlite_compile(s, &sql, "cannot count the rows", &statement, err);
+  str_fini(&sql);
+  if (status != VECMILL_OK) return status;
+  sqlite_bind_common(s, statement);
+  int code = sqlite3_step(statement);
+  if (code == SQLITE_ROW) *n_out = (uint64_t)sqlite3_column_int64(statement, 0);
+  else status = sqlite_error(s, code, "cannot count the rows", err);
+  sqlite3_finalize(statement);
+  return status;
+}
+
+/* A subquery under the table's own name, so that all else reads as if it were the table. */
+static void append_shared(str *sql, const sqlite_store *s) {
+  str_append_text(sql, " FROM (SELECT *, row_number() OVER (PARTITION BY ");
+  append_joins(sql, s);
+  str_append_text(sql, " ORDER BY ");
+  sql_append_ids(sql, s);
+  str_append_text(sql, ") AS vecmill_i, count(*) OVER (PARTITION BY ");
+  append_joins(sql, s);
+  str_append_text(sql, ") AS vecmill_n FROM ");
+  sql_append_table(sql, s);
+  str_append_text(sql, " WHERE ");
+  append_has_vector(sql, s);
+  append_joins_not_null(sql, s);
+  str_append_text(sql, ") AS ");
+  sql_append_name(sql, s->table);
+  str_append_text(sql, " WHERE vecmill_i = 1 AND vecmill_n > 1");
+}
+
+static vecmill_status compile_page(sqlite_store *s, store_metrics_rows kind,
+                                   sqlite3_stmt **statement_out, vecmill_error *err) {
+  str sql = {0};
+  str_append_text(&sql, "SELECT ");
+  sql_append_ids(&sql, s);
+  str_append_text(&sql, ", ");
+  sql_append_column(&sql, s, s->text_column);
+  if (kind == STORE_METRICS_LACKING) append_lacking(&sql, s);
+  else append_shared(&sql, s);
+  if (s->metrics.cursor.n) {
+    str_append_text(&sql, " AND ");
+    sql_append_compare(&sql, s, ">", 'k');
+  }
+  str_append_text(&sql, " ORDER BY ");
+  sql_append_ids(&sql, s);
+  str_append_text(&sql, " LIMIT :n");
+  vecmill_status status = sqlite_compile(s, &sql, "cannot read a page", statement_out, err);
+  str_fini(&sql);
+  return status;
+}
+
+vecmill_status sqlite_store_metrics_page(store *base, store_metrics_rows kind, size_t n_max,
+                                         store_page *page_out, vecmill_error *err) {
+  sqlite_store *s = of(base);
+  str *cursor = &s->metrics.cursor;
+  sqlite3_stmt *statement = NULL;
+  *page_out = (store_page){0};
+  if (kind == STORE_METRICS_SHARED && !s->metrics.is_shared) return VECMILL_OK;
+  pthread_mutex_lock(&s->mutex);
+  vecmill_status status = compile_page(s, kind, &statement, err);
+  if (status == VECMILL_OK) {
+    sqlite_bind_common(s, statement);
+    key_bind(statement, 'k', cursor->data, cursor->n);
+    sqlite_bind_integer_at(statement, ":n", (sqlite3_int64)n_max);
+    status = sqlite_read_page(s, statement, false, n_max, page_out, err);
+  }
+  sqlite3_finalize(statement);
+  pthread_mutex_unlock(&s->mutex);
+  if (status != VECMILL_OK) return status;
+  str_clear(cursor);
+  if (page_out->n_rows == 0) return VECMILL_OK;
+  const store_row *last = &page_out->rows[page_out->n_rows - 1];
+  str_append(cursor, last->key, last->n_key_bytes);
+  if (!cursor->failed) return VECMILL_OK;
+  sqlite_store_page_free(base, page_out);
+  return err_set_memory(err, "page", cursor->n);
+}
+
+/* --- frequency --- */
+
+/* A number and its digits are the same text; of equal words in other case neither is the other. */
+static void append_exact_text(str *sql, const sqlite_store *s) {
+  str_append_text(sql, "CAST(");
+  sql_append_column(sql, s, s->text_column);
+  str_append_text(sql, " AS TEXT) COLLATE BINARY");
+}
+
+static void append_twins(str *sql, const sqlite_store *s) {
+  str_append_text(sql, "WITH t AS (SELECT ");
+  append_exact_text(sql, s);
+  str_append_format(sql, " AS x, min(count(*), %d) AS n FROM ", INT_MAX);
+  sql_append_table(sql, s);
+  str_append_text(sql, " GROUP BY 1), r AS (SELECT ");
+  append_exact_text(sql, s);
+  str_append_text(sql, " AS x");
+  for (size_t i = 0; i < s->metrics.n_joins; i++) {
+    str_append_text(sql, ", ");
+    sql_append_column(sql, s, s->metrics.joins[i]);
+    str_append_format(sql, " AS j%zu", i);
+  }
+  if (s->metrics.is_shared) {
+    str_append_text(sql, ", row_number() OVER (PARTITION BY ");
+    append_joins(sql, s);
+    str_append_text(sql, " ORDER BY ");
+    sql_append_ids(sql, s);
+    str_append_text(sql, ") AS i");
+  } else {
+    str_append_text(sql, ", 1 AS i");
+  }
+  str_append_text(sql, " FROM ");
+  sql_append_table(sql, s);
+  str_append_text(sql, " WHERE ");
+  sql_append_column(sql, s, s->text_column);
+  str_append_text(sql, " IS NOT NULL");
+  if (s->metrics.is_shared) {
+    str_append_text(sql, " AND ");
+    append_has_vector(sql, s);
+  }
+  str_append_text(sql, ")");
+}
+
+vecmill_status sqlite_store_metrics_count_twins(store *base, uint64_t *n_changed_out,
+                                                vecmill_error *err) {
+  sqlite_store *s = of(base);
+  str sql = {0};
+  *n_changed_out = 0;
+  append_twins(&sql, s);
+  str_append_text(&sql, " UPDATE ");
+  append_table(&sql, s);
+  str_append_text(&sql, " AS vecmill_m SET frequency = f.n, updated_at = "
+                        "strftime('%Y-%m-%dT%H:%M:%SZ', 'now') FROM (SELECT r.*, t.n FROM r JOIN t "
+                        "ON t.x = r.x WHERE r.i = 1) AS f WHERE vecmill_m.frequency IS NOT f.n");
+  for (size_t i = 0; i < s->metrics.n_joins; i++) {
+    str_append_text(&sql, " AND vecmill_m.");
+    sql_append_name(&sql, s->metrics.joins[i]);
+    str_append_format(&sql, " = f.j%zu", i);
+  }
+  pthread_mutex_lock(&s->mutex);
+  vecmill_status status = sql.failed ? err_set_memory(err, "metrics", sql.n)
+                                     : sqlite_run(s, sql.data, "cannot count equal texts", err);
+  if (status == VECMILL_OK) *n_changed_out = (uint64_t)sqlite3_changes64(s->db);
+  pthread_mutex_unlock(&s->mutex);
+  str_fini(&sql);
+  return status;
+}

@@ -1,0 +1,294 @@
+#!/usr/bin/python3
+"""Metrics beside vectors in SQLite, through the real command. docs/metrics.md has the rules.
+
+  test_metrics.py --vecmill PATH [NAME..]
+"""
+import collections
+import random
+import shutil
+import signal
+import sqlite3
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+from ingest_case import execute, expect, make_table, query, refused, run_tests  # noqa: E402
+from metrics_case import COLUMNS, averages, golden_texts, list_files, ratio_of  # noqa: E402
+
+
+def make_sentences(path: Path, texts: list, table: str = "sentences") -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"CREATE TABLE {table}(sentenceid INTEGER PRIMARY KEY, hawaiiantext TEXT)")
+        db.executemany(f"INSERT INTO {table}(hawaiiantext) VALUES(?)", [(text,) for text in texts])
+        db.commit()
+
+
+def metrics(path: Path, table: str = "sentence_metrics", key: str = "sentenceid") -> list:
+    return query(path, f"SELECT {key}, {COLUMNS}, frequency FROM {table} ORDER BY {key}")
+
+
+def test_golden(vecmill, folder):
+    """Each text's numbers are those that were worked out by hand, and a batch's line has their averages."""
+    path, entries, words = folder / "t.db", golden_texts(nul=True), list_files(folder)
+    make_sentences(path, [entry["text"] for entry in entries] + ["", None, " \u3000"])
+    done = vecmill.ingest(path, 40, *words, "--create-metrics", "--workers", 1, table="sentences")
+    n = collections.Counter(entry["text"] for entry in entries)
+    expected = [(i, ratio_of(e), e["word_count"], e["length"], e["entity_count"], n[e["text"]]) for i, e in enumerate(entries, 1)]
+    for got, wanted in zip(metrics(path), expected, strict=True):
+        expect(got == wanted, f"{got}, not {wanted}")
+    lines = [line for line in done.stdout.splitlines() if line.startswith("Processed")]
+    total = len(entries)
+    wanted = [f"Processed batch: {len(batch)} Progress: {min(at + 40, total)} / {total}{averages(batch)}"
+              for at in range(0, total, 40) for batch in [entries[at:at + 40]]]
+    expect(lines == wanted, f"{lines}\n{wanted}")
+    expect(f"Metrics in sentence_metrics:{averages(entries)[2:]}; {total} frequencies written" in done.stdout, done.stdout)
+    ages = query(path, "SELECT count(*) FROM sentence_metrics WHERE abs(julianday('now') - julianday(updated_at)) < 0.01")
+    expect(ages == [(total,)], "updated_at is not now")
+    shape = query(path, "SELECT name, type, pk FROM pragma_table_info('sentence_metrics')")
+    expect(shape == [("sentenceid", "INTEGER", 1), ("hawaiian_word_ratio", "REAL", 0), ("word_count", "INTEGER", 0), ("length", "INTEGER", 0),
+                     ("entity_count", "INTEGER", 0), ("frequency", "INTEGER", 0), ("updated_at", "TEXT", 0)], str(shape))
+
+
+def test_without_list(vecmill, folder):
+    """The ratio is NULL, though words show by themselves that they are Hawaiian; JSON says null."""
+    path, entries = folder / "t.db", golden_texts(nul=True)
+    make_sentences(path, [entry["text"] for entry in entries])
+    events = vecmill.ingest_json(path, 1000, "--create-metrics", table="sentences")
+    expect(query(path, "SELECT count(*), count(hawaiian_word_ratio) FROM sentence_metrics") == [(len(entries), 0)], "a ratio without a list")
+    batch, summary = [event for event in events if event["event"] == "batch"][0], events[-1]
+    told = f" | avg_ratio=n/a avg_wc={batch['avg_wc']:.1f} avg_len={batch['avg_len']:.1f} avg_ec={batch['avg_ec']:.2f}"
+    expect(batch["avg_ratio"] is None and told == averages(entries, has_list=False), str(batch))
+    expect(summary["metrics_table"] == "sentence_metrics" and summary["avg_ratio"] is None and summary["frequencies"] == len(entries), str(summary))
+    expect([event for event in events if event["event"] == "table"][0]["metrics_table"] == "sentence_metrics", str(events))
+
+
+def test_off(vecmill, folder):
+    """Without a table nothing is measured; a table of that name that holds other things is left alone, and said to be."""
+    path = folder / "t.db"
+    make_table(path, 30, seed=1, blank_every=0)
+    done = vecmill.ingest(path, "--limit", 10)
+    expect("avg_" not in done.stdout and "Metrics" not in done.stdout and not done.stderr, done.stdout)
+    execute(path, "CREATE TABLE t_metrics(id INTEGER PRIMARY KEY, clicks INTEGER)")
+    done = vecmill.ingest(path, "--limit", 20)
+    expect("avg_" not in done.stdout and done.stderr == "vecmill: no metrics: table t_metrics: no column hawaiian_word_ratio, so it cannot hold "
+           "metrics (name another with --metrics-table)\n", done.stderr)
+    done = vecmill.ingest(path, "--metrics-table", "m", "--create-metrics")
+    expect(query(path, "SELECT count(*) FROM m") == [(10,)] and "avg_wc" in done.stdout, "not the table that was named")
+
+
+def test_refusals(vecmill, folder):
+    """What is missing or unfit is told before the first row, and nothing is written."""
+    path = folder / "t.db"
+    make_table(path, 30, seed=1)
+    words, bad = folder / "words.txt", folder / "bad.txt"
+    words.write_text("aloha\n")
+    bad.write_bytes(b"aloha\n\xff\n")
+    none = f"{path}: no table t_metrics for the metrics (--create-metrics makes it)"
+    refused(vecmill, path, none, "--wordlist", words, status=1)
+    refused(vecmill, path, none, "--metrics-only", status=1)
+    refused(vecmill, path, none.replace("t_metrics", "nope"), "--metrics-table", "nope", status=1)
+    refused(vecmill, path, f"cannot open {folder}/none.txt: No such file or directory", "--wordlist", folder / "none.txt", "--create-metrics", status=1)
+    refused(vecmill, path, f"cannot open {folder}/none.json: No such file or directory", "--wordlist", words, "--wordlist-overrides",
+            folder / "none.json", "--create-metrics", status=1)
+    refused(vecmill, path, "--wordlist-overrides x: without a word list (give --wordlist FILE too)", "--wordlist-overrides", "x", status=2)
+    refused(vecmill, path, "--metrics-table is empty (give a name, or leave it out)", "--metrics-table", "", status=2)
+    done = vecmill.ingest(path, "--wordlist", bad, "--create-metrics", status=1)
+    expect(str(bad) in done.stderr and query(path, "SELECT count(*) FROM sqlite_schema") == [(3,)], done.stderr)
+    execute(path, "CREATE TABLE other(a INTEGER PRIMARY KEY, hawaiian_word_ratio, word_count, length, entity_count, frequency, updated_at);"
+            "CREATE TABLE keyless(id INTEGER, hawaiian_word_ratio, word_count, length, entity_count, frequency, updated_at)")
+    refused(vecmill, path, "table other: its key has a, which table t has not (name another with --metrics-table)", "--metrics-table", "other", status=1)
+    refused(vecmill, path, "table keyless: no primary key, so its rows cannot be found (add one)", "--metrics-table", "keyless", status=1)
+    refused(vecmill, path, "table log: no column hawaiian_word_ratio, so it cannot hold metrics (name another with --metrics-table)",
+            "--metrics-table", "log", status=1)
+
+
+def test_twins(vecmill, folder):
+    """Rows with the very same text are counted, those of earlier runs and those without a vector too; a number is its digits."""
+    path = folder / "t.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, text COLLATE NOCASE)")
+        db.executemany("INSERT INTO t VALUES(?, ?)", enumerate(["Kai", "kai", "Kai ", "Kai", 7, "7", None, "", "a\0b", "a\0c", "a\0b"]))
+        db.commit()
+    vecmill.ingest(path, 2, "--create-metrics")
+    twins = query(path, "SELECT id, frequency FROM t_metrics ORDER BY id")
+    expect(twins == [(0, 2), (1, 1), (2, 1), (3, 2), (4, 2), (5, 2), (8, 2), (9, 1), (10, 2)], str(twins))
+    execute(path, "UPDATE t_metrics SET updated_at = 'before'; INSERT INTO t(text) VALUES('kai'), ('new')")
+    done = vecmill.ingest(path, 2, "--where", "text <> 'kai'")
+    changed = query(path, "SELECT id, frequency FROM t_metrics WHERE updated_at <> 'before' ORDER BY id")
+    expect(changed == [(1, 2), (12, 1)] and "2 frequencies written" in done.stdout, f"{changed} {done.stdout}")
+    execute(path, "DELETE FROM t WHERE id = 3")
+    before = path.read_bytes()
+    vecmill.ingest(path, "--limit", 3)
+    expect(query(path, "SELECT frequency FROM t_metrics WHERE id = 0") == [(1,)], "a twin that is gone still counts")
+    before = path.read_bytes()
+    done = vecmill.ingest(path)
+    done = vecmill.ingest(path)
+    expect("Nothing to embed" in done.stdout and "frequencies" not in done.stdout, done.stdout)
+    before = path.read_bytes()
+    vecmill.ingest(path)
+    expect(path.read_bytes() == before, "a run with nothing to do wrote")
+
+
+def test_same_at_any_number_of_workers(vecmill, folder):
+    base, words, kept = folder / "t.db", list_files(folder), None
+    make_table(base, 3000, seed=4)
+    for workers, batch in ((1, 100), (2, 7), (4, 1000), (8, 64)):
+        path = folder / f"{workers}.db"
+        shutil.copy(base, path)
+        vecmill.ingest(path, batch, "--workers", workers, "--create-metrics", *words)
+        got = metrics(path, "t_metrics", "id")
+        expect(len(got) == 2940 and kept in (None, got), f"{workers} workers: other metrics")
+        kept = got
+
+
+def test_kills(vecmill, folder):
+    """Killed anywhere, a row has its vector and its metrics or neither; the end is that of a run left alone."""
+    rng, path, whole, words = random.Random(3), folder / "t.db", folder / "whole.db", list_files(folder)
+    make_table(path, 6000, seed=2)
+    shutil.copy(path, whole)
+    n_early = 0
+    for _ in range(12):
+        process = vecmill.start("ingest", "t", 10, "--db", path, "--model", vecmill.model, "--create-metrics", *words)
+        while "Processed batch" not in (line := process.stdout.readline()) and line:
+            pass
+        time.sleep(rng.uniform(0, 0.05))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        n_early += process.returncode != 0
+        apart = query(path, "SELECT count(*) FROM t LEFT JOIN t_metrics AS m ON m.id = t.id WHERE (embedding IS NULL) <> (word_count IS NULL)")
+        expect(apart == [(0,)], f"{apart} rows with one and not the other")
+    expect(n_early >= 9, f"only {n_early} runs were killed")
+    vecmill.ingest(path, "--create-metrics", *words)
+    vecmill.ingest(whole, "--create-metrics", *words)
+    expect(metrics(path, "t_metrics", "id") == metrics(whole, "t_metrics", "id"), "other metrics than those of a run left alone")
+
+
+def test_metrics_only(vecmill, folder):
+    """Rows with a vector get what they lack, no model is opened, vectors stay; the rest waits."""
+    path, entries, words = folder / "t.db", golden_texts(nul=True), list_files(folder)
+    make_sentences(path, [entry["text"] for entry in entries])
+    refused(vecmill, path, "table sentences: no column embedding, so no row has a vector (run without --metrics-only)", "--metrics-only",
+            "--create-metrics", "--dry-run", table="sentences", status=1)
+    vecmill.ingest(path, "--limit", 60, table="sentences")
+    before = query(path, "SELECT * FROM sentences")
+    done = vecmill.run("ingest", "sentences", 25, "--db", path, "--model", "/nowhere", "--metrics-only", "--create-metrics", *words)
+    lines = done.stdout.splitlines()
+    expect(lines[1:6] == ["Using table=sentences, id_col=sentenceid, text_col=hawaiiantext, batch_size=25", "Remaining to measure in sentences: 60",
+                          *(f"Processed batch: {n} Progress: {at + n} / 60{averages(entries[at:at + n])}" for at, n in ((0, 25), (25, 25), (50, 10)))],
+           done.stdout)
+    expect(lines[6].startswith("Measured 60 rows of sentences into sentence_metrics: "), done.stdout)
+    expect(query(path, "SELECT * FROM sentences") == before, "the table was touched")
+    expect(query(path, "SELECT count(*), count(frequency) FROM sentence_metrics") == [(60, 60)], "not sixty")
+    execute(path, "DELETE FROM sentence_metrics WHERE sentenceid % 3 = 0; UPDATE sentence_metrics SET word_count = NULL WHERE sentenceid = 1;"
+            "UPDATE sentence_metrics SET updated_at = 'before'")
+    done = vecmill.run("ingest", "sentences", "--db", path, "--metrics-only", "--where", "sentenceid <= 30", *words)
+    expect("Remaining to measure in sentences: 11" in done.stdout and "Measured 11 rows" in done.stdout, done.stdout)
+    expect(query(path, "SELECT count(*) FROM sentence_metrics WHERE updated_at = 'before'") == [(39,)], "others were written too")
+    vecmill.ingest(path, *words, table="sentences")
+    vecmill.run("ingest", "sentences", "--db", path, "--metrics-only", *words)
+    got = [row[:5] for row in metrics(path)]
+    expect(got == [(i, ratio_of(e), e["word_count"], e["length"], e["entity_count"]) for i, e in enumerate(entries, 1)], "other metrics")
+    done = vecmill.run("ingest", "sentences", "--db", path, "--metrics-only")
+    expect("Remaining to measure in sentences: 0" in done.stdout and "Measured 0 rows" in done.stdout, done.stdout)
+
+
+def test_changed(vecmill, folder):
+    """A text that was edited gets the metrics of the new one; a dry run tells how many there are."""
+    path = folder / "t.db"
+    make_table(path, 50, seed=1, blank_every=0)
+    told = vecmill.ingest(path, "--changed", "--dry-run").stdout
+    expect("Remaining to embed in t: 50\n" in told, told)
+    vecmill.ingest(path, "--create-metrics")
+    execute(path, "UPDATE t SET text = 'A Kai Kai.' WHERE id IN (3, 5)")
+    before = path.read_bytes()
+    told = vecmill.ingest(path, "--changed", "--dry-run").stdout
+    expect("Remaining to embed in t: 2\n" in told and "2 rows to embed, " in told and path.read_bytes() == before, told)
+    vecmill.ingest(path, "--changed")
+    got = query(path, "SELECT id, word_count, entity_count, frequency FROM t_metrics WHERE id IN (3, 5)")
+    expect(got == [(3, 3, 1, 2), (5, 3, 1, 2)], str(got))
+
+
+def test_keys(vecmill, folder):
+    """A metrics table has the key of its table: composite, text, WITHOUT ROWID, a bare rowid."""
+    path = folder / "t.db"
+    execute(path, """CREATE TABLE c(a INTEGER, b TEXT, text TEXT, PRIMARY KEY(b, a)) WITHOUT ROWID; INSERT INTO c VALUES(1, 'x', 'A Kai'), (2, 'x', 'b'), (1, 'y', 'b');
+        CREATE TABLE "k ""q"(uuid TEXT PRIMARY KEY NOT NULL, text TEXT); INSERT INTO "k ""q" VALUES('u1', 'A Kai'), ('u2', 'b');
+        CREATE TABLE r(text TEXT); INSERT INTO r VALUES('A Kai'), ('b')""")
+    vecmill.ingest(path, 1, "--create-metrics", table="c")
+    vecmill.ingest(path, 1, "--create-metrics", table='k "q')
+    vecmill.ingest(path, 1, "--create-metrics", "--id-column", "rowid", table="r")
+    vecmill.ingest(path, 1, "--id-column", "rowid", "--wordlist", list_files(folder)[1], table="r")
+    expect(query(path, "SELECT b, a, word_count, entity_count, frequency FROM c_metrics ORDER BY b, a") == [("x", 1, 2, 1, 1), ("x", 2, 1, 0, 2), ("y", 1, 1, 0, 2)], "c")
+    expect(query(path, 'SELECT uuid, word_count, frequency FROM "k ""q_metrics" ORDER BY uuid') == [("u1", 2, 1), ("u2", 1, 1)], "k")
+    expect(query(path, "SELECT rowid, word_count, frequency FROM r_metrics ORDER BY 1") == [(1, 2, 1), (2, 1, 1)], "r")
+
+
+def test_shared(vecmill, folder):
+    """Documents of one source: its metrics are those of the first of them, whatever came last; one without a source has none."""
+    base = folder / "base.db"
+    words = list_files(folder)
+    texts = ["aloha", "kai kai", "Aloha kākou e Kai.", None, "nui"]
+    with closing(sqlite3.connect(base)) as db:
+        db.execute("CREATE TABLE documents(doc_id INTEGER PRIMARY KEY, sourceid INTEGER, text TEXT)")
+        db.executemany("INSERT INTO documents VALUES(?, ?, ?)", [(i, None if i % 7 == 0 else i % 5, texts[(i // 5) % 5] if i != 3 else None) for i in range(1, 200)])
+        db.commit()
+        rows = db.execute("SELECT sourceid, text, (SELECT count(*) FROM documents AS o WHERE o.text = d.text) FROM documents AS d "
+                          "WHERE text IS NOT NULL AND sourceid IS NOT NULL ORDER BY doc_id DESC").fetchall()
+    first = {source: (text, n) for source, text, n in rows}  # the first one was put there last
+    for workers, batch in ((1, 100), (4, 3)):
+        path = folder / f"{workers}.db"
+        shutil.copy(base, path)
+        vecmill.ingest(path, batch, "--workers", workers, "--create-metrics", *words, table="documents")
+        got = query(path, "SELECT sourceid, word_count, frequency, hawaiian_word_ratio FROM document_metrics ORDER BY sourceid")
+        expect([row[:3] for row in got] == [(source, len(text.split()), n) for source, (text, n) in sorted(first.items())], f"{got} {first}")
+        expect(all(row[3] is not None for row in got), str(got))
+        before = path.read_bytes()
+        vecmill.ingest(path, table="documents")  # without a list: nothing is undone
+        expect(path.read_bytes() == before, "a run with nothing to do wrote")
+
+
+def test_refused_by_the_database(vecmill, folder):
+    """A row whose metrics are refused has failed: its vector is not there either."""
+    path = folder / "t.db"
+    make_table(path, 30, seed=1, blank_every=0)
+    execute(path, "CREATE TABLE t_metrics(id INTEGER PRIMARY KEY CHECK (id NOT IN (3, 17)), hawaiian_word_ratio, word_count, length, entity_count, "
+            "frequency, updated_at)")
+    done = vecmill.ingest(path, 10, status=3)
+    expect("the database refused the metrics: CHECK constraint failed" in done.stderr, done.stderr)
+    expect(query(path, "SELECT id FROM t WHERE embedding IS NULL ORDER BY id") == [(3,), (17,)], "other rows")
+    expect(query(path, "SELECT count(*) FROM t_metrics") == [(28,)] and query(path, "SELECT key FROM vecmill_failures ORDER BY key") == [("17",), ("3",)], "failures")
+
+
+def test_dry_run(vecmill, folder):
+    """Nothing is written: no column, no table, no byte; counts are exact, what is refused is refused."""
+    path, home = folder / "t.db", folder / "db"
+    home.mkdir()
+    path = home / "t.db"
+    make_table(path, 400, seed=1)
+    execute(path, "ALTER TABLE t RENAME COLUMN embedding TO vector")
+    before = path.read_bytes()
+    done = vecmill.ingest(path, "--dry-run", "--create-metrics", "--sleep", "0.001")
+    expect("Remaining to embed in t: 392" in done.stdout and "Dry run: nothing was written. 392 rows to embed, " in done.stdout, done.stdout)
+    n_tokens = int(done.stdout.partition("392 rows to embed, ")[2].split()[0])
+    expect(path.read_bytes() == before and [file.name for file in home.iterdir()] == ["t.db"], f"written: {list(home.iterdir())}")
+    refused(vecmill, path, f"{path}: no table nope for the metrics (--create-metrics makes it)", "--dry-run", "--metrics-table", "nope", status=1)
+    done = vecmill.ingest(path, "--dry-run", "--limit", 60, "--where", "id > 5")
+    expect("Remaining to embed in t: 59" in done.stdout, done.stdout)
+    path.chmod(0o444)
+    vecmill.without_rights(folder).ingest(path, "--dry-run")
+    path.chmod(0o644)
+    real = vecmill.ingest_json(path, "--vector-column", "vector", "--create-metrics")
+    expect(real[-1]["tokens"] == n_tokens, f"{real[-1]['tokens']} tokens, told {n_tokens}")
+    before = path.read_bytes()
+    told = vecmill.ingest_json(path, "--dry-run", "--vector-column", "vector")[-1]
+    expect(told["remaining"] == 0 and told["dry_run"] is True and told["expected_tokens"] == 0 and path.read_bytes() == before, str(told))
+    execute(path, "DELETE FROM t_metrics WHERE id < 11")
+    before = path.read_bytes()
+    done = vecmill.ingest(path, "--dry-run", "--metrics-only", "--vector-column", "vector")
+    expect(done.stdout.endswith("Dry run: nothing was written. 10 rows to measure\n") and path.read_bytes() == before, done.stdout)
+
+
+if __name__ == "__main__":
+    sys.exit(run_tests(globals()))

@@ -1,0 +1,273 @@
+#!/usr/bin/python3
+"""Metrics beside vectors in PostgreSQL: the corpus's own tables, real servers. docs/metrics.md has the rules.
+
+  test_metrics.py --vecmill PATH [NAME..]
+"""
+import collections
+import random
+import sys
+import time
+
+sys.dont_write_bytecode = True
+import corpus
+from test_ingest import N_DIMENSIONS, fresh, ingest, model_of_384, narrow, quoted, start  # noqa: E402, first: it sets the path
+from ingest_case import expect, run_tests  # noqa: E402
+from metrics_case import COLUMNS, averages, golden_texts, list_files, ratio_of  # noqa: E402
+
+MATCH = "SELECT count(*) FROM {t} AS t LEFT JOIN {m} AS m USING ({k}) WHERE ({v} IS NULL) <> (m.word_count IS NULL)"
+
+
+def metrics(server, table: str, key: str) -> list:
+    """All but when; the ratio as its bytes."""
+    return server.psql(f"SELECT {key}, float4send(hawaiian_word_ratio), word_count, length, entity_count, frequency FROM {table} ORDER BY 1")
+
+
+def twins_are_right(server, table: str, text: str, metrics_table: str, key: str) -> None:
+    wrong = server.psql(f"SELECT m.{key}, frequency, n FROM {metrics_table} AS m JOIN {table} AS t USING ({key}) JOIN (SELECT {text} AS x, count(*) AS n "
+                        f"FROM {table} GROUP BY 1) AS c ON c.x = t.{text} WHERE frequency IS DISTINCT FROM n")
+    expect(not wrong, f"frequencies: {wrong[:5]}")
+
+
+def state_of(server) -> list:
+    """The catalog, and where each row of the user's tables lies."""
+    rows = server.psql("SELECT oid, relname, relnatts, relnamespace FROM pg_class WHERE relnamespace NOT IN (SELECT oid FROM pg_namespace WHERE nspname "
+                       "IN ('pg_toast')) ORDER BY 1; SELECT oid, nspname FROM pg_namespace ORDER BY 1; SELECT xmin, ctid, sentenceid FROM sentences ORDER BY 3")
+    return rows
+
+
+def test_golden(vecmill, folder):
+    """Each text's numbers are those that were worked out by hand, and a batch's line has their averages."""
+    entries, words = golden_texts(nul=False), list_files(folder)
+    with fresh() as server:
+        corpus.create(server)
+        with server.session() as session:
+            for i, entry in enumerate(entries, 1):
+                session.sql(f"INSERT INTO sentences(sentenceid, hawaiiantext) VALUES({i}, {quoted(entry['text'])})")
+            session.sql("INSERT INTO sentences(sentenceid, hawaiiantext) VALUES(1001, ''), (1002, NULL), (1003, U&' \\3000')")
+        done = ingest(vecmill, server, "sentences", 40, *words, "--workers", 1, model=model_of_384(vecmill.folder))
+        n = collections.Counter(entry["text"] for entry in entries)
+        got = server.psql(f"SELECT sentenceid, {COLUMNS}, frequency FROM sentence_metrics ORDER BY 1")
+        expect(len(got) == len(entries), f"{len(got)} rows")
+        for (key, ratio, *counts), (i, entry) in zip(got, enumerate(entries, 1)):
+            expect([int(key), *map(int, counts)] == [i, entry["word_count"], entry["length"], entry["entity_count"], n[entry["text"]]], f"{entry}: {counts}")
+            wanted = ratio_of(entry)
+            expect((ratio is None) == (wanted is None) and (wanted is None or abs(float(ratio) - wanted) < 1e-6), f"{entry}: {ratio}")
+        total = len(entries)
+        lines = [line for line in done.stdout.splitlines() if line.startswith("Processed")]
+        wanted = [f"Processed batch: {len(batch)} Progress: {min(at + 40, total)} / {total}{averages(batch)}"
+                  for at in range(0, total, 40) for batch in [entries[at:at + 40]]]
+        expect(lines == wanted, f"{lines}\n{wanted}")
+        expect(f"Metrics in sentence_metrics:{averages(entries)[2:]}; {total} frequencies written" in done.stdout and done.stderr == "", done.stdout)
+        expect(server.psql("SELECT count(*) FROM sentence_metrics WHERE updated_at > now() - interval '5 minutes'") == [(str(total),)], "updated_at")
+        done = ingest(vecmill, server, "sentences", model=model_of_384(vecmill.folder))
+        expect("Nothing to embed" in done.stdout and "Metrics" not in done.stdout, done.stdout)
+        # no list: NULL, and what words show by themselves does not count
+        server.psql("UPDATE sentences SET embedding = NULL")
+        done = ingest(vecmill, server, "sentences", 1000, model=model_of_384(vecmill.folder))
+        expect(averages(entries, has_list=False) in done.stdout, done.stdout)
+        expect(server.psql("SELECT count(*), count(hawaiian_word_ratio) FROM sentence_metrics") == [(str(total), "0")], "a ratio without a list")
+
+
+def test_corpus_tables(vecmill, folder):
+    """Same metrics to the bit for any number of workers and processes; documents of one source have those of the first."""
+    words, n_rows = list_files(folder), 1500
+    for table, key, text, vector, where in (("sentences", "sentenceid", "hawaiiantext", "embedding", "sentence_metrics"),
+                                            ("contents", "sourceid", "text", "embedding", "document_metrics"),
+                                            ("documents", "sourceid", "text", "text_vector", "document_metrics")):
+        kept = None
+        for workers, batch, n_processes in ((1, 100, 1), (2, 33, 1), (4, 500, 1), (8, 64, 1), (1, 20, 2)):
+            with fresh() as server:
+                corpus.create(server, [table, where])
+                rows = corpus.fill(server, table, n_rows, twins=0.2, n_sentences=1)
+                server.psql(f"ALTER TABLE {table} DROP COLUMN {vector}; ALTER TABLE {table} ADD COLUMN {vector} vector({N_DIMENSIONS})")
+                runs = [vecmill.start("ingest", table, batch, "--db", server.uri_of(), "--model", vecmill.model, "--workers", workers, *words)
+                        for _ in range(n_processes)]
+                told = [run.communicate(timeout=120) for run in runs]
+                expect([run.returncode for run in runs] == [0] * n_processes and not any(errors for _, errors in told), str(told)[-1500:])
+                got = metrics(server, where, key)
+                expect(kept in (None, got), f"{table}: other metrics with {workers} workers, {n_processes} processes")
+                kept = got
+                if table == "documents":
+                    first = {row.source: row.text for row in reversed(rows) if not row.blank}
+                    n = collections.Counter(row.text for row in rows)
+                    expect([(int(row[0]), int(row[2]), int(row[5])) for row in got] ==
+                           [(source, len(first[source].split()), n[first[source]]) for source in sorted(first)], str(got[:5]))
+                else:
+                    expect(server.psql(MATCH.format(t=table, m=where, k=key, v=vector)) == [("0",)], "vectors without metrics")
+                    twins_are_right(server, table, text, where, key)
+
+
+def test_twins_of_new_rows(vecmill, folder):
+    """The counts of earlier rows follow; rows whose count stays are not written."""
+    with fresh() as server:
+        corpus.create(server, ["contents", "document_metrics"])
+        corpus.fill(server, "contents", 400, twins=0.2)
+        narrow(server)
+        ingest(vecmill, server, "contents")
+        server.psql("UPDATE document_metrics SET updated_at = 'epoch'; INSERT INTO contents SELECT 10000, text FROM contents WHERE sourceid = "
+                    "(SELECT min(sourceid) FROM document_metrics); INSERT INTO contents VALUES(10001, 'like no other')")
+        ingest(vecmill, server, "contents", "--where", "sourceid > 10000")  # the twin itself is not embedded
+        changed = server.psql("SELECT count(*) FILTER (WHERE updated_at <> 'epoch' AND sourceid < 10000), count(*) FILTER (WHERE updated_at <> 'epoch') "
+                              "FROM document_metrics")
+        same = int(server.psql("SELECT count(*) FROM contents WHERE sourceid < 10000 AND text = (SELECT text FROM contents WHERE sourceid = 10000)")[0][0])
+        expect(changed == [(str(same), str(same + 1))], f"{changed}, {same} twins")
+        twins_are_right(server, "contents", "text", "document_metrics", "sourceid")
+
+
+def test_changed(vecmill, folder):
+    """A text that was edited gets the metrics of the new one; a dry run tells how many there are."""
+    with fresh() as server:
+        corpus.create(server, ["contents", "document_metrics"])
+        n = sum(not row.blank for row in corpus.fill(server, "contents", 200))
+        narrow(server)
+        told = ingest(vecmill, server, "contents", "--changed", "--dry-run").stdout
+        expect(f"Remaining to embed in contents: {n}\n" in told, told)
+        ingest(vecmill, server, "contents")
+        server.psql("UPDATE contents SET text = 'A Kai Kai.' WHERE sourceid IN (SELECT sourceid FROM document_metrics ORDER BY 1 LIMIT 2)")
+        told = ingest(vecmill, server, "contents", "--changed", "--dry-run").stdout
+        expect("Remaining to embed in contents: 2\n" in told and "2 rows to embed, " in told, told)
+        ingest(vecmill, server, "contents", "--changed")
+        got = server.psql("SELECT word_count, entity_count, frequency FROM document_metrics JOIN contents USING (sourceid) WHERE text = 'A Kai Kai.'")
+        expect(got == [("3", "1", "2")] * 2, str(got))
+        twins_are_right(server, "contents", "text", "document_metrics", "sourceid")
+
+
+def test_kills(vecmill, folder):
+    """Two processes, killed anywhere: a row has its vector and its metrics or neither."""
+    rng, words = random.Random(8), list_files(folder)
+    with fresh() as server:
+        corpus.create(server, ["contents", "document_metrics"])
+        corpus.fill(server, "contents", 4000, n_sentences=1)
+        narrow(server)
+        for _ in range(6):
+            runs = [vecmill.start("ingest", "contents", 20, "--db", server.uri_of(), "--model", vecmill.model, *words) for _ in range(2)]
+            while "Processed batch" not in (line := runs[0].stdout.readline()) and line:
+                pass
+            time.sleep(rng.uniform(0, 0.1))
+            for run in runs:
+                run.kill()
+                run.communicate()
+            # a commit that is under way when its client dies ends by itself
+            apart = server.psql(MATCH.format(t="contents", m="document_metrics", k="sourceid", v="embedding"))
+            expect(apart == [("0",)], f"{apart} rows with one and not the other")
+        expect(int(server.psql("SELECT count(*) FROM contents WHERE embedding IS NULL")[0][0]) > 200, "killed too late")
+        ingest(vecmill, server, "contents", *words)
+        expect(server.psql(MATCH.format(t="contents", m="document_metrics", k="sourceid", v="embedding")) == [("0",)], "not all")
+        twins_are_right(server, "contents", "text", "document_metrics", "sourceid")
+
+
+def test_metrics_only(vecmill, folder):
+    """Rows with a vector get what they lack; no model is opened, no state is made."""
+    words = list_files(folder)
+    with fresh() as server:
+        corpus.create(server, ["sentences"])
+        rows = corpus.fill(server, "sentences", 500)
+        vector = "'[" + ",".join(["0"] * 384) + "]'"
+        server.psql(f"UPDATE sentences SET embedding = {vector} WHERE sentenceid <= 300 AND hawaiiantext ~ '[^[:space:]]'")
+        n = sum(not row.blank for row in rows[:300])
+        done = vecmill.run("ingest", "sentences", 64, "--db", server.uri_of(), "--model", "/nowhere", "--metrics-only", "--create-metrics", *words)
+        expect(f"Remaining to measure in sentences: {n}\n" in done.stdout and f"Progress: {n} / {n} | avg_ratio=0." in done.stdout, done.stdout)
+        expect(f"Measured {n} rows of sentences into sentence_metrics: " in done.stdout and done.stderr == "", done.stdout)
+        shape = server.psql("SELECT attname, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute WHERE attrelid = 'sentence_metrics'::regclass "
+                            "AND attnum > 0 ORDER BY attnum")
+        expect(shape == [("sentenceid", "bigint", "t"), ("hawaiian_word_ratio", "real", "f"), ("word_count", "integer", "f"), ("length", "integer", "f"),
+                         ("entity_count", "integer", "f"), ("frequency", "integer", "f"), ("updated_at", "timestamp with time zone", "f")], str(shape))
+        whole = metrics(server, "sentence_metrics", "sentenceid")
+        expect(len(whole) == n and all(row[5] for row in whole), "not all")
+        expect(server.psql("SELECT to_regnamespace('vecmill')") == [(None,)], "a state schema")
+        server.psql("DELETE FROM sentence_metrics WHERE sentenceid % 3 = 0; UPDATE sentence_metrics SET word_count = NULL WHERE sentenceid % 7 = 0")
+        runs = [vecmill.start("ingest", "sentences", 5, "--db", server.uri_of(), "--metrics-only", *words) for _ in range(3)]
+        told = [run.communicate(timeout=60) for run in runs]
+        expect([run.returncode for run in runs] == [0] * 3, str(told))
+        expect(metrics(server, "sentence_metrics", "sentenceid") == whole, "other metrics")
+        done = vecmill.run("ingest", "sentences", "--db", server.uri_of(), "--metrics-only", "--where", "sentenceid < 9", "--limit", 3)
+        expect("Remaining to measure in sentences: 0" in done.stdout, done.stdout)
+
+
+def test_keys(vecmill, folder):
+    """The metrics table has the key of its table: uuid, text, composite; in the table's schema, under any name."""
+    with fresh() as server:
+        server.psql("""CREATE SCHEMA "My"; CREATE TABLE "My"."T 1"("the Key" uuid PRIMARY KEY, text text); INSERT INTO "My"."T 1" SELECT md5(i::text)::uuid, 'star ' ||
+            i % 3 FROM generate_series(1, 9) AS i; CREATE TABLE c(a integer, b varchar(9), text text, PRIMARY KEY(b, a)); INSERT INTO c SELECT i, 'b' || i % 2, 'star ' ||
+            i % 3 FROM generate_series(1, 9) AS i""")
+        ingest(vecmill, server, "T 1", 2, "--schema", "My", "--create-metrics")
+        expect(server.psql('SELECT count(*), min(frequency), max(frequency), min(word_count) FROM "My"."T 1_metrics" JOIN "My"."T 1" USING ("the Key")')
+               == [("9", "3", "3", "2")], "uuid")
+        ingest(vecmill, server, "c", 2, "--create-metrics", "--metrics-table", 'm "of c')
+        expect(server.psql('SELECT count(*), sum(frequency) FROM "m ""of c" JOIN c USING (a, b)') == [("9", "27")], "composite")
+        ingest(vecmill, server, "c", "--metrics-table", 'public.m "of c')
+
+
+def test_refusals(vecmill, folder):
+    """What is missing or unfit is told before the first row, and nothing is written."""
+    words = folder / "words.txt"
+    words.write_text("aloha\n")
+    with fresh() as server:
+        corpus.create(server, ["sentences"])
+        corpus.fill(server, "sentences", 50)
+        server.psql("CREATE TABLE odd(id integer PRIMARY KEY, length integer); CREATE TABLE other(a integer PRIMARY KEY, hawaiian_word_ratio real, word_count integer, "
+                    "length integer, entity_count integer, frequency integer, updated_at timestamptz); CREATE TABLE keyless AS SELECT * FROM other")
+        before = state_of(server)
+        for message, status, *options in (
+                ("no table sentence_metrics for the metrics (--create-metrics makes it)", 1, "--wordlist", words),
+                ("no table sentence_metrics for the metrics (--create-metrics makes it)", 1, "--metrics-only"),
+                ("no table nope for the metrics (--create-metrics makes it)", 1, "--metrics-table", "nope"),
+                ("table odd: no column hawaiian_word_ratio, so it cannot hold metrics (name another with --metrics-table)", 1, "--metrics-table", "odd"),
+                ("table other: its key has a, which table sentences has not (name another with --metrics-table)", 1, "--metrics-table", "other"),
+                ("table keyless: no primary key, so its rows cannot be found (add one)", 1, "--metrics-table", "keyless"),
+                (f"cannot open {folder}/none: No such file or directory", 1, "--wordlist", folder / "none", "--create-metrics"),
+                ("--wordlist-overrides x: without a word list (give --wordlist FILE too)", 2, "--wordlist-overrides", "x")):
+            done = ingest(vecmill, server, "sentences", *options, status=status, model=model_of_384(vecmill.folder))
+            expect(done.stderr.endswith(f"{message}\n") and done.stderr.startswith("vecmill: ") and done.stderr.count("\n") == 1, done.stderr)
+            expect(state_of(server) == before, f"{options}: something was written")
+        server.psql("DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN; GRANT SELECT, UPDATE ON sentences TO guest; GRANT USAGE ON SCHEMA public TO guest;"
+                    f"GRANT CREATE ON DATABASE {server.database} TO guest", options="-c client_min_messages=error")
+        try:
+            done = vecmill.run("ingest", "sentences", "--db", server.uri_of(user="guest"), "--model", model_of_384(vecmill.folder), "--create-metrics", status=1)
+            expect("table sentence_metrics is missing, and this user may not create it (have this run): CREATE TABLE" in done.stderr, done.stderr)
+            expect(server.psql("SELECT count(embedding) FROM sentences") == [("0",)], "rows were embedded")
+        finally:
+            server.psql("DROP OWNED BY guest CASCADE; DROP ROLE guest", options="-c client_min_messages=error")
+
+
+def test_refused_by_the_database(vecmill, folder):
+    """A row whose metrics are refused has failed: its vector is not there either."""
+    with fresh() as server:
+        corpus.create(server, ["contents", "document_metrics"])
+        corpus.fill(server, "contents", 30, blanks=0)
+        narrow(server)
+        server.psql("ALTER TABLE document_metrics ADD CHECK (sourceid NOT IN (3, 17))")
+        done = ingest(vecmill, server, "contents", 10, status=3)
+        expect("2 rows could not be embedded" in done.stderr and "violates check constraint" in done.stderr, done.stderr)
+        expect(server.psql("SELECT sourceid FROM contents WHERE embedding IS NULL ORDER BY 1") == [("3",), ("17",)], "other rows")
+        expect(server.psql("SELECT count(*) FROM document_metrics") == [("28",)], "other metrics")
+
+
+def test_dry_run(vecmill, folder):
+    """Nothing is written, as a session that may not write can do it: no schema, no column, no table."""
+    model = model_of_384(vecmill.folder)
+    with fresh() as server:
+        corpus.create(server, ["sentences"])
+        rows = corpus.fill(server, "sentences", 600)
+        n = sum(not row.blank for row in rows)
+        server.psql("ALTER TABLE sentences DROP COLUMN embedding")
+        before = state_of(server)
+        read_only = server.uri_of(options="-c default_transaction_read_only=on")
+        done = vecmill.run("ingest", "sentences", "--db", read_only, "--model", model, "--dry-run", "--create-metrics")
+        expect(f"Remaining to embed in sentences: {n}\nDry run: nothing was written. {n} rows to embed, " in done.stdout and done.stderr == "", done.stdout)
+        n_tokens = int(done.stdout.partition("rows to embed, ")[2].split()[0])
+        expect(" tokens, about " in done.stdout and f", by {n} rows embedded on trial\n" in done.stdout, done.stdout)
+        done = vecmill.run("ingest", "sentences", "--db", server.uri_of(), "--model", model, "--dry-run", "--retry-failed", "--limit", 7)
+        expect(state_of(server) == before, "written")
+        real = ingest(vecmill, server, "sentences", "--create-metrics", model=model)
+        expect(f": {n_tokens} tokens in" in real.stdout, f"{real.stdout}, told {n_tokens}")
+        server.psql("DELETE FROM sentence_metrics WHERE sentenceid > 500")
+        n = sum(not row.blank for row in rows[500:])
+        done = vecmill.run("ingest", "sentences", "--db", read_only, "--dry-run", "--metrics-only")
+        expect(done.stdout.endswith(f"Dry run: nothing was written. {n} rows to measure\n"), done.stdout)
+        done = vecmill.run("ingest", "sentences", "--db", read_only, "--dry-run")
+        expect(done.stdout.endswith("Dry run: nothing was written. 0 rows to embed\n"), done.stdout)
+
+
+if __name__ == "__main__":
+    sys.exit(run_tests(globals()))
