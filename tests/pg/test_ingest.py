@@ -107,7 +107,7 @@ def test_corpus(vecmill, folder):
                                  f"Using table={table}, id_col={key}, text_col={text}, batch_size=100", f"Remaining to embed in {table}: {n}",
                                  "Using parallel processing with 2 workers"], done.stdout)
             progress = [line for line in lines if line.startswith("Processed batch: ")]
-            expect(len(progress) == 3 and progress[-1].endswith(f" Progress: {n} / {n}") and done.stderr == "", done.stdout + done.stderr)
+            expect(len(progress) == 3 and f" Progress: {n} / {n} | avg_ratio=n/a avg_wc=" in progress[-1] and done.stderr == "", done.stdout + done.stderr)
             got = server.psql(f"SELECT count(*), count({vector}) FROM {table}")
             expect(got == [("250", str(n))], str(got))
             expect("Nothing to embed" in ingest(vecmill, server, table, model=model).stdout, "a second run embeds again")
