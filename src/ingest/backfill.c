@@ -11,7 +11,11 @@ static vecmill_status one_batch(const backfill_plan *plan, progress *p, backfill
   vecmill_status status =
       s->operations->metrics_page(s, STORE_METRICS_LACKING, plan->batch, &page, err);
   *more_out = status == VECMILL_OK && page.n_rows > 0;
-  if (!*more_out) return status;
+  if (status != VECMILL_OK) return status;
+  if (!*more_out) {
+    s->operations->page_free(s, &page);
+    return VECMILL_OK;
+  }
   for (size_t i = 0; i < page.n_rows; i++) {
     measure_row(&page.rows[i], plan->list);
     measure_add(&sums, &page.rows[i].metrics);
