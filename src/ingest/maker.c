@@ -1,11 +1,13 @@
 #include "ingest/maker.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "config/prefix.h"
 #include "embed/embed.h"
+#include "provider/counted.h"
 #include "provider/local.h"
 
 #define N_PROOF_ROWS 20
@@ -75,6 +77,8 @@ vecmill_status ingest_maker_open(ingest_maker *m, const char *prefix, const conf
   m->prefix = choose_prefix(m, prefix, c, record);
   if (!m->prefix) return err_set_memory(err, "prefix", 1);
   status = provider_open_local(m->model, m->prefix, &m->provider, err);
+  const char *counts = getenv("VECMILL_COUNT_CALLS"); /* for tests: a file to count in */
+  if (status == VECMILL_OK && counts && *counts) status = provider_count(&m->provider, counts, err);
   if (status != VECMILL_OK) return status;
   const model_info *info = model_get_info(m->model);
   m->maker = (store_maker){.model = m->location.name,
