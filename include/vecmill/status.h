@@ -35,7 +35,7 @@ typedef enum vecmill_status {
   VECMILL_ERROR_INTERNAL = 12    /* a defect in vecmill */
 } vecmill_status;
 
-#define VECMILL_ERROR_TEXT_SIZE 1024
+#define VECMILL_ERROR_TEXT_SIZE 4096
 
 /*
  * What went wrong, for a person: "what: why (what to do)", UTF-8, one line,

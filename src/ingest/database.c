@@ -1,19 +1,39 @@
 #include "ingest/database.h"
 
+#include <stdlib.h>
+
 #include "base/mem.h"
+#include "config/config.h"
 #include "config/pg_settings.h"
 #include "store/pg.h"
 #include "store/sqlite.h"
+
+/* VECMILL_SERVER_WAIT, seconds that a server which went away is waited for. 0: it is not said. */
+static vecmill_status server_wait(const config *c, unsigned *seconds_out, vecmill_error *err) {
+  config_value value;
+  char *end, origin[CONFIG_ORIGIN_SIZE];
+  *seconds_out = 0;
+  if (!config_find(c, "VECMILL_SERVER_WAIT", &value)) return VECMILL_OK;
+  unsigned long seconds = strtoul(value.text, &end, 10);
+  config_origin(&value, origin);
+  if (value.text[0] < '0' || value.text[0] > '9' || *end || seconds < 1 || seconds > 86400)
+    return err_set(err, VECMILL_ERROR_ARGUMENT, "%s: not a number of seconds (1 to 86400)", origin);
+  *seconds_out = (unsigned)seconds;
+  return VECMILL_OK;
+}
 
 static vecmill_status open_pg(const ingest_database *where, const int *stop, store **store_out,
                               vecmill_error *err) {
   config_pg pg;
   vecmill_status status = config_pg_conninfo(where->config, where->database, &pg, err);
+  unsigned wait_seconds = 0;
+  if (status == VECMILL_OK) status = server_wait(where->config, &wait_seconds, err);
   if (status != VECMILL_OK) return status;
   pg_settings settings = {.keywords = pg.keywords,
                           .values = pg.values,
                           .schema = where->schema,
                           .state_schema = where->state_schema,
+                          .wait_seconds = wait_seconds,
                           .lease_seconds = where->lease_seconds,
                           .n_connections = where->n_connections};
   vecmill_error why = {0};

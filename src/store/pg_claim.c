@@ -401,6 +401,26 @@ typedef struct pass_look {
   bool may_find, must_wait;
 } pass_look;
 
+/*
+ * At the beginning of a pass no page of ours is out. A lease that is ours all the same is one whose
+ * claim was committed while its answer was lost, or that could not be given back: our own beat
+ * would keep it alive, and everybody would wait for it.
+ */
+static vecmill_status give_up_strays(pg_store *s, PGconn *conn, vecmill_error *err) {
+  str sql = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql, "UPDATE ");
+  pg_append_state(&sql, s, "leases");
+  str_append_format(&sql,
+                    " SET expires = '-infinity' WHERE column_id = %s AND owner = '%s'::uuid AND "
+                    "NOT done AND expires > '-infinity'",
+                    s->column_id, s->owner);
+  vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot read the leases", &rows, err);
+  PQclear(rows);
+  str_fini(&sql);
+  return status;
+}
+
 static vecmill_status pass_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
   pass_look *look = context;
   PGresult *rows = NULL, *leases = NULL, *updated = NULL;
@@ -408,6 +428,7 @@ static vecmill_status pass_body(pg_store *s, PGconn *conn, void *context, vecmil
   *look = (pass_look){0};
   vecmill_status status = pg_lock_column(s, conn, "pass::text, pass_claimed::text", &rows, err);
   if (status == VECMILL_OK) status = bury_the_dead(s, conn, err);
+  if (status == VECMILL_OK) status = give_up_strays(s, conn, err);
   str_append_text(&sql, "SELECT count(*) FILTER (WHERE expires > clock_timestamp())::text, "
                         "count(*)::text FROM ");
   pg_append_state(&sql, s, "leases");
@@ -529,6 +550,7 @@ void pg_append_page(str *sql, const pg_store *s, const char *cut) {
 
 typedef struct claim {
   size_t n_max;
+  bool must_wait; /* nothing to claim, and others have leases that may yet be left to us */
   PGresult *rows;
   char lease[24], fence[24];
 } claim;
@@ -603,10 +625,12 @@ static vecmill_status find_expired(pg_store *s, PGconn *conn, PGresult **lease_o
   /* what is done was kept so that a lost answer could be asked for again */
   str_append_text(&sql, "DELETE FROM ");
   pg_append_state(&sql, s, "leases");
-  str_append_format(&sql,
-                    " WHERE column_id = %s AND done AND (owner = '%s'::uuid OR expires < "
-                    "clock_timestamp())",
-                    s->column_id, s->owner);
+  str_append_format(&sql, " WHERE column_id = %s AND done AND (", s->column_id);
+  pthread_mutex_lock(&s->settled_mutex);
+  if (s->settled.n) str_append_format(&sql, "id IN (%s) OR ", s->settled.data);
+  str_clear(&s->settled);
+  pthread_mutex_unlock(&s->settled_mutex);
+  str_append_text(&sql, "expires < clock_timestamp())");
   vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot clear leases", &gone, err);
   PQclear(gone);
   str_clear(&sql);
@@ -671,6 +695,22 @@ static vecmill_status take_over(pg_store *s, PGconn *conn, const PGresult *lease
   return status;
 }
 
+/* Whether others hold leases, which may expire and be left to us. */
+static vecmill_status look_for_others(pg_store *s, PGconn *conn, bool *found_out,
+                                      vecmill_error *err) {
+  str sql = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql, "SELECT EXISTS (SELECT 1 FROM ");
+  pg_append_state(&sql, s, "leases");
+  str_append_format(&sql, " WHERE column_id = %s AND owner <> '%s'::uuid AND NOT done)::text",
+                    s->column_id, s->owner);
+  vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot read the leases", &rows, err);
+  *found_out = status == VECMILL_OK && pg_text(rows, 0, 0)[0] == 't';
+  PQclear(rows);
+  str_fini(&sql);
+  return *found_out ? bury_the_dead(s, conn, err) : status;
+}
+
 /* Pages follow the key's index, in this transaction: a table without fresh statistics tempts the
  * planner to sort all of it for each page. */
 static vecmill_status claim_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
@@ -679,6 +719,7 @@ static vecmill_status claim_body(pg_store *s, PGconn *conn, void *context, vecmi
   PQclear(c->rows);
   c->rows = NULL;
   c->lease[0] = '\0';
+  c->must_wait = false;
   vecmill_status status = pg_lock_column(
       s, conn,
       "pass::text, pass_over::text, cursor::text, set_config('enable_seqscan', 'off', "
@@ -692,10 +733,12 @@ static vecmill_status claim_body(pg_store *s, PGconn *conn, void *context, vecmi
     PQclear(lease);
     lease = NULL;
   }
-  bool over = status == VECMILL_OK &&
-              (pg_integer(column, 0, 0) != s->pass || pg_text(column, 0, 1)[0] == 't');
+  if (status == VECMILL_OK) s->pass = pg_integer(column, 0, 0); /* others may have gone on */
+  bool over = status == VECMILL_OK && pg_text(column, 0, 1)[0] == 't';
   if (status == VECMILL_OK && !c->rows && !over)
     status = claim_next(s, conn, c, pg_text(column, 0, 2), err);
+  if (status == VECMILL_OK && (!c->rows || PQntuples(c->rows) == 0))
+    status = look_for_others(s, conn, &c->must_wait, err);
   PQclear(column);
   PQclear(lease);
   return status;
@@ -705,7 +748,16 @@ vecmill_status pg_store_claim(store *base, size_t n_max, store_page *page_out, v
   pg_store *s = pg_of(base);
   claim c = {.n_max = n_max};
   *page_out = (store_page){0};
-  vecmill_status status = pg_transact(s, PG_READER, claim_body, &c, "cannot claim a page", err);
+  vecmill_status status;
+  for (;;) {
+    status = pg_transact(s, PG_READER, claim_body, &c, "cannot claim a page", err);
+    if (status != VECMILL_OK || !c.must_wait) break;
+    if (pg_stop_asked(s)) {
+      status = err_set(err, VECMILL_ERROR_STOPPED, "stopped");
+      break;
+    }
+    clock_sleep_ms(POLL_MS);
+  }
   if (status == VECMILL_OK && c.rows && PQntuples(c.rows) > 0) {
     status = pg_take_page(s, c.rows, false, 0, page_out, err);
     if (status == VECMILL_OK) {
@@ -722,7 +774,8 @@ vecmill_status pg_store_claim(store *base, size_t n_max, store_page *page_out, v
 void pg_store_page_free(store *base, store_page *page) {
   pg_store *s = pg_of(base);
   pg_page *head = page->memory;
-  if (head && head->lease[0] && !head->is_settled) {
+  bool is_lost = __atomic_load_n(&s->is_lost, __ATOMIC_RELAXED); /* waited for long enough */
+  if (head && head->lease[0] && !head->is_settled && !is_lost) {
     str sql = {0};
     pg_params p = {0};
     PGresult *rows = NULL;
@@ -793,12 +846,13 @@ vecmill_status pg_start_beat(pg_store *s, vecmill_error *err) {
 void pg_end_beat(pg_store *s) {
   if (!s->beat_runs) return;
   pthread_mutex_lock(&s->beat_mutex);
-  s->beat_ends = true;
+  __atomic_store_n(&s->beat_ends, true, __ATOMIC_RELAXED);
   pthread_cond_signal(&s->beat_wake);
   pthread_mutex_unlock(&s->beat_mutex);
   pthread_join(s->beat_thread, NULL);
   s->beat_runs = false;
-  s->has_begun = false; /* one try is enough now */
+  s->has_begun = false; /* one try is enough now, on a connection that is not lost already */
+  if (__atomic_load_n(&s->is_lost, __ATOMIC_RELAXED)) return; /* others will see us gone */
   str sql = {0};
   PGresult *rows = NULL;
   str_append_text(&sql, "WITH w AS (DELETE FROM ");
@@ -806,7 +860,8 @@ void pg_end_beat(pg_store *s) {
   str_append_format(&sql, " WHERE owner = '%s'::uuid) DELETE FROM ", s->owner);
   pg_append_state(&sql, s, "leases");
   str_append_format(&sql, " WHERE owner = '%s'::uuid AND done", s->owner);
-  pg_run(s, PG_BEAT, &sql, NULL, "cannot leave", &rows, NULL);
+  if (pg_run(s, PG_BEAT, &sql, NULL, "cannot leave", &rows, NULL) != VECMILL_OK)
+    pg_run(s, PG_BEAT, &sql, NULL, "cannot leave", &rows, NULL);
   PQclear(rows);
   str_fini(&sql);
 }

@@ -1,93 +1,33 @@
-/* Connections to PostgreSQL: opening, statements, waiting, trying again, errors in words. */
-#include <errno.h>
+/*
+ * Connections to PostgreSQL: opening, statements, waiting, trying again.
+ *
+ * Nothing here blocks in libpq: whatever waits for the server looks at the stop flag, and a server
+ * that says nothing more (frozen, or behind a network that is gone) is given up on.
+ */
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "store/pg_parts.h"
 
 #define TICK_MS 100
 /* How long an answer is still waited for once a stop was asked for. */
 #define STOP_GRACE_NS 2000000000ull
 #define WAIT_TELL_NS 5000000000ull
+#define TRY_TELL_NS 1000000000ull
 #define CONNECT_SECONDS 15
 /* How long a server that went away is waited for, and a statement tried again. */
-#define RETRY_NS 120000000000ull
+#define WAIT_SECONDS 120
 #define FIRST_PAUSE_MS 50
 #define LAST_PAUSE_MS 2000
 
-static _Thread_local char last_state[6];
-
-const char *pg_last_state(void) {
-  return last_state;
-}
-
 bool pg_stop_asked(const pg_store *s) {
   return s->stop && __atomic_load_n(s->stop, __ATOMIC_RELAXED) != 0;
-}
-
-/* --- errors --- */
-
-static bool state_is(const char *class_or_code) {
-  return strncmp(last_state, class_or_code, strlen(class_or_code)) == 0;
-}
-
-/* What to do about a state, in brackets; "" when nothing general can be said. */
-static const char *advice(void) {
-  static const struct {
-    const char *state, *advice;
-  } all[] = {
-      {"53300", " (too many connections: lower --connections, or raise max_connections)"},
-      {"53100", " (make room on the server's disk, run again: what was committed is kept)"},
-      {"53", " (the server is short of memory or connections: run again later)"},
-      {"25006",
-       " (the server takes no writes: a standby, or default_transaction_read_only; name the "
-       "primary)"},
-      {"42501", " (ask the owner for the right, or connect as a user that has it)"},
-      {"28", " (check the user, its password and pg_hba.conf)"},
-      {"3D000", " (give another --db; psql -l lists the databases)"},
-      {"57P03", " (the server is starting or stopping: run again)"},
-      {"22000", ""},
-  };
-  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-    if (state_is(all[i].state)) return all[i].advice;
-  return "";
-}
-
-/* One line of the server's words, without its newline. */
-static void first_line(const char *words, char out[400]) {
-  while (*words == '\n' || *words == ' ') words++;
-  size_t n = strcspn(words, "\n");
-  snprintf(out, 400, "%.*s", (int)(n < 399 ? n : 399), words);
-}
-
-static vecmill_status connection_error(pg_store *s, PGconn *conn, vecmill_error *err) {
-  char words[400];
-  if (!conn) return err_set_memory(err, "connection", sizeof *s);
-  first_line(PQerrorMessage(conn), words);
-  /* libpq has no states for what happens before a session: its words are all there is. */
-  const char *what = strstr(words, "too many") || strstr(words, "remaining connection slots")
-                         ? " (too many connections: lower --connections, or raise max_connections)"
-                     : strstr(words, "refused") || strstr(words, "No such file")
-                         ? " (is the server running there, and is that its port?)"
-                     : strstr(words, "password") || strstr(words, "pg_hba")
-                         ? " (check the user, its password and pg_hba.conf)"
-                         : "";
-  return err_set(err, VECMILL_ERROR_DATABASE, "PostgreSQL: cannot connect: %s%s", words, what);
-}
-
-static vecmill_status result_error(pg_store *s, PGconn *conn, const PGresult *result,
-                                   const char *what, vecmill_error *err) {
-  char words[400];
-  const char *state = result ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
-  const char *primary = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
-  snprintf(last_state, sizeof last_state, "%s", state ? state : "08006");
-  first_line(primary ? primary : PQerrorMessage(conn), words);
-  return err_set(err, state_is("53200") ? VECMILL_ERROR_MEMORY : VECMILL_ERROR_DATABASE,
-                 "%s: %s: %s%s", s->shown, what, words, advice());
 }
 
 /* --- opening --- */
@@ -98,17 +38,84 @@ static void ignore_notice(void *context, const PGresult *result) {
   (void)result;
 }
 
+/* Seconds for one connection; connect_timeout as libpq reads it: 0 and less mean for ever. */
+static uint64_t connect_ns(const pg_store *s) {
+  long seconds = CONNECT_SECONDS;
+  for (size_t i = 0; s->keywords[i]; i++)
+    if (strcmp(s->keywords[i], "connect_timeout") == 0) seconds = strtol(s->values[i], NULL, 10);
+  return seconds > 0 ? (uint64_t)seconds * 1000000000u : UINT64_MAX;
+}
+
+/* Whether several places are to be tried in turn: libpq keeps their times only when it waits. */
+static bool has_several_hosts(const pg_store *s) {
+  for (size_t i = 0; s->keywords[i]; i++)
+    if (strncmp(s->keywords[i], "host", 4) == 0 && strchr(s->values[i], ',')) return true;
+  return false;
+}
+
+/* Waits until the socket can be read or written, a tick at most. */
+static bool wait_for_socket(PGconn *conn, bool to_write) {
+  struct pollfd poller = {.fd = PQsocket(conn), .events = to_write ? POLLOUT : POLLIN};
+  if (to_write) poller.events |= POLLIN; /* the server may have to be heard first */
+  return poll(&poller, 1, TICK_MS) > 0;
+}
+
+/* Goes on with connecting until it is made, fails, or the time or a stop ends it. */
+static vecmill_status finish_connecting(pg_store *s, PGconn *conn, vecmill_error *err) {
+  uint64_t from_ns = clock_now_ns(), limit_ns = connect_ns(s), stop_ns = 0;
+  PostgresPollingStatusType step = PGRES_POLLING_WRITING;
+  while (step != PGRES_POLLING_OK && step != PGRES_POLLING_FAILED) {
+    struct pollfd poller = {.fd = PQsocket(conn),
+                            .events = step == PGRES_POLLING_WRITING ? POLLOUT : POLLIN};
+    if (poll(&poller, 1, TICK_MS) > 0) step = PQconnectPoll(conn);
+    uint64_t now_ns = clock_now_ns();
+    if (stop_ns == 0 && pg_stop_asked(s)) stop_ns = now_ns;
+    if (stop_ns && now_ns - stop_ns > STOP_GRACE_NS)
+      return err_set(err, VECMILL_ERROR_STOPPED, "stopped while connecting to PostgreSQL");
+    if (now_ns - from_ns > limit_ns && step != PGRES_POLLING_OK)
+      return err_set(
+          err, VECMILL_ERROR_DATABASE,
+          "PostgreSQL: cannot connect: %s port %s does not answer (is the server running "
+          "there, and can it be reached? connect_timeout says how long to wait)",
+          PQhost(conn), PQport(conn));
+  }
+  return step == PGRES_POLLING_OK ? VECMILL_OK : pg_connection_error(s, conn, err);
+}
+
 static vecmill_status open_connection(pg_store *s, pg_connection *c, vecmill_error *err) {
   if (c->conn && PQstatus(c->conn) == CONNECTION_OK) return VECMILL_OK;
   PQfinish(c->conn);
-  c->conn = PQconnectdbParams((const char *const *)s->keywords, (const char *const *)s->values, 0);
-  if (c->conn && PQstatus(c->conn) == CONNECTION_OK) {
+  const char *const *keywords = (const char *const *)s->keywords;
+  const char *const *values = (const char *const *)s->values;
+  bool waits = has_several_hosts(s);
+  vecmill_status status;
+  c->conn =
+      waits ? PQconnectdbParams(keywords, values, 0) : PQconnectStartParams(keywords, values, 0);
+  if (!c->conn || PQstatus(c->conn) == CONNECTION_BAD) {
+    status = pg_connection_error(s, c->conn, err);
+  } else {
+    /* the server's code is told only so, and its words may be in any language */
+    PQsetErrorVerbosity(c->conn, PQERRORS_VERBOSE);
+    status = waits ? VECMILL_OK : finish_connecting(s, c->conn, err);
+  }
+  if (status == VECMILL_OK) {
+    PQsetErrorVerbosity(c->conn, PQERRORS_DEFAULT);
     PQsetNoticeReceiver(c->conn, ignore_notice, NULL);
+    PQsetnonblocking(c->conn, 1);
     return VECMILL_OK;
   }
-  vecmill_status status = connection_error(s, c->conn, err);
   PQfinish(c->conn);
   c->conn = NULL;
+  return status;
+}
+
+vecmill_status pg_open_all(pg_store *s, vecmill_error *err) {
+  vecmill_status status = VECMILL_OK;
+  for (unsigned i = 0; status == VECMILL_OK && i < s->n_connections; i++) {
+    pthread_mutex_lock(&s->connections[i].mutex);
+    status = open_connection(s, &s->connections[i], err);
+    pthread_mutex_unlock(&s->connections[i].mutex);
+  }
   return status;
 }
 
@@ -127,13 +134,16 @@ void pg_add_binary(pg_params *p, const str *value) {
   p->types[p->n++] = 0;
 }
 
-/* Waits until the connection has an answer. False: a stop was asked for, and none came in time. */
+/* Sends what is left and waits until the connection has an answer. False: a stop was asked for, and
+ * none came in time. */
 static bool wait_for_answer(pg_store *s, PGconn *conn, const char *what) {
   uint64_t from_ns = clock_now_ns(), stop_ns = 0;
   bool told = false;
-  while (PQisBusy(conn)) {
-    struct pollfd poller = {.fd = PQsocket(conn), .events = POLLIN};
-    int n = poll(&poller, 1, TICK_MS);
+  for (;;) {
+    int unsent = PQflush(conn);
+    if (unsent == 0 && !PQisBusy(conn)) return true;
+    if (unsent < 0) return true; /* lost: the result says so */
+    bool can_read = wait_for_socket(conn, unsent > 0);
     uint64_t now_ns = clock_now_ns();
     if (pg_stop_asked(s)) {
       if (stop_ns == 0) stop_ns = now_ns;
@@ -143,25 +153,50 @@ static bool wait_for_answer(pg_store *s, PGconn *conn, const char *what) {
       told = true;
       log_warning("%s: waiting for the server for 5 s: %s (Ctrl-C gives up)", s->shown, what);
     }
-    if (n > 0 && !PQconsumeInput(conn)) return true; /* lost: the result says so */
+    if (can_read && !PQconsumeInput(conn)) return true;
+  }
+}
+
+/* PQcancel makes a connection of its own and waits for it: for ever, at a server that is frozen. */
+static void *cancel_thread(void *request) {
+  char words[256];
+  PQcancel(request, words, sizeof words);
+  PQfreeCancel(request);
+  return NULL;
+}
+
+static void cancel(PGconn *conn) {
+  pthread_t thread;
+  PGcancel *request = PQgetCancel(conn);
+  if (!request) return;
+  if (thread_start(&thread, cancel_thread, request, NULL) != VECMILL_OK) PQfreeCancel(request);
+  else pthread_detach(thread);
+}
+
+/* What comes after a cancellation, which is the end of the statement as a rule. False: nothing. */
+static bool wait_for_the_end(PGconn *conn) {
+  uint64_t from_ns = clock_now_ns();
+  while (PQflush(conn) > 0 || PQisBusy(conn)) {
+    if (wait_for_socket(conn, false) && !PQconsumeInput(conn)) return true;
+    if (clock_now_ns() - from_ns > STOP_GRACE_NS) return false;
   }
   return true;
 }
 
-static void cancel(PGconn *conn) {
-  char words[256];
-  PGcancel *request = PQgetCancel(conn);
-  if (request) PQcancel(request, words, sizeof words);
-  PQfreeCancel(request);
-}
-
-/* The last result of what was sent; the first error if there is one. */
-static PGresult *take_results(pg_store *s, PGconn *conn, const char *what, bool *stopped_out) {
+/* The last result of what was sent; the first error if there is one. NULL: lost, or stopped and
+ * then silent: the connection is of no use any more. */
+static PGresult *take_results(pg_store *s, PGconn *conn, const char *what, bool *stopped_out,
+                              bool *silent_out) {
   PGresult *kept = NULL, *result;
   while (true) {
     if (!*stopped_out && !wait_for_answer(s, conn, what)) {
       *stopped_out = true;
       cancel(conn);
+    }
+    if (*stopped_out && !wait_for_the_end(conn)) {
+      *silent_out = true;
+      PQclear(kept);
+      return NULL;
     }
     if ((result = PQgetResult(conn)) == NULL) return kept;
     ExecStatusType kept_status = kept ? PQresultStatus(kept) : PGRES_COMMAND_OK;
@@ -179,36 +214,61 @@ static bool is_good(const PGresult *result) {
   return status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
 }
 
+static vecmill_status stopped_error(const pg_store *s, const char *what, vecmill_error *err) {
+  return err_set(
+      err, VECMILL_ERROR_BUSY,
+      "%s: %s: stopped while the server did not answer (something holds a lock, or it is "
+      "busy)",
+      s->shown, what);
+}
+
 static vecmill_status send_and_take(pg_store *s, PGconn *conn, const char *sql, const pg_params *p,
                                     const char *what, PGresult **result_out, vecmill_error *err) {
-  bool stopped = false;
+  bool stopped = false, silent = false;
   int sent = p ? PQsendQueryParams(conn, sql, p->n, p->types, p->values, p->lengths, p->formats, 1)
                : PQsendQuery(conn, sql);
-  PGresult *result = sent ? take_results(s, conn, what, &stopped) : NULL;
+  PGresult *result = sent ? take_results(s, conn, what, &stopped, &silent) : NULL;
   if (result && is_good(result)) {
     *result_out = result;
     return VECMILL_OK;
   }
-  vecmill_status status = result_error(s, conn, result, what, err);
+  vecmill_status status = pg_result_error(s, conn, result, what, err);
   PQclear(result);
-  if (stopped)
-    status = err_set(err, VECMILL_ERROR_BUSY,
-                     "%s: %s: stopped while the server did not answer (something holds a lock, or "
-                     "it is busy)",
-                     s->shown, what);
-  return status;
+  if (silent) {
+    shutdown(PQsocket(conn), SHUT_RDWR); /* whoever comes next makes another */
+    PQconsumeInput(conn);
+    __atomic_store_n(&s->is_lost, true, __ATOMIC_RELAXED);
+  }
+  return stopped ? stopped_error(s, what, err) : status;
 }
 
-/* Whether trying again can help: the server came or went, or chose this one to break a tie. */
-static bool may_retry(PGconn *conn) {
-  return !conn || PQstatus(conn) != CONNECTION_OK || state_is("40001") || state_is("40P01") ||
-         state_is("57P0") || state_is("08") || state_is("53300");
+/* Whether trying again can help: the server came or went, or chose this one to break a tie. Before
+ * the run has begun only the latter: who mistyped the address wants to know it at once. */
+static bool may_retry(const pg_store *s, PGconn *conn) {
+  if (pg_state_is("40001") || pg_state_is("40P01")) return true;
+  if (!s->has_begun) return false;
+  return !conn || PQstatus(conn) != CONNECTION_OK || pg_state_is("57P0") || pg_state_is("08") ||
+         pg_state_is("53300");
 }
 
-/* Sleeps, looking for a stop; false if one was asked for. */
-static bool pause_ms(pg_store *s, unsigned n_ms) {
-  for (unsigned slept = 0; slept < n_ms && !pg_stop_asked(s); slept += 25) clock_sleep_ms(25);
-  return !pg_stop_asked(s);
+/* Sleeps; false if a stop was asked for, or the beat is to end. */
+static bool pause_ms(pg_store *s, pg_role role, unsigned n_ms) {
+  for (unsigned slept = 0; slept < n_ms; slept += 25) {
+    if (pg_stop_asked(s) || (role == PG_BEAT && __atomic_load_n(&s->beat_ends, __ATOMIC_RELAXED)))
+      return false;
+    clock_sleep_ms(25);
+  }
+  return true;
+}
+
+/* How long `role` tries. Once one of them has given up the run is over, and the others need not
+ * wait as long again. A beat is made up for by the next one. */
+static uint64_t patience_ns(pg_store *s, pg_role role) {
+  if (__atomic_load_n(&s->is_lost, __ATOMIC_RELAXED)) return 0;
+  uint64_t seconds = role == PG_BEAT && s->lease_seconds / 3 < s->wait_seconds
+                         ? s->lease_seconds / 3
+                         : s->wait_seconds;
+  return seconds * 1000000000u;
 }
 
 /* One try, on an open connection. */
@@ -223,19 +283,30 @@ static vecmill_status try_again_and_again(pg_store *s, pg_role role, attempt *on
   pthread_mutex_lock(&c->mutex);
   for (unsigned wait_ms = FIRST_PAUSE_MS;;) {
     vecmill_error now = {0};
-    last_state[0] = '\0';
+    pg_forget_state();
     status = open_connection(s, c, &now);
     if (status == VECMILL_OK) status = one(s, c->conn, context, &now);
     if (status == VECMILL_OK) break;
     uint64_t waited_ns = clock_now_ns() - from_ns;
-    bool over = status != VECMILL_ERROR_DATABASE || !s->has_begun || !may_retry(c->conn) ||
-                waited_ns > RETRY_NS;
-    if (!over && !told && waited_ns > WAIT_TELL_NS / 5) {
+    bool hopeless = status != VECMILL_ERROR_DATABASE || !may_retry(s, c->conn);
+    bool over = hopeless || waited_ns > patience_ns(s, role);
+    if (!over && !told && role != PG_BEAT && waited_ns > TRY_TELL_NS) {
       told = true;
       log_warning("%s; trying again (Ctrl-C gives up)", now.text);
     }
-    if (over || !pause_ms(s, wait_ms)) {
-      if (err) *err = now;
+    if (!over && !pause_ms(s, role, wait_ms)) {
+      status =
+          err_set(err, VECMILL_ERROR_BUSY, "stopped while the server was waited for: %s", now.text);
+      break;
+    }
+    if (over) {
+      bool is_there = c->conn && PQstatus(c->conn) == CONNECTION_OK;
+      if (!hopeless && !is_there && role != PG_BEAT)
+        __atomic_store_n(&s->is_lost, true, __ATOMIC_RELAXED);
+      if (!hopeless && err)
+        err_set(err, status, "%s; gave up after %.0f s: what was committed is kept (run again)",
+                now.text, (double)waited_ns * 1e-9);
+      else if (err) *err = now;
       break;
     }
     wait_ms = 2 * wait_ms < LAST_PAUSE_MS ? 2 * wait_ms : LAST_PAUSE_MS;
@@ -298,17 +369,21 @@ static vecmill_status command(pg_store *s, PGconn *conn, const char *sql, const 
   return status;
 }
 
+/* A process that freezes in here, or whose machine goes, would keep all others from the column's
+ * row: the server ends its transaction after a lease's time. */
 static vecmill_status run_transaction(pg_store *s, PGconn *conn, void *context,
                                       vecmill_error *err) {
   transaction *t = context;
-  vecmill_status status = command(s, conn, "BEGIN", t->what, err);
+  char begin[96], state[6];
+  snprintf(begin, sizeof begin, "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '%us'",
+           s->lease_seconds);
+  vecmill_status status = command(s, conn, begin, t->what, err);
   if (status == VECMILL_OK) status = t->body(s, conn, t->context, err);
   if (status == VECMILL_OK) return command(s, conn, "COMMIT", t->what, err);
-  char state[sizeof last_state]; /* of what failed, not of the rollback */
-  memcpy(state, last_state, sizeof state);
+  snprintf(state, sizeof state, "%s", pg_last_state()); /* of what failed, not of the rollback */
   if (PQstatus(conn) == CONNECTION_OK && PQtransactionStatus(conn) != PQTRANS_IDLE)
     command(s, conn, "ROLLBACK", t->what, NULL);
-  memcpy(last_state, state, sizeof state);
+  pg_set_state(state);
   return status;
 }
 
@@ -329,7 +404,7 @@ vecmill_status pg_stream_begin(pg_store *s, const str *sql, const pg_params *p, 
   if (status == VECMILL_OK && (!PQsendQueryParams(c->conn, sql->data, p->n, p->types, p->values,
                                                   p->lengths, p->formats, 1) ||
                                !PQsetSingleRowMode(c->conn)))
-    status = result_error(s, c->conn, NULL, what, err);
+    status = pg_result_error(s, c->conn, NULL, what, err);
   if (status != VECMILL_OK) pthread_mutex_unlock(&c->mutex);
   return status;
 }
@@ -349,16 +424,26 @@ vecmill_status pg_next_row(pg_store *s, const char *what, PGresult **row_out, ve
     return VECMILL_OK;
   }
   vecmill_status status =
-      kind == PGRES_TUPLES_OK ? VECMILL_OK : result_error(s, conn, result, what, err);
+      kind == PGRES_TUPLES_OK ? VECMILL_OK : pg_result_error(s, conn, result, what, err);
   PQclear(result);
   return status;
 }
 
 void pg_stream_end(pg_store *s) {
   pg_connection *c = &s->connections[PG_READER];
-  PGresult *result = PQgetResult(c->conn);
-  if (result) cancel(c->conn);
-  for (; result; result = PQgetResult(c->conn)) PQclear(result);
+  PGresult *result = NULL;
+  bool is_over = !PQisBusy(c->conn) && (result = PQgetResult(c->conn)) == NULL;
+  if (!is_over) cancel(c->conn);
+  while (!is_over) {
+    PQclear(result);
+    result = NULL;
+    if (!wait_for_the_end(c->conn)) break;
+    is_over = (result = PQgetResult(c->conn)) == NULL;
+  }
+  if (!is_over) {
+    PQfinish(c->conn);
+    c->conn = NULL;
+  }
   pthread_mutex_unlock(&c->mutex);
 }
 
@@ -399,6 +484,8 @@ static void close_store(store *base) {
   mem_free(s->values);
   str_fini(&s->cut);
   pg_metrics_fini(&s->metrics);
+  str_fini(&s->settled);
+  pthread_mutex_destroy(&s->settled_mutex);
   pthread_mutex_destroy(&s->beat_mutex);
   pthread_cond_destroy(&s->beat_wake);
   mem_free(s);
@@ -482,10 +569,12 @@ vecmill_status store_open_pg(const pg_settings *settings, const int *stop, store
   for (unsigned i = 0; i < PG_MAX_CONNECTIONS; i++)
     pthread_mutex_init(&s->connections[i].mutex, NULL);
   pthread_mutex_init(&s->beat_mutex, NULL);
+  pthread_mutex_init(&s->settled_mutex, NULL);
   pthread_cond_init(&s->beat_wake, NULL);
   bool few = settings->n_connections > 0 && settings->n_connections < PG_MAX_CONNECTIONS;
   s->n_connections = few ? settings->n_connections : PG_MAX_CONNECTIONS;
   s->lease_seconds = settings->lease_seconds ? settings->lease_seconds : 60;
+  s->wait_seconds = settings->wait_seconds ? settings->wait_seconds : WAIT_SECONDS;
   s->vector_dimension = -1;
   s->state = mem_strdup(settings->state_schema ? settings->state_schema : "vecmill");
   s->schema_wanted = settings->schema ? mem_strdup(settings->schema) : NULL;

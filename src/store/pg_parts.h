@@ -15,7 +15,8 @@
  * any connection and leaves no session state, so that pgbouncer's transaction mode serves.
  *
  * A lost connection is made anew and the call repeated. A commit may have been done although
- * its answer was lost: the lease then says so, with its counts, until its owner's next claim.
+ * its answer was lost: the lease then says so; it is removed by its owner's next claim after the
+ * answer, or by anybody once it has expired.
  */
 #ifndef STORE_PG_PARTS_H
 #define STORE_PG_PARTS_H
@@ -61,7 +62,8 @@ typedef struct pg_store {
   char *shown, *schema_wanted, *state; /* state: the schema's name */
   const int *stop;
   pg_connection connections[PG_MAX_CONNECTIONS];
-  unsigned n_connections, lease_seconds;
+  unsigned n_connections, lease_seconds, wait_seconds;
+  bool is_lost;   /* atomic: the server was waited for in vain */
   char owner[37]; /* a uuid: this run of this process */
 
   /* find */
@@ -91,11 +93,15 @@ typedef struct pg_store {
   int64_t pass;
   uint64_t n_removed; /* vectors of texts that became blank */
 
+  /* Leases that are done, and known to be: "1,2,3". What is done may be asked for until then. */
+  pthread_mutex_t settled_mutex;
+  str settled;
+
   /* the beat */
   pthread_t beat_thread;
   pthread_mutex_t beat_mutex;
   pthread_cond_t beat_wake;
-  bool beat_runs, beat_ends;
+  bool beat_runs, beat_ends; /* beat_ends: atomic as well */
 } pg_store;
 
 static inline pg_store *pg_of(store *s) {
@@ -140,8 +146,9 @@ vecmill_status pg_transact(pg_store *s, pg_role role, pg_body *body, void *conte
 vecmill_status pg_step(pg_store *s, PGconn *conn, const str *sql, const pg_params *params,
                        const char *what, PGresult **result_out, vecmill_error *err);
 
-/* The error code of the last failed call of this thread, as "42501"; "" where there was none. */
-const char *pg_last_state(void);
+/* Opens all connections that the run will use: whether the server has room for them is better known
+ * before the first row. */
+vecmill_status pg_open_all(pg_store *s, vecmill_error *err);
 
 /* Starts a statement whose rows come one by one; pg_next_row gives them, NULL at the end. The
  * connection is this caller's until pg_stream_end. */
@@ -155,6 +162,19 @@ bool pg_stop_asked(const pg_store *s);
 /* A field as text; "" for NULL. */
 const char *pg_text(const PGresult *result, int row, int column);
 int64_t pg_integer(const PGresult *result, int row, int column);
+
+/* --- pg_error.c: what went wrong, in words --- */
+
+/* The error code of the last failed call of this thread, as "42501"; "" where there was none. */
+const char *pg_last_state(void);
+bool pg_state_is(const char *class_or_code);
+void pg_forget_state(void);
+void pg_set_state(const char *state);
+
+vecmill_status pg_connection_error(pg_store *s, PGconn *conn, vecmill_error *err);
+/* `result` NULL: the connection is lost. */
+vecmill_status pg_result_error(pg_store *s, PGconn *conn, const PGresult *result, const char *what,
+                               vecmill_error *err);
 
 /* --- pg_sql.c: SQL and arrays in pieces --- */
 

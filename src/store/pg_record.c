@@ -72,6 +72,42 @@ static vecmill_status state_exists(pg_store *s, bool *exists_out, vecmill_error 
   return status;
 }
 
+/* What the owner of the schema says so that this user may work with it. */
+static vecmill_status append_grants(pg_store *s, str *sql, vecmill_error *err) {
+  str query = {0};
+  PGresult *rows = NULL;
+  str_append_text(&query, "SELECT current_user::text");
+  vecmill_status status = pg_run(s, PG_READER, &query, NULL, "cannot ask who we are", &rows, err);
+  str_fini(&query);
+  if (status == VECMILL_OK) {
+    str_append_text(sql, "GRANT USAGE ON SCHEMA ");
+    pg_append_name(sql, s->state);
+    str_append_text(sql, " TO ");
+    pg_append_name(sql, pg_text(rows, 0, 0));
+    str_append_text(sql, ";\nGRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ");
+    pg_append_name(sql, s->state);
+    str_append_text(sql, " TO ");
+    pg_append_name(sql, pg_text(rows, 0, 0));
+    str_append_text(sql, ";\n");
+  }
+  PQclear(rows);
+  return status;
+}
+
+/* The state is there, and its owner has not let this user in. */
+static vecmill_status ask_for_grants(pg_store *s, vecmill_error *err) {
+  str sql = {0};
+  vecmill_status status = append_grants(s, &sql, err);
+  if (status == VECMILL_OK)
+    status =
+        err_set(err, VECMILL_ERROR_DATABASE,
+                "%s: this user may not use schema %s (have its owner run this, or name another "
+                "with --state-schema): %s",
+                s->shown, s->state, sql.failed ? "GRANT .." : sql.data);
+  str_fini(&sql);
+  return status;
+}
+
 static vecmill_status create_state(pg_store *s, vecmill_error *err) {
   bool exists = false;
   vecmill_status status = state_exists(s, &exists, err);
@@ -85,12 +121,16 @@ static vecmill_status create_state(pg_store *s, vecmill_error *err) {
   status = sql.failed
                ? err_set_memory(&words, "schema", sql.n)
                : pg_run_script(s, PG_READER, sql.data, "cannot create vecmill's schema", &words);
-  if (status != VECMILL_OK && strcmp(pg_last_state(), "42501") == 0)
-    status = err_set(err, VECMILL_ERROR_DATABASE,
-                     "%s: schema %s is missing, and this user may not create it (have this run, or "
-                     "name another with --state-schema): %s",
-                     s->shown, s->state, sql.data + n_before);
-  else if (status != VECMILL_OK && err) *err = words;
+  if (status != VECMILL_OK && pg_state_is("42501")) {
+    status = append_grants(s, &sql, err);
+    if (status == VECMILL_OK)
+      status = err_set(err, VECMILL_ERROR_DATABASE,
+                       "%s: schema %s is missing, and this user may not create it (have the "
+                       "database's owner run this, or name another with --state-schema): %s",
+                       s->shown, s->state, sql.failed ? "CREATE .." : sql.data + n_before);
+  } else if (status != VECMILL_OK && err) {
+    *err = words;
+  }
   str_fini(&sql);
   return status;
 }
@@ -142,6 +182,8 @@ vecmill_status pg_store_record(store *base, store_maker *maker_out, bool *found_
   if (status == VECMILL_OK && PQntuples(rows) > 0) {
     status = take_record(s, rows, maker_out, err);
     *found_out = status == VECMILL_OK;
+  } else if (status != VECMILL_OK && pg_state_is("42501")) {
+    status = ask_for_grants(s, err);
   }
   PQclear(rows);
   str_fini(&sql);
@@ -210,14 +252,47 @@ vecmill_status pg_store_sample(store *base, size_t dimension, size_t n_max, stor
 static vecmill_status add_column(pg_store *s, size_t dimension, vecmill_error *err) {
   if (s->has_vector_column) return VECMILL_OK;
   str sql = {0};
+  vecmill_error words = {0};
   str_append_format(&sql, "ALTER TABLE %s ADD COLUMN IF NOT EXISTS ", s->table_sql);
   pg_append_name(&sql, s->vector_column);
   str_append_format(&sql, " %s(%zu)", s->vector_type, dimension);
   vecmill_status status =
-      sql.failed ? err_set_memory(err, s->table, sql.n)
-                 : pg_run_script(s, PG_READER, sql.data, "cannot add the vector column", err);
-  str_fini(&sql);
+      sql.failed ? err_set_memory(&words, s->table, sql.n)
+                 : pg_run_script(s, PG_READER, sql.data, "cannot add the vector column", &words);
   if (status == VECMILL_OK) s->has_vector_column = true;
+  else if (pg_state_is("42501"))
+    err_set(err, status,
+            "%s: table %s has no column %s, and this user may not add it (have its owner run "
+            "this): %s",
+            s->shown, s->table, s->vector_column, sql.data);
+  else if (err) *err = words;
+  str_fini(&sql);
+  return status;
+}
+
+/* Rights that are missing are told before the first row is embedded. */
+static vecmill_status check_rights(pg_store *s, vecmill_error *err) {
+  str sql = {0};
+  pg_params p = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql, "SELECT has_column_privilege($1::text, $2::text, 'UPDATE')::text, "
+                        "current_user::text");
+  pg_add_text(&p, s->table_sql);
+  pg_add_text(&p, s->vector_column);
+  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the rights", &rows, err);
+  if (status == VECMILL_OK && pg_text(rows, 0, 0)[0] != 't') {
+    str_clear(&sql);
+    str_append_text(&sql, "GRANT UPDATE (");
+    pg_append_name(&sql, s->vector_column);
+    str_append_format(&sql, ") ON %s TO ", s->table_sql);
+    pg_append_name(&sql, pg_text(rows, 0, 1));
+    status = err_set(err, VECMILL_ERROR_DATABASE,
+                     "%s: this user may not write column %s of table %s (have its owner run this): "
+                     "%s",
+                     s->shown, s->vector_column, s->table, sql.failed ? "GRANT .." : sql.data);
+  }
+  PQclear(rows);
+  str_fini(&sql);
   return status;
 }
 
@@ -291,7 +366,9 @@ vecmill_status pg_store_begin(store *base, const store_maker *maker, vecmill_err
   s->dimension = maker->dimension;
   vecmill_status status = create_state(s, err);
   if (status == VECMILL_OK) status = add_column(s, maker->dimension, err);
+  if (status == VECMILL_OK) status = check_rights(s, err);
   if (status == VECMILL_OK) status = settle_record(s, maker, err);
+  if (status == VECMILL_OK) status = pg_open_all(s, err);
   if (status == VECMILL_OK) status = pg_join(s, err);
   if (status == VECMILL_OK) s->has_begun = true;
   return status;

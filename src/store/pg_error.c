@@ -1,0 +1,163 @@
+/* What went wrong at the server, in words and with what to do about it. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/pg_parts.h"
+
+static _Thread_local char last_state[6];
+
+const char *pg_last_state(void) {
+  return last_state;
+}
+
+bool pg_state_is(const char *class_or_code) {
+  return strncmp(last_state, class_or_code, strlen(class_or_code)) == 0;
+}
+
+void pg_set_state(const char *state) {
+  snprintf(last_state, sizeof last_state, "%s", state);
+}
+
+void pg_forget_state(void) {
+  last_state[0] = '\0';
+}
+
+/* What to do about a state, in brackets; "" when nothing general can be said. */
+static const char *advice(void) {
+  static const struct {
+    const char *state, *advice;
+  } all[] = {
+      {"53100", " (make room on the server's disk, run again: what was committed is kept)"},
+      {"53200", " (the server is short of memory: a smaller BATCH, or run again later)"},
+      {"53300", " (too many connections: lower --connections or raise max_connections)"},
+      {"53", " (the server is short of something: run again later, what was committed is kept)"},
+      {"54000", " (a smaller BATCH)"},
+      {"25006",
+       " (the server takes no writes: a standby, or default_transaction_read_only; name the "
+       "primary)"},
+      {"42501", " (ask the owner for the right, or connect as a user that has it)"},
+      {"28P01", " (check the user and its password)"},
+      {"28", " (check the user and pg_hba.conf)"},
+      {"3D000", " (give another --db; psql -l lists the databases)"},
+      {"40", " (others write to the same rows all the time: run again)"},
+      {"42P01", " (the table was dropped or renamed meanwhile?)"},
+      {"42703", " (the column was dropped or renamed meanwhile?)"},
+      {"55P03", " (lock_timeout: raise it, or run again when the table rests)"},
+      {"57014", " (statement_timeout, or somebody cancelled it: raise it, or a smaller BATCH)"},
+      {"57P03", " (the server is starting or stopping: run again)"},
+      {"57P", " (the server was stopped: run again)"},
+      {"58", " (the server's own disk or files: see its log)"},
+      {"XX", " (see the server's log)"},
+  };
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    if (pg_state_is(all[i].state)) return all[i].advice;
+  return "";
+}
+
+/* One line of the server's words, without its newline. */
+static void first_line(const char *words, char out[400]) {
+  while (*words == '\n' || *words == ' ') words++;
+  size_t n = strcspn(words, "\n");
+  snprintf(out, 400, "%.*s", (int)(n < 399 ? n : 399), words);
+}
+
+/* --- before a session --- */
+
+/* "FATAL:  53300: sorry, ..": the code that a verbose message carries is taken out of it. */
+static void take_state(char *words) {
+  for (char *at = strstr(words, ":  "); at; at = strstr(at + 1, ":  ")) {
+    char *code = at + 3;
+    size_t n = strspn(code, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ");
+    if (n != 5 || strncmp(code + 5, ": ", 2) != 0) continue;
+    code[5] = '\0';
+    pg_set_state(code);
+    memmove(code - 1, code + 7, strlen(code + 7) + 1);
+    return;
+  }
+}
+
+/* One row, by a connection of this run that is open and idle; NULL: there is none. */
+static PGresult *ask(pg_store *s, const char *sql) {
+  for (unsigned i = 0; i < s->n_connections; i++) {
+    pg_connection *c = &s->connections[i];
+    if (pthread_mutex_trylock(&c->mutex) != 0) continue;
+    bool is_idle = c->conn && PQtransactionStatus(c->conn) == PQTRANS_IDLE;
+    PGresult *result = is_idle ? PQexec(c->conn, sql) : NULL;
+    pthread_mutex_unlock(&c->mutex);
+    if (result && PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
+      return result;
+    PQclear(result);
+  }
+  return NULL;
+}
+
+/* Which limit it is that has been reached: of the role, of the database, else of the server. Other
+ * users' sessions show little more than that they are there. */
+static const char limits_sql[] =
+    "SELECT CASE WHEN n_role >= role_limit THEN 'role' WHEN n_base >= base_limit THEN 'database' "
+    "ELSE 'server' END, CASE WHEN n_role >= role_limit THEN role_limit WHEN n_base >= base_limit "
+    "THEN base_limit ELSE server_limit END, CASE WHEN n_role >= role_limit THEN n_role WHEN n_base "
+    ">= base_limit THEN n_base ELSE n_all END, CASE WHEN n_role >= role_limit THEN session_user "
+    "ELSE current_database() END FROM (SELECT nullif(rolconnlimit, -1) AS role_limit, (SELECT "
+    "nullif(datconnlimit, -1) FROM pg_database WHERE datname = current_database()) AS base_limit, "
+    "current_setting('max_connections')::int - CASE WHEN rolsuper THEN 0 ELSE "
+    "current_setting('superuser_reserved_connections')::int + "
+    "coalesce(current_setting('reserved_connections', true), '0')::int END AS server_limit, "
+    "(SELECT count(*) FROM pg_stat_activity WHERE usename = session_user) AS n_role, (SELECT "
+    "count(*) FROM pg_stat_activity WHERE datname = current_database()) AS n_base, (SELECT "
+    "count(*) FROM pg_stat_activity WHERE datid IS NOT NULL) AS n_all FROM pg_roles WHERE rolname "
+    "= "
+    "session_user) AS l";
+
+static vecmill_status too_many(pg_store *s, const char *words, vecmill_error *err) {
+  PGresult *row = ask(s, limits_sql);
+  const char *fatal = strstr(words, "FATAL: ");
+  if (!row)
+    return err_set(err, VECMILL_ERROR_DATABASE,
+                   "PostgreSQL: too many connections: %s (lower --connections or raise "
+                   "max_connections)",
+                   fatal ? fatal + 7 : words);
+  const char *kind = PQgetvalue(row, 0, 0), *name = PQgetvalue(row, 0, 3);
+  int limit = atoi(PQgetvalue(row, 0, 1)), n = atoi(PQgetvalue(row, 0, 2));
+  if (strcmp(kind, "server") == 0)
+    err_set(err, VECMILL_ERROR_DATABASE,
+            "too many connections: the server allows %d, %d in use; lower --connections or raise "
+            "max_connections",
+            limit, n);
+  else
+    err_set(err, VECMILL_ERROR_DATABASE,
+            "too many connections: the server allows %s %s %d, %d in use; lower --connections or "
+            "ALTER %s .. CONNECTION LIMIT",
+            kind, name, limit, n, kind[0] == 'r' ? "ROLE" : "DATABASE");
+  PQclear(row);
+  return VECMILL_ERROR_DATABASE;
+}
+
+vecmill_status pg_connection_error(pg_store *s, PGconn *conn, vecmill_error *err) {
+  char words[400];
+  if (!conn) return err_set_memory(err, "connection", sizeof *s);
+  first_line(PQerrorMessage(conn), words);
+  take_state(words);
+  if (pg_state_is("53300")) return too_many(s, words, err);
+  const char *what = last_state[0] ? advice()
+                     : strstr(words, "refused") || strstr(words, "No such file")
+                         ? " (is the server running there, and is that its port?)"
+                     : strstr(words, "no password")     ? " (check the user and its password)"
+                     : strstr(words, "certificate")     ? " (check sslrootcert and the host's name)"
+                     : strstr(words, "not support SSL") ? " (sslmode says whether TLS must be)"
+                                                        : "";
+  return err_set(err, VECMILL_ERROR_DATABASE, "PostgreSQL: cannot connect: %s%s", words, what);
+}
+
+/* --- in a session --- */
+
+vecmill_status pg_result_error(pg_store *s, PGconn *conn, const PGresult *result, const char *what,
+                               vecmill_error *err) {
+  char words[400];
+  const char *state = result ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
+  const char *primary = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+  pg_set_state(state ? state : "08006");
+  first_line(primary ? primary : PQerrorMessage(conn), words);
+  return err_set(err, pg_state_is("53200") ? VECMILL_ERROR_MEMORY : VECMILL_ERROR_DATABASE,
+                 "%s: %s: %s%s", s->shown, what, words, advice());
+}
