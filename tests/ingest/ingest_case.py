@@ -97,8 +97,8 @@ class Vecmill:
         return other
 
     def start(self, *words, **options) -> subprocess.Popen:
-        return subprocess.Popen([self.command, *map(str, words)], env=self.environment, text=True, encoding="utf-8",
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **{**self.options, **options})
+        return subprocess.Popen([self.command, *map(str, words)], text=True, encoding="utf-8", stdin=subprocess.DEVNULL,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, **{"env": self.environment, **self.options, **options})
 
     def run(self, *words, status: int | None = 0, environment: dict | None = None,
             timeout: float = 600) -> subprocess.CompletedProcess:
@@ -146,7 +146,7 @@ def run_tests(namespace: dict) -> int:
             try:
                 tests[name](vecmill, folder)
                 print(f"  ok    {name}", flush=True)
-            except (AssertionError, subprocess.TimeoutExpired) as problem:
+            except (AssertionError, subprocess.TimeoutExpired, OSError) as problem:
                 print(f"  FAIL  {name}: {problem}", flush=True)
                 failed.append(name)
             shutil.rmtree(folder)

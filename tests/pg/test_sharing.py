@@ -1,0 +1,216 @@
+#!/usr/bin/python3
+"""Processes that freeze, die elsewhere, lose answers or go through pgbouncer: nothing is lost, nothing done twice.
+
+  test_sharing.py --vecmill PATH [NAME..]
+"""
+import json
+import random
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
+from ingest_case import expect, run_tests  # noqa: E402
+from servers import Bouncer  # noqa: E402
+from test_errors import begun, fill, ingest, start  # noqa: E402
+from test_ingest import each_written_once, fresh, log_writes  # noqa: E402
+
+
+def embedded(run) -> int:
+    """Of a run that has ended well: how many rows its summary says."""
+    output, errors = run.communicate(timeout=120)
+    expect(run.returncode == 0, f"exit {run.returncode}: {output[-400:]} {errors}")
+    return sum(int(line.split()[1]) for line in output.splitlines() if line.startswith("Embedded "))
+
+
+# --- freezing and dying ---
+
+
+def test_frozen(vecmill, folder):
+    """Stopped beyond its lease at any moment, in a transaction too: others take over, and what it does when it wakes lands nowhere."""
+    rng = random.Random(3)
+    n_lost = 0
+    for _ in range(5):
+        with fresh() as server:
+            fill(server, 1500)
+            log_writes(server, "t", "id")
+            frozen = start(vecmill, server.uri, 10, "--workers", 1, "--lease", 1, "--sleep", 0.01)
+            begun(frozen)
+            time.sleep(rng.uniform(0, 0.1))
+            frozen.send_signal(signal.SIGSTOP)
+            n_held = int(server.psql("SELECT count(*) FROM vecmill.leases WHERE NOT done")[0][0])
+            other = start(vecmill, server.uri, 100, "--workers", 1, "--lease", 1)
+            embedded(other)
+            expect(server.psql("SELECT count(embedding) FROM t") == [("1500",)], "the other left rows behind")
+            expect(n_held > 0, "it held nothing")
+            frozen.send_signal(signal.SIGCONT)
+            output, errors = frozen.communicate(timeout=60)
+            expect(frozen.returncode == 0, f"{frozen.returncode} {errors}")
+            n_lost += "changed while being embedded" in output
+            each_written_once(server, 1500)
+    expect(n_lost > 0, "it never had anything to lose")
+
+
+def test_dead_elsewhere(vecmill, folder):
+    """A process of another machine that is gone: its leases are waited for, and taken over; no run ends before."""
+    with fresh() as server:
+        fill(server, 300)
+        log_writes(server, "t", "id")
+        run = start(vecmill, server.uri, 20, "--workers", 1, "--lease", 3, "--sleep", 0.05)
+        begun(run, 1)
+        run.kill()
+        run.communicate()
+        server.psql("UPDATE vecmill.workers SET host = 'elsewhere'; UPDATE vecmill.columns SET pass_over = true, cursor = ARRAY['300']")
+        n_held = int(server.psql("SELECT sum(n_rows) FROM vecmill.leases WHERE NOT done AND expires > clock_timestamp()")[0][0])
+        # nothing but those leases is left in this pass: a process that comes to it waits for them all the same
+        from_s = time.monotonic()
+        n_before = int(server.psql("SELECT count(embedding) FROM t")[0][0])
+        expect(embedded(start(vecmill, server.uri, 20)) == 300 - n_before and n_held > 0, "not what was left")
+        expect(time.monotonic() - from_s > 1, "not waited for")
+        server.psql("DELETE FROM vecmill.workers WHERE host = 'elsewhere'")  # otherwise the next run's
+        each_written_once(server, 300)
+
+
+def test_beat(vecmill, folder):
+    """Batches that take longer than a lease: the beat keeps them, and nobody takes them over."""
+    with fresh() as server:
+        fill(server, 200)
+        log_writes(server, "t", "id")
+        runs = [start(vecmill, server.uri, 20, "--workers", 1, "--lease", 1, "--sleep", 1.2, "--connections", n) for n in (3, 1)]
+        n_most = 0
+        while any(run.poll() is None for run in runs):
+            time.sleep(0.1)
+            if server.psql("SELECT to_regclass('vecmill.leases')") != [(None,)]:
+                n_most = max(n_most, int(server.psql("SELECT coalesce(max(attempts), 0) FROM vecmill.leases")[0][0]))
+        expect(sum(map(embedded, runs)) == 200 and n_most == 1, f"taken over: attempts {n_most}")
+        each_written_once(server, 200)
+
+
+# --- answers that are lost ---
+
+
+class Forgetful:
+    """A proxy that loses the server's answer to some COMMITs and some commits of vectors, and the connection with it."""
+
+    def __init__(self, server, seed: int, every: int):
+        self.server, self.every, self.rng = server, every, random.Random(seed)
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        self.n_lost = {"COMMIT": 0, "vectors": 0}
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self) -> None:
+        while True:
+            try:
+                client, _ = self.socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(client,), daemon=True).start()
+
+    def serve(self, client) -> None:
+        upstream = socket.create_connection((self.server.host, self.server.port))
+        for end in (upstream, client):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        answers = threading.Thread(target=self.pass_on, args=(upstream, client, lost := threading.Event()), daemon=True)
+        answers.start()
+        try:
+            file, started = client.makefile("rb"), False
+            while True:
+                kind = file.read(1) if started else b""
+                head = file.read(4)
+                if len(head) < 4:
+                    break
+                message = kind + head + file.read(struct.unpack(">I", head)[0] - 4)
+                started = True
+                what = "COMMIT" if message[5:] == b"COMMIT\0" else "vectors" if kind == b"P" and b"SET done = true" in message else None
+                if what and self.rng.randrange(self.every) == 0:
+                    lost.set()
+                    self.n_lost[what] += 1
+                upstream.sendall(message)
+        except OSError:
+            pass
+        for end in (upstream, client):
+            end.close()
+
+    def pass_on(self, upstream, client, lost) -> None:
+        """Once answers are lost: the server is let finish, and the connection ends."""
+        try:
+            while data := upstream.recv(65536):
+                if lost.is_set():
+                    if data[-6:-1] == b"Z\0\0\0\5":
+                        break
+                    continue
+                client.sendall(data)
+        except OSError:
+            pass
+        for end in (upstream, client):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def test_lost_answers(vecmill, folder):
+    """What the server has done although nobody heard of it is neither done again nor waited for."""
+    with fresh() as server:
+        fill(server, 2000)
+        log_writes(server, "t", "id")
+        server.psql("ALTER TABLE t ADD CHECK (id % 400 <> 7 OR embedding IS NULL)")
+        proxy = Forgetful(server, 11, 6)
+        db = server.uri_of(port=proxy.port, sslmode="disable", gssencmode="disable")
+        run = None
+        for _ in range(20):  # at the beginning a lost connection is the run's end
+            run = start(vecmill, db, 40, "--workers", 1)
+            output, errors = run.communicate(timeout=100)
+            if "Processed" in output:
+                break
+        proxy.close()
+        expect(run.returncode == 3, f"{run.returncode} {output[-300:]} {errors}")
+        expect(proxy.n_lost["COMMIT"] >= 3 and proxy.n_lost["vectors"] >= 3, str(proxy.n_lost))
+        got = int(output.partition("Embedded ")[2].split()[0])
+        expect(got == 1995 and "5 failed" in output and "changed" not in output, output[-400:])
+        each_written_once(server, 1995)
+
+
+# --- pgbouncer ---
+
+
+def test_bouncer(vecmill, folder):
+    """Everything through pgbouncer in transaction mode, where each transaction may come to another session."""
+    for pool_size, connections in ((1, 1), (3, 2), (3, None)):
+        with fresh() as server, Bouncer(server, pool_size=pool_size) as bouncer:
+            fill(server, 2000)
+            log_writes(server, "t", "id")
+            words = ["--connections", connections] if connections else []
+            runs = [start(vecmill, bouncer.uri, 50, "--workers", 1, *words) for _ in range(2)]
+            expect(sum(map(embedded, runs)) == 2000, "rows embedded twice, or never")
+            each_written_once(server, 2000)
+            again = ingest(vecmill, bouncer.uri, 50, *words)
+            expect("Nothing to embed" in again.stdout and not again.stderr, again.stdout + again.stderr)
+            server.psql("UPDATE t SET embedding = NULL WHERE id % 100 = 0; ALTER TABLE t ADD CHECK (id <> 500 OR embedding IS NULL)")
+            again = ingest(vecmill, bouncer.uri, 50, *words, status=3)  # row by row, with savepoints
+            expect("Embedded 19 rows" in again.stdout, again.stdout)
+            expect(server.psql("SELECT count(embedding) FROM t") == [("1999",)], "rows without a vector")
+            for more in ([], ["--exact"]):
+                done = vecmill.run("search", "t", "star 77", "--db", bouncer.uri, "--json", "-k", 1, *more)
+                expect(json.loads(done.stdout)["id"] == 77, done.stdout)
+            # what is left in the sessions that it used: nothing
+            for _ in range(pool_size):
+                left = bouncer.psql("SELECT (SELECT count(*) FROM pg_prepared_statements), current_setting('enable_seqscan'), current_setting('enable_sort'), "
+                                    "current_setting('enable_bitmapscan'), current_setting('idle_in_transaction_session_timeout'), "
+                                    "(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'), (SELECT count(*) FROM pg_class WHERE relpersistence = 't')")
+                expect(left == [("0", "on", "on", "on", "0", "0", "0")], f"left in a session: {left}")
+            n_sessions = int(server.psql("SELECT count(*) FROM pg_stat_activity WHERE datname = 'corpus' AND pid <> pg_backend_pid()")[0][0])
+            expect(0 < n_sessions <= pool_size, f"{n_sessions} sessions")
+
+
+if __name__ == "__main__":
+    sys.exit(run_tests(globals()))
