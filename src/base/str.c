@@ -25,6 +25,10 @@ static bool reserve(str *s, size_t n_more) {
   return true;
 }
 
+bool str_reserve(str *s, size_t n) {
+  return reserve(s, n);
+}
+
 void str_append(str *s, const void *bytes, size_t n) {
   if (!reserve(s, n)) return;
   if (n) memcpy(s->data + s->n, bytes, n);

@@ -18,6 +18,8 @@ typedef struct str {
   bool failed;
 } str;
 
+/* Room for n more bytes, grown at once where the end is known. False: it failed. */
+bool str_reserve(str *s, size_t n);
 void str_append(str *s, const void *bytes, size_t n);
 void str_append_text(str *s, const char *text);
 void str_append_char(str *s, char c);

@@ -62,7 +62,6 @@ static void add_keys(const pg_store *s, str *arrays_of_keys, const store_row *ro
 /* Rows [from, to) of the page; those of *only_failed, if it is given, are all recorded with it. */
 static vecmill_status fill_arrays(const pg_store *s, const store_page *page, size_t from, size_t to,
                                   const char *refusal, arrays *a, vecmill_error *err) {
-  str vector = {0};
   for (size_t i = from; i < to; i++) {
     const store_row *row = &page->rows[i];
     if (row->outcome == STORE_UNTOUCHED) continue;
@@ -70,6 +69,7 @@ static vecmill_status fill_arrays(const pg_store *s, const store_page *page, siz
     else a->n_rows++;
   }
   pg_array_begin(&a->hashes, TEXT_OID, a->n_rows);
+  str_reserve(&a->vectors, 64 + a->n_rows * (4 + pg_vector_bytes(s, s->dimension)));
   pg_array_begin(&a->vectors, s->vector_oid, a->n_rows);
   if (s->metrics.is_on) pg_metrics_arrays_begin(&a->metrics, a->n_rows);
   pg_array_begin(&a->failed_hashes, TEXT_OID, a->n_failed);
@@ -88,18 +88,14 @@ static vecmill_status fill_arrays(const pg_store *s, const store_page *page, siz
       add_keys(s, a->failed_keys, row);
       continue;
     }
-    str_clear(&vector);
-    pg_append_vector(&vector, s, row->vector, s->dimension);
-    if (vector.failed) break;
     pg_array_add(&a->hashes, hash_of(row), PG_HASH_BYTES);
-    pg_array_add(&a->vectors, vector.data, vector.n);
+    pg_array_add_vector(&a->vectors, s, row->vector, s->dimension);
     add_keys(s, a->keys, row);
     if (s->metrics.is_on) pg_metrics_arrays_add(&a->metrics, &row->metrics);
   }
-  bool failed = vector.failed || a->hashes.failed || a->vectors.failed || a->reasons.failed ||
+  bool failed = a->hashes.failed || a->vectors.failed || a->reasons.failed ||
                 a->failed_hashes.failed || pg_metrics_arrays_failed(&a->metrics);
   for (size_t i = 0; i < s->n_keys; i++) failed |= a->keys[i].failed || a->failed_keys[i].failed;
-  str_fini(&vector);
   return failed ? err_set_memory(err, "commit", a->vectors.n) : VECMILL_OK;
 }
 

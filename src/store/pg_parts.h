@@ -207,9 +207,11 @@ const char *pg_key_part(const void *key, size_t n_key_bytes, size_t index, size_
 void pg_array_begin(str *array, Oid element, size_t n);
 void pg_array_add(str *array, const void *bytes, size_t n);
 void pg_array_add_null(str *array);
+void pg_array_add_vector(str *array, const pg_store *s, const float *vector, size_t n);
 
 /* pgvector's wire form of a vector or halfvec. False: a number that it cannot hold. */
 bool pg_append_vector(str *out, const pg_store *s, const float *vector, size_t n);
+size_t pg_vector_bytes(const pg_store *s, size_t n);
 /* Back into floats; false when it is none of `n` numbers. */
 bool pg_read_vector(const pg_store *s, const void *bytes, size_t n_bytes, float *out, size_t n);
 

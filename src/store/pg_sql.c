@@ -117,6 +117,11 @@ void pg_array_add(str *array, const void *bytes, size_t n) {
   str_append(array, bytes, n);
 }
 
+void pg_array_add_vector(str *array, const pg_store *s, const float *vector, size_t n) {
+  append_int32(array, (int32_t)pg_vector_bytes(s, n));
+  pg_append_vector(array, s, vector, n);
+}
+
 void pg_array_add_null(str *array) {
   append_int32(array, -1);
 }
@@ -148,22 +153,31 @@ static float float_of_half(uint16_t half) {
 /* int16 dimension, int16 0, then each number big-endian (vector_recv in pgvector's vector.c). */
 bool pg_append_vector(str *out, const pg_store *s, const float *vector, size_t n) {
   uint16_t head[2] = {htons((uint16_t)n), 0};
+  size_t size = s->is_half ? 2 : 4;
+  bool good = true;
   str_append(out, head, sizeof head);
+  if (!str_reserve(out, n * size)) return true; /* `failed` says it */
   for (size_t i = 0; i < n; i++) {
+    char *to = out->data + out->n + i * size;
+    uint32_t bits;
+    memcpy(&bits, &vector[i], sizeof bits);
     if (s->is_half) {
-      uint16_t half = half_of(vector[i]);
-      if ((half & 0x7C00) == 0x7C00) return false;
-      half = htons(half);
-      str_append(out, &half, sizeof half);
+      uint16_t half = half_of(vector[i]), wire = htons(half);
+      good &= (half & 0x7C00) != 0x7C00;
+      memcpy(to, &wire, sizeof wire);
     } else {
-      uint32_t bits;
-      if (!isfinite(vector[i])) return false;
-      memcpy(&bits, &vector[i], sizeof bits);
+      good &= (bits & 0x7F800000) != 0x7F800000;
       bits = htonl(bits);
-      str_append(out, &bits, sizeof bits);
+      memcpy(to, &bits, sizeof bits);
     }
   }
-  return true;
+  out->n += n * size;
+  out->data[out->n] = '\0';
+  return good;
+}
+
+size_t pg_vector_bytes(const pg_store *s, size_t n) {
+  return 4 + n * (s->is_half ? 2 : 4);
 }
 
 bool pg_read_vector(const pg_store *s, const void *bytes, size_t n_bytes, float *out, size_t n) {
