@@ -12,7 +12,7 @@ ROWS        ?= 2000
 FUZZ_SECONDS ?= 60
 export VECMILL_HOME ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vecmill
 
-.PHONY: all run test torture bench bench-peers parity fuzz install clean help
+.PHONY: all run test torture bench bench-ingest bench-peers parity fuzz install clean help
 .NOTPARALLEL:
 
 all: $(BUILD)/build.ninja
@@ -44,6 +44,11 @@ bench: all
 	@scripts/packages run
 	@scripts/bench
 
+bench-ingest: all
+	@scripts/packages run
+	@scripts/pg_binaries.py >/dev/null
+	@scripts/bench_ingest.py
+
 bench-peers: all
 	@scripts/packages run
 	@scripts/bench --peers
@@ -72,6 +77,7 @@ help:
 	@echo 'make test           all tests, as CI runs them'
 	@echo 'make torture        the long forms: 50 kills, every golden text on every variant'
 	@echo 'make bench          speed and memory, this machine'
+	@echo 'make bench-ingest   rows a second into PostgreSQL, beside bare statements and a Python script'
 	@echo 'make bench-peers    the same beside ONNX Runtime and sentence-transformers'
 	@echo 'make parity         ids and vectors against the real sentence-transformers'
 	@echo 'make fuzz           each fuzz target for FUZZ_SECONDS=60'
