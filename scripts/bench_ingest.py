@@ -105,10 +105,11 @@ def model_arms(table: Table, model: Path, folder: Path) -> dict:
     path.write_text("".join(json.dumps({"text": text}) + "\n" for _, text in table.texts), encoding="utf-8")
     embed = [VECMILL, "embed", path, "--model", model, "--input", "jsonl", "--format", "npy", "-o", folder / "vectors.npy"]
 
-    def ingest(batch):
+    def ingest(batch, workers="auto"):
         return lambda: whole(table, [VECMILL, "ingest", "t", batch, "--db", table.server.conninfo, "--model", model,
-                                     "--progress", "off"], n, "ingest")
-    return {"embed": lambda: whole(None, embed, n, "embed"), **{f"ingest {batch}": ingest(batch) for batch in BATCHES}}
+                                     "--progress", "off", "--workers", workers], n, "ingest")
+    return {"embed": lambda: whole(None, embed, n, "embed"), **{f"ingest {batch}": ingest(batch) for batch in BATCHES},
+            **{f"ingest 100, {workers} workers": ingest(100, workers) for workers in (1, 2 * N_CPUS, 4 * N_CPUS)}}
 
 
 def python_arms(table: Table, python: Path, batch: int, model: Path | None) -> dict:
