@@ -30,6 +30,20 @@ static void test_bytes(void **state) {
   str_fini(&s);
 }
 
+static void test_reserve(void **state) {
+  str s = {0};
+  str_append_text(&s, "ab");
+  assert_true(str_reserve(&s, 5000));
+  char *data = s.data;
+  for (int i = 0; i < 5000; i++) str_append_char(&s, 'c');
+  assert_ptr_equal(s.data, data);
+  assert_int_equal(s.n, 5002);
+  assert_memory_equal(s.data, "abcc", 4);
+  assert_false(str_reserve(&s, SIZE_MAX - 10));
+  assert_true(s.failed);
+  str_fini(&s);
+}
+
 static void test_failure_sticks(void **state) {
   str s = {0};
   str_append_text(&s, "kept");
@@ -53,6 +67,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_grows),
       cmocka_unit_test(test_bytes),
+      cmocka_unit_test(test_reserve),
       cmocka_unit_test(test_failure_sticks),
   };
   return cmocka_run_group_tests_name("str", tests, NULL, NULL);
