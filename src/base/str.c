@@ -6,7 +6,7 @@
 
 #include "base/mem.h"
 
-static bool reserve(str *s, size_t n_more) {
+bool str_reserve(str *s, size_t n_more) {
   size_t needed;
   if (s->failed || !mem_add(s->n, n_more, &needed) || !mem_add(needed, 1, &needed)) {
     s->failed = true;
@@ -25,12 +25,8 @@ static bool reserve(str *s, size_t n_more) {
   return true;
 }
 
-bool str_reserve(str *s, size_t n) {
-  return reserve(s, n);
-}
-
 void str_append(str *s, const void *bytes, size_t n) {
-  if (!reserve(s, n)) return;
+  if (!str_reserve(s, n)) return;
   if (n) memcpy(s->data + s->n, bytes, n);
   s->n += n;
   s->data[s->n] = '\0';
@@ -44,6 +40,26 @@ void str_append_char(str *s, char c) {
   str_append(s, &c, 1);
 }
 
+void str_append_quoted(str *s, const char *text, char quote) {
+  str_append_char(s, quote);
+  for (; *text; text++) {
+    if (*text == quote) str_append_char(s, quote);
+    str_append_char(s, *text);
+  }
+  str_append_char(s, quote);
+}
+
+void str_append_json(str *s, const char *text, size_t n) {
+  str_append_char(s, '"');
+  for (size_t i = 0; i < n; i++) {
+    unsigned char c = (unsigned char)text[i];
+    if (c == '"' || c == '\\') str_append_char(s, '\\');
+    if (c < 0x20) str_append_format(s, "\\u%04x", c);
+    else str_append_char(s, (char)c);
+  }
+  str_append_char(s, '"');
+}
+
 void str_append_format(str *s, const char *format, ...) {
   va_list args, again;
   va_start(args, format);
@@ -51,7 +67,7 @@ void str_append_format(str *s, const char *format, ...) {
   int n = vsnprintf(NULL, 0, format, args);
   va_end(args);
   if (n < 0) s->failed = true;
-  if (n >= 0 && reserve(s, (size_t)n)) {
+  if (n >= 0 && str_reserve(s, (size_t)n)) {
     vsnprintf(s->data + s->n, (size_t)n + 1, format, again);
     s->n += (size_t)n;
   }

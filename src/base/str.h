@@ -23,6 +23,10 @@ bool str_reserve(str *s, size_t n);
 void str_append(str *s, const void *bytes, size_t n);
 void str_append_text(str *s, const char *text);
 void str_append_char(str *s, char c);
+/* Between quotes, each quote inside doubled: names and strings of SQL. */
+void str_append_quoted(str *s, const char *text, char quote);
+/* n bytes of UTF-8 as a JSON string. */
+void str_append_json(str *s, const char *text, size_t n);
 void str_append_format(str *s, const char *format, ...) BASE_PRINTF(2, 3);
 void str_clear(str *s); /* keeps the memory; clears `failed` */
 void str_fini(str *s);

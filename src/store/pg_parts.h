@@ -89,7 +89,6 @@ typedef struct pg_store {
   size_t dimension;
   bool has_begun, is_first_pass, is_alone; /* alone: this process began the run */
   str cut;                                 /* the last key within `limit` */
-  bool limit_empty;
   int64_t pass;
   uint64_t n_removed; /* vectors of texts that became blank */
 

@@ -8,17 +8,8 @@
 
 /* --- names --- */
 
-static void append_quoted(str *sql, const char *text, char quote) {
-  str_append_char(sql, quote);
-  for (; *text; text++) {
-    if (*text == quote) str_append_char(sql, quote);
-    str_append_char(sql, *text);
-  }
-  str_append_char(sql, quote);
-}
-
 void pg_append_name(str *sql, const char *name) {
-  append_quoted(sql, name, '"');
+  str_append_quoted(sql, name, '"');
 }
 
 /* E'..' with doubled backslashes means the same whatever standard_conforming_strings says. */
@@ -79,7 +70,6 @@ void pg_append_considered(str *sql, const pg_store *s, const char *cut) {
     str_append_text(sql, " AND ");
     pg_append_compare(sql, s, "<=", cut);
   }
-  if (s->limit_empty) str_append_text(sql, " AND false");
   if (s->where) str_append_format(sql, " AND (%s\n)", s->where);
 }
 
@@ -241,17 +231,6 @@ static bool is_number(const pg_store *s, size_t i) {
          strcmp(s->keys[i].type, "smallint") == 0;
 }
 
-static void append_json_string(str *json, const char *text, size_t n) {
-  str_append_char(json, '"');
-  for (size_t i = 0; i < n; i++) {
-    unsigned char c = (unsigned char)text[i];
-    if (c == '"' || c == '\\') str_append_char(json, '\\');
-    if (c < 0x20) str_append_format(json, "\\u%04x", c);
-    else str_append_char(json, (char)c);
-  }
-  str_append_char(json, '"');
-}
-
 void pg_key_json(const store *base, const void *key, size_t n_key_bytes, str *json_out) {
   const pg_store *s = (const pg_store *)base;
   const char *at = key, *end = at + n_key_bytes, *part;
@@ -260,7 +239,7 @@ void pg_key_json(const store *base, const void *key, size_t n_key_bytes, str *js
   for (; (part = next_part(&at, end, &n)) != NULL; i++) {
     if (i > 0) str_append_char(json_out, ',');
     if (i < s->n_keys && is_number(s, i)) str_append(json_out, part, n);
-    else append_json_string(json_out, part, n);
+    else str_append_json(json_out, part, n);
   }
   if (s->n_keys > 1) str_append_char(json_out, ']');
 }

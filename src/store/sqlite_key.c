@@ -112,17 +112,6 @@ static bool is_utf8(const char *text, size_t n) {
   return true;
 }
 
-static void append_json_string(str *json, const char *text, size_t n) {
-  str_append_char(json, '"');
-  for (size_t i = 0; i < n; i++) {
-    unsigned char c = (unsigned char)text[i];
-    if (c == '"' || c == '\\') str_append_char(json, '\\');
-    if (c < 0x20) str_append_format(json, "\\u%04x", c);
-    else str_append_char(json, (char)c);
-  }
-  str_append_char(json, '"');
-}
-
 /* Blobs, and text that is not UTF-8, as SQL's blob literals: JSON has no bytes. */
 static void append_json_bytes(str *json, const key_part *part) {
   str_append_text(json, "\"x'");
@@ -157,7 +146,7 @@ static void append_json_part(str *json, const key_part *part) {
     case 'i': str_append_format(json, "%lld", (long long)part->integer); break;
     case 'r': append_json_real(json, part->real); break;
     case 't':
-      if (is_utf8(part->bytes, part->n)) append_json_string(json, part->bytes, part->n);
+      if (is_utf8(part->bytes, part->n)) str_append_json(json, part->bytes, part->n);
       else append_json_bytes(json, part);
       break;
     case 'b': append_json_bytes(json, part); break;

@@ -97,21 +97,12 @@ void sqlite_bind_integer_at(sqlite3_stmt *statement, const char *name, sqlite3_i
 
 /* --- SQL in pieces --- */
 
-static void append_quoted(str *sql, const char *text, char quote) {
-  str_append_char(sql, quote);
-  for (; *text; text++) {
-    if (*text == quote) str_append_char(sql, quote);
-    str_append_char(sql, *text);
-  }
-  str_append_char(sql, quote);
-}
-
 void sql_append_name(str *sql, const char *name) {
-  append_quoted(sql, name, '"');
+  str_append_quoted(sql, name, '"');
 }
 
 void sql_append_string(str *sql, const char *text) {
-  append_quoted(sql, text, '\'');
+  str_append_quoted(sql, text, '\'');
 }
 
 void sql_append_table(str *sql, const sqlite_store *s) {
@@ -174,8 +165,8 @@ static int wait_for_lock(void *context, int n_before) {
 /* --- open and close --- */
 
 static void finalize_all(sqlite_store *s) {
-  sqlite3_stmt **all[] = {&s->first_page, &s->next_page, &s->update, &s->fail, &s->unfail,
-                          &s->keep_hash};
+  sqlite3_stmt **all[] = {&s->first_page, &s->next_page, &s->update,
+                          &s->fail,       &s->unfail,    &s->keep_hash};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
     sqlite3_finalize(*all[i]);
     *all[i] = NULL;

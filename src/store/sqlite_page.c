@@ -58,7 +58,6 @@ void sqlite_append_considered(str *sql, const sqlite_store *s) {
     str_append_text(sql, " AND ");
     sql_append_compare(sql, s, "<=", 'c');
   }
-  if (s->limit_empty) str_append_text(sql, " AND 0");
   if (s->where) str_append_format(sql, " AND (%s\n)", s->where);
 }
 

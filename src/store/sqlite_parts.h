@@ -59,8 +59,7 @@ typedef struct sqlite_store {
 
   /* begin and later: prepared statements, owned */
   sqlite3_stmt *first_page, *next_page, *update, *fail, *unfail, *keep_hash;
-  str cut; /* the last key within `limit`; empty: none */
-  bool limit_empty;
+  str cut;    /* the last key within `limit`; empty: none */
   str cursor; /* the last key claimed; empty: the pass begins */
   bool pass_over, is_first_pass;
   sqlite3_int64 data_version;

@@ -44,6 +44,17 @@ static void test_reserve(void **state) {
   str_fini(&s);
 }
 
+static void test_quotes(void **state) {
+  str s = {0};
+  str_append_quoted(&s, "a\"b'c", '"');
+  str_append_quoted(&s, "'", '\'');
+  assert_string_equal(s.data, "\"a\"\"b'c\"''''");
+  str_clear(&s);
+  str_append_json(&s, "\0\n\"\\ \xc5\x8d", 7);
+  assert_string_equal(s.data, "\"\\u0000\\u000a\\\"\\\\ \xc5\x8d\"");
+  str_fini(&s);
+}
+
 static void test_failure_sticks(void **state) {
   str s = {0};
   str_append_text(&s, "kept");
@@ -65,9 +76,8 @@ static void test_failure_sticks(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_grows),
-      cmocka_unit_test(test_bytes),
-      cmocka_unit_test(test_reserve),
+      cmocka_unit_test(test_grows),          cmocka_unit_test(test_bytes),
+      cmocka_unit_test(test_reserve),        cmocka_unit_test(test_quotes),
       cmocka_unit_test(test_failure_sticks),
   };
   return cmocka_run_group_tests_name("str", tests, NULL, NULL);
