@@ -2,6 +2,8 @@
 
 #include <strings.h>
 
+#include "base/log.h"
+
 const char *const metrics_columns[METRICS_N_COLUMNS] = {
     "hawaiian_word_ratio", "word_count", "length", "entity_count", "frequency", "updated_at",
 };
@@ -17,4 +19,15 @@ void metrics_append_name(str *name, const char *table) {
 
 const char *metrics_shared_key(const char *metrics_table) {
   return strcasecmp(metrics_table, documents) == 0 ? "sourceid" : NULL;
+}
+
+vecmill_status metrics_do_without(const store_metrics_target *target, vecmill_status status,
+                                  const vecmill_error *why, vecmill_error *err) {
+  bool is_none = status == VECMILL_ERROR_NOT_FOUND || status == VECMILL_ERROR_CONFLICT;
+  if (is_none && !target->is_asked && !target->creates) {
+    if (status == VECMILL_ERROR_CONFLICT) log_note("no metrics: %s", why->text);
+    return VECMILL_OK;
+  }
+  if (err) *err = *why;
+  return status;
 }

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 
 #include "base/str.h"
+#include "store/store.h"
 
 /* Beside the key, in the order in which a new table has them; the first four are of the text. */
 enum { METRICS_N_OF_TEXT = 4, METRICS_N_COLUMNS = 6 };
@@ -16,5 +17,10 @@ void metrics_append_name(str *name, const char *table);
 /* The column that is the key of a new document_metrics, where the table has it: several tables of
  * texts share those metrics. NULL: the table's own key. */
 const char *metrics_shared_key(const char *metrics_table);
+
+/* After a table could not be had, `why`: OK where none was asked for, and a note if there is one
+ * that does not fit; else `status` and `why`. */
+vecmill_status metrics_do_without(const store_metrics_target *target, vecmill_status status,
+                                  const vecmill_error *why, vecmill_error *err);
 
 #endif

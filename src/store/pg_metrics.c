@@ -10,7 +10,6 @@
 #include <endian.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "base/mem.h"
 #include "store/metrics_table.h"
 #include "store/pg_parts.h"
@@ -168,16 +167,9 @@ vecmill_status pg_store_metrics_find(store *base, const store_metrics_target *ta
   s->metrics.has_ratios = target->has_ratios;
   vecmill_status status = name_table(s, target->table, &why);
   if (status == VECMILL_OK) status = settle_table(s, target, &why);
-  if (status == VECMILL_OK) {
-    *table_out = s->metrics.name;
-    return VECMILL_OK;
-  }
-  bool is_none = status == VECMILL_ERROR_NOT_FOUND || status == VECMILL_ERROR_CONFLICT;
-  bool passes = is_none && !target->is_asked && !target->creates;
-  if (passes && status == VECMILL_ERROR_CONFLICT) log_note("no metrics: %s", why.text);
-  pg_metrics_fini(&s->metrics);
-  if (!passes && err) *err = why;
-  return passes ? VECMILL_OK : status;
+  if (status == VECMILL_OK) *table_out = s->metrics.name;
+  else pg_metrics_fini(&s->metrics);
+  return status == VECMILL_OK ? status : metrics_do_without(target, status, &why, err);
 }
 
 static void append_create(str *sql, const pg_store *s) {

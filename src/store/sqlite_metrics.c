@@ -6,7 +6,6 @@
 #include <string.h>
 #include <strings.h>
 
-#include "base/log.h"
 #include "base/mem.h"
 #include "store/metrics_table.h"
 #include "store/sqlite_parts.h"
@@ -167,16 +166,9 @@ vecmill_status sqlite_store_metrics_find(store *base, const store_metrics_target
   s->metrics.has_ratios = target->has_ratios;
   vecmill_status status = name_table(s, target->table, &why);
   if (status == VECMILL_OK) status = settle_table(s, target, &why);
-  if (status == VECMILL_OK) {
-    *table_out = s->metrics.name;
-    return VECMILL_OK;
-  }
-  bool is_none = status == VECMILL_ERROR_NOT_FOUND || status == VECMILL_ERROR_CONFLICT;
-  bool passes = is_none && !target->is_asked && !target->creates;
-  if (passes && status == VECMILL_ERROR_CONFLICT) log_note("no metrics: %s", why.text);
-  sqlite_metrics_fini(&s->metrics);
-  if (!passes && err) *err = why;
-  return passes ? VECMILL_OK : status;
+  if (status == VECMILL_OK) *table_out = s->metrics.name;
+  else sqlite_metrics_fini(&s->metrics);
+  return status == VECMILL_OK ? status : metrics_do_without(target, status, &why, err);
 }
 
 static void append_table(str *sql, const sqlite_store *s) {
