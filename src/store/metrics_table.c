@@ -21,6 +21,16 @@ const char *metrics_shared_key(const char *metrics_table) {
   return strcasecmp(metrics_table, documents) == 0 ? "sourceid" : NULL;
 }
 
+vecmill_status metrics_follow_page(store *s, str *cursor, store_page *page, vecmill_error *err) {
+  str_clear(cursor);
+  if (page->n_rows == 0) return VECMILL_OK;
+  const store_row *last = &page->rows[page->n_rows - 1];
+  str_append(cursor, last->key, last->n_key_bytes);
+  if (!cursor->failed) return VECMILL_OK;
+  s->operations->page_free(s, page);
+  return err_set_memory(err, "page", cursor->n);
+}
+
 vecmill_status metrics_do_without(const store_metrics_target *target, vecmill_status status,
                                   const vecmill_error *why, vecmill_error *err) {
   bool is_none = status == VECMILL_ERROR_NOT_FOUND || status == VECMILL_ERROR_CONFLICT;

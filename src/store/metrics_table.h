@@ -23,4 +23,8 @@ const char *metrics_shared_key(const char *metrics_table);
 vecmill_status metrics_do_without(const store_metrics_target *target, vecmill_status status,
                                   const vecmill_error *why, vecmill_error *err);
 
+/* After metrics_page has read `page`: the cursor goes to its last key, or back to the start where
+ * it has no rows. After an error the page is freed. */
+vecmill_status metrics_follow_page(store *s, str *cursor, store_page *page, vecmill_error *err);
+
 #endif

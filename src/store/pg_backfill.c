@@ -88,19 +88,6 @@ vecmill_status pg_store_metrics_count(store *base, uint64_t *n_out, vecmill_erro
   return status;
 }
 
-/* key columns, text, hash: what pg_take_page reads */
-static void append_page_columns(str *sql, const pg_store *s) {
-  str_append_text(sql, "SELECT ");
-  for (size_t i = 0; i < s->n_keys; i++) {
-    pg_append_column(sql, s, s->keys[i].name);
-    str_append_text(sql, "::text, ");
-  }
-  pg_append_column(sql, s, s->text_column);
-  str_append_text(sql, "::text, ");
-  pg_append_hash(sql, s);
-  str_append_text(sql, "::text");
-}
-
 /* A subquery under the table's own name, so that all else reads as if it were the table. */
 static void append_shared(str *sql, const pg_store *s) {
   str_append_text(sql,
@@ -147,7 +134,7 @@ static vecmill_status read_body(pg_store *s, PGconn *conn, void *context, vecmil
     pg_key_array(&cursor, s->metrics.cursor.data, s->metrics.cursor.n);
     pg_add_binary(&p, &cursor);
   }
-  append_page_columns(&sql, s);
+  pg_append_page_columns(&sql, s);
   if (read->kind == STORE_METRICS_LACKING) {
     append_lacking(&sql, s, has_cursor ? "$2::text[]" : "$1::text[]");
     if (status == VECMILL_OK) status = pg_add_cut(s, &p, &cut, err);
@@ -171,21 +158,14 @@ static vecmill_status read_body(pg_store *s, PGconn *conn, void *context, vecmil
 vecmill_status pg_store_metrics_page(store *base, store_metrics_rows kind, size_t n_max,
                                      store_page *page_out, vecmill_error *err) {
   pg_store *s = pg_of(base);
-  str *cursor = &s->metrics.cursor;
   metrics_read read = {.kind = kind, .n_max = n_max};
   *page_out = (store_page){0};
   if (kind == STORE_METRICS_SHARED && !s->metrics.is_shared) return VECMILL_OK;
   vecmill_status status = pg_transact(s, PG_READER, read_body, &read, "cannot read a page", err);
   if (status == VECMILL_OK) status = pg_take_page(s, read.rows, false, 0, page_out, err);
   PQclear(read.rows);
-  if (status != VECMILL_OK) return status;
-  str_clear(cursor);
-  if (page_out->n_rows == 0) return VECMILL_OK;
-  const store_row *last = &page_out->rows[page_out->n_rows - 1];
-  str_append(cursor, last->key, last->n_key_bytes);
-  if (!cursor->failed) return VECMILL_OK;
-  pg_store_page_free(base, page_out);
-  return err_set_memory(err, "page", cursor->n);
+  return status == VECMILL_OK ? metrics_follow_page(base, &s->metrics.cursor, page_out, err)
+                              : status;
 }
 
 /* "INSERT .. SELECT .. FROM (unnest .. and the rows as they are now) ..": parameters from $1 on:

@@ -31,6 +31,7 @@
 #define PG_MAX_KEYS 16
 #define PG_MAX_CONNECTIONS 3
 #define PG_HASH_BYTES 36 /* a uuid in text */
+#define PG_POLL_MS 100   /* how often the end of other people's leases is looked for */
 #define PG_MAX_PARAMS 48 /* two keys of 16 columns, and some */
 
 typedef struct pg_connection {
@@ -185,7 +186,9 @@ void pg_append_state(str *sql, const pg_store *s, const char *name);
 void pg_append_column(str *sql, const pg_store *s, const char *column);
 /* "table"."a", "table"."b" */
 void pg_append_keys(str *sql, const pg_store *s);
-/* ARRAY["table"."a"::text, ...] */
+/* "table"."a"::text, "table"."b"::text */
+void pg_append_key_texts(str *sql, const pg_store *s);
+/* ARRAY[..] of these */
 void pg_append_key_array(str *sql, const pg_store *s);
 /* ("a", "b") > (($3)[1]::bigint, ($3)[2]::text): the whole key against an array parameter */
 void pg_append_compare(str *sql, const pg_store *s, const char *comparison, const char *array);
@@ -265,29 +268,53 @@ vecmill_status pg_store_sample(store *s, size_t dimension, size_t n_max, store_p
                                vecmill_error *err);
 vecmill_status pg_store_begin(store *s, const store_maker *maker, vecmill_error *err);
 
-/* pg_claim.c */
+/* pg_count.c */
 vecmill_status pg_store_count(store *s, store_counts *counts_out, vecmill_error *err);
-vecmill_status pg_store_pass_begin(store *s, bool *may_find_out, vecmill_error *err);
-vecmill_status pg_store_claim(store *s, size_t n_max, store_page *page_out, vecmill_error *err);
-void pg_store_page_free(store *s, store_page *page);
 /* Where `limit` ends, into s->cut; and the parameter that stands for it, where there is one. */
 vecmill_status pg_find_cut(pg_store *s, vecmill_error *err);
 vecmill_status pg_add_cut(pg_store *s, pg_params *p, str *array, vecmill_error *err);
 /* The totals but for those of the run, after pg_find_cut; needs no state schema. */
 vecmill_status pg_count_considered(pg_store *s, store_counts *counts_out, vecmill_error *err);
-/* SELECT of key, text and hash of the rows to embed. */
+
+/* pg_page.c */
+
+/* What a page's memory begins with. Each row's hash (36 characters) lies behind its key. */
+typedef struct pg_page {
+  char lease[24], fence[24]; /* numbers in text; lease "": none */
+  bool is_settled;           /* committed, or lost to another */
+} pg_page;
+
+/* The hash of the row's text, as uuid. */
+void pg_append_hash(str *sql, const pg_store *s);
+/* "EXISTS ..": the row is recorded as failed with the text that it has. */
+void pg_append_failed(str *sql, const pg_store *s);
+/* "SELECT .." of key, text and hash: what pg_take_page reads. */
+void pg_append_page_columns(str *sql, const pg_store *s);
+/* The same of the rows to embed, from the table. */
 void pg_append_page(str *sql, const pg_store *s, const char *cut);
-vecmill_status pg_start_beat(pg_store *s, vecmill_error *err);
-void pg_end_beat(pg_store *s);
+/* Rows of a result: key columns, text, its hash, and a vector if has_vector. */
+vecmill_status pg_take_page(pg_store *s, const PGresult *result, bool has_vector, size_t dimension,
+                            store_page *page_out, vecmill_error *err);
+
+/* pg_share.c */
+vecmill_status pg_store_pass_begin(store *s, bool *may_find_out, vecmill_error *err);
 
 /* Makes this process known as one that works on the column: it joins the run that others are in, or
  * begins one. BUSY when those have other rows in view (--where, --limit, --retry-failed). */
 vecmill_status pg_join(pg_store *s, vecmill_error *err);
+/* Ends the beat and leaves: nobody need wait for this process. */
+void pg_end_beat(pg_store *s);
+/* With the column's row locked until the transaction ends. */
+vecmill_status pg_lock_column(pg_store *s, PGconn *conn, const char *columns, PGresult **rows_out,
+                              vecmill_error *err);
+/* Processes of this place that are no more: their leases need not be waited for. */
+vecmill_status pg_bury_the_dead(pg_store *s, PGconn *conn, vecmill_error *err);
 
-/* " AND "f"."hash" = ...": the hash of the row's text, as uuid */
-void pg_append_hash(str *sql, const pg_store *s);
+/* pg_claim.c */
+vecmill_status pg_store_claim(store *s, size_t n_max, store_page *page_out, vecmill_error *err);
+void pg_store_page_free(store *s, store_page *page);
 
-/* --- pg_changed.c --- */
+/* pg_changed.c */
 
 /* "(v IS NULL OR ...)": the row wants a vector, unless it is blank or has failed. */
 void pg_append_wants(str *sql, const pg_store *s);
@@ -300,20 +327,6 @@ vecmill_status pg_remove_blank(pg_store *s, vecmill_error *err);
 /* Forgets the hashes of rows that are gone, where more are kept than the n_known rows have. */
 vecmill_status pg_prune_hashes(pg_store *s, uint64_t n_known, vecmill_error *err);
 uint64_t pg_store_n_removed(const store *s);
-
-/* With the column's row locked until the transaction ends. */
-vecmill_status pg_lock_column(pg_store *s, PGconn *conn, const char *columns, PGresult **rows_out,
-                              vecmill_error *err);
-
-/* What a page's memory begins with. Each row's hash (36 characters) lies behind its key. */
-typedef struct pg_page {
-  char lease[24], fence[24]; /* numbers in text; lease "": none */
-  bool is_settled;           /* committed, or lost to another */
-} pg_page;
-
-/* Rows of a result: key columns, text, its hash, and a vector if has_vector. */
-vecmill_status pg_take_page(pg_store *s, const PGresult *result, bool has_vector, size_t dimension,
-                            store_page *page_out, vecmill_error *err);
 
 /* pg_commit.c */
 vecmill_status pg_store_commit(store *s, const store_page *page, store_commit_counts *counts_out,

@@ -226,10 +226,8 @@ vecmill_status pg_store_sample(store *base, size_t dimension, size_t n_max, stor
   str sql = {0};
   PGresult *rows = NULL;
   str_append_text(&sql, "SELECT ");
-  for (size_t i = 0; i < s->n_keys; i++) {
-    pg_append_column(&sql, s, s->keys[i].name);
-    str_append_text(&sql, "::text, ");
-  }
+  pg_append_key_texts(&sql, s);
+  str_append_text(&sql, ", ");
   pg_append_column(&sql, s, s->text_column);
   str_append_text(&sql, "::text, '', ");
   pg_append_column(&sql, s, s->vector_column);

@@ -6,10 +6,8 @@
 
 static void append_scan(str *sql, const pg_store *s) {
   str_append_text(sql, "SELECT ");
-  for (size_t i = 0; i < s->n_keys; i++) {
-    pg_append_column(sql, s, s->keys[i].name);
-    str_append_text(sql, "::text, ");
-  }
+  pg_append_key_texts(sql, s);
+  str_append_text(sql, ", ");
   pg_append_column(sql, s, s->vector_column);
   str_append_format(sql, " FROM %s WHERE ", s->table_sql);
   pg_append_column(sql, s, s->vector_column);

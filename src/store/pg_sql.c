@@ -41,13 +41,17 @@ void pg_append_keys(str *sql, const pg_store *s) {
   }
 }
 
-void pg_append_key_array(str *sql, const pg_store *s) {
-  str_append_text(sql, "ARRAY[");
+void pg_append_key_texts(str *sql, const pg_store *s) {
   for (size_t i = 0; i < s->n_keys; i++) {
     if (i > 0) str_append_text(sql, ", ");
     pg_append_column(sql, s, s->keys[i].name);
     str_append_text(sql, "::text");
   }
+}
+
+void pg_append_key_array(str *sql, const pg_store *s) {
+  str_append_text(sql, "ARRAY[");
+  pg_append_key_texts(sql, s);
   str_append_text(sql, "]");
 }
 

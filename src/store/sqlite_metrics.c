@@ -418,14 +418,7 @@ vecmill_status sqlite_store_metrics_page(store *base, store_metrics_rows kind, s
   }
   sqlite3_finalize(statement);
   pthread_mutex_unlock(&s->mutex);
-  if (status != VECMILL_OK) return status;
-  str_clear(cursor);
-  if (page_out->n_rows == 0) return VECMILL_OK;
-  const store_row *last = &page_out->rows[page_out->n_rows - 1];
-  str_append(cursor, last->key, last->n_key_bytes);
-  if (!cursor->failed) return VECMILL_OK;
-  sqlite_store_page_free(base, page_out);
-  return err_set_memory(err, "page", cursor->n);
+  return status == VECMILL_OK ? metrics_follow_page(base, cursor, page_out, err) : status;
 }
 
 /* --- frequency --- */

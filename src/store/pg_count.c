@@ -1,0 +1,159 @@
+/* The totals, so that progress has one, and where `limit` ends. */
+#include "store/pg_parts.h"
+
+static void append_vector(str *sql, const pg_store *s) {
+  if (s->has_vector_column) pg_append_column(sql, s, s->vector_column);
+  else str_append_text(sql, "NULL");
+}
+
+static void append_null_vector(str *sql, const pg_store *s) {
+  append_vector(sql, s);
+  str_append_text(sql, " IS NULL");
+}
+
+/* The key of the limit-th considered row; none when there are fewer. */
+vecmill_status pg_find_cut(pg_store *s, vecmill_error *err) {
+  if (s->limit == 0) return VECMILL_OK;
+  str sql = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql, "SELECT ");
+  pg_append_key_texts(&sql, s);
+  str_append_format(&sql, " FROM %s WHERE true", s->table_sql);
+  pg_append_considered(&sql, s, "");
+  str_append_format(&sql, " ORDER BY %s LIMIT 1 OFFSET %llu", s->keys_sql,
+                    (unsigned long long)(s->limit - 1 < INT64_MAX ? s->limit - 1 : INT64_MAX));
+  vecmill_status status = pg_run(s, PG_READER, &sql, NULL, "cannot read the keys", &rows, err);
+  if (status == VECMILL_OK && PQntuples(rows) > 0) pg_key_append(&s->cut, rows, 0, 0, s->n_keys);
+  if (s->cut.failed) status = err_set_memory(err, "limit", s->cut.n);
+  PQclear(rows);
+  str_fini(&sql);
+  return status;
+}
+
+vecmill_status pg_add_cut(pg_store *s, pg_params *p, str *array, vecmill_error *err) {
+  if (!s->cut.n) return VECMILL_OK;
+  pg_key_array(array, s->cut.data, s->cut.n);
+  pg_add_binary(p, array);
+  return array->failed ? err_set_memory(err, "limit", array->n) : VECMILL_OK;
+}
+
+/* With a vector of an older text, of them failed, with a vector of unknown text. */
+static void append_outdated_counts(str *sql, const pg_store *s) {
+  if (!s->changed) {
+    str_append_text(sql, ", '0', '0', '0'");
+    return;
+  }
+  str_append_text(sql, ", count(*) FILTER (WHERE NOT ");
+  pg_append_blank(sql, s);
+  str_append_text(sql, " AND ");
+  pg_append_outdated(sql, s);
+  str_append_text(sql, ")::text, count(*) FILTER (WHERE NOT ");
+  pg_append_blank(sql, s);
+  str_append_text(sql, " AND ");
+  pg_append_outdated(sql, s);
+  str_append_text(sql, " AND ");
+  pg_append_failed(sql, s);
+  str_append_text(sql, ")::text, count(*) FILTER (WHERE ");
+  pg_append_unknown(sql, s);
+  str_append_text(sql, ")::text");
+}
+
+static vecmill_status count_rows(pg_store *s, store_counts *counts_out, vecmill_error *err) {
+  str sql = {0}, cut = {0};
+  pg_params p = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql, "SELECT count(*)::text, count(");
+  append_vector(&sql, s);
+  str_append_text(&sql, ")::text, count(*) FILTER (WHERE ");
+  append_null_vector(&sql, s);
+  str_append_text(&sql, " AND ");
+  pg_append_blank(&sql, s);
+  str_append_text(&sql, ")::text, count(*) FILTER (WHERE ");
+  append_null_vector(&sql, s);
+  str_append_text(&sql, " AND NOT ");
+  pg_append_blank(&sql, s);
+  str_append_text(&sql, " AND ");
+  pg_append_failed(&sql, s);
+  str_append_text(&sql, ")::text");
+  append_outdated_counts(&sql, s);
+  str_append_format(&sql, " FROM %s WHERE true", s->table_sql);
+  pg_append_considered(&sql, s, "$1::text[]");
+  vecmill_status status = pg_add_cut(s, &p, &cut, err);
+  if (status == VECMILL_OK)
+    status = pg_run(s, PG_READER, &sql, &p, "cannot count the rows", &rows, err);
+  if (status == VECMILL_OK) {
+    uint64_t n[7];
+    for (int i = 0; i < 7; i++) n[i] = (uint64_t)pg_integer(rows, 0, i);
+    *counts_out = (store_counts){.n_rows = n[0],
+                                 .n_done = n[1] - n[4],
+                                 .n_blank = n[2],
+                                 .n_failed = n[3] + n[5],
+                                 .n_outdated = n[4] - n[5],
+                                 .n_unknown = n[6]};
+    counts_out->n_left =
+        counts_out->n_rows - counts_out->n_done - counts_out->n_blank - counts_out->n_failed;
+  }
+  PQclear(rows);
+  str_fini(&sql);
+  str_fini(&cut);
+  return status;
+}
+
+static vecmill_status count_null_keys(pg_store *s, uint64_t *n_out, vecmill_error *err) {
+  *n_out = 0;
+  if (!s->null_keys) return VECMILL_OK;
+  str sql = {0};
+  PGresult *rows = NULL;
+  str_append_format(&sql, "SELECT count(*)::text FROM %s WHERE (false", s->table_sql);
+  for (size_t i = 0; i < s->n_keys; i++) {
+    str_append_text(&sql, " OR ");
+    pg_append_column(&sql, s, s->keys[i].name);
+    str_append_text(&sql, " IS NULL");
+  }
+  str_append_text(&sql, ")");
+  if (s->where) str_append_format(&sql, " AND (%s\n)", s->where);
+  vecmill_status status = pg_run(s, PG_READER, &sql, NULL, "cannot count the rows", &rows, err);
+  if (status == VECMILL_OK) *n_out = (uint64_t)pg_integer(rows, 0, 0);
+  PQclear(rows);
+  str_fini(&sql);
+  return status;
+}
+
+/* The totals of the run: set by whoever began it, read by who joins. */
+static vecmill_status share_totals(pg_store *s, store_counts *counts, vecmill_error *err) {
+  str sql = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql, s->is_alone ? "UPDATE " : "SELECT n_total::text, n_done::text FROM ");
+  pg_append_state(&sql, s, "columns");
+  if (s->is_alone)
+    str_append_format(&sql, " SET n_total = %llu", (unsigned long long)counts->n_left);
+  str_append_format(&sql, " WHERE id = %s", s->column_id);
+  if (s->is_alone) str_append_text(&sql, " RETURNING n_total::text, n_done::text");
+  vecmill_status status = pg_run(s, PG_READER, &sql, NULL, "cannot share the totals", &rows, err);
+  if (status == VECMILL_OK && PQntuples(rows) > 0) {
+    counts->n_run_total = (uint64_t)pg_integer(rows, 0, 0);
+    counts->n_run_done = (uint64_t)pg_integer(rows, 0, 1);
+  }
+  PQclear(rows);
+  str_fini(&sql);
+  return status;
+}
+
+vecmill_status pg_count_considered(pg_store *s, store_counts *counts_out, vecmill_error *err) {
+  vecmill_status status = count_rows(s, counts_out, err);
+  return status == VECMILL_OK ? count_null_keys(s, &counts_out->n_null_keys, err) : status;
+}
+
+vecmill_status pg_store_count(store *base, store_counts *counts_out, vecmill_error *err) {
+  pg_store *s = pg_of(base);
+  *counts_out = (store_counts){0};
+  vecmill_status status = pg_find_cut(s, err);
+  if (status == VECMILL_OK && s->changed) status = pg_remove_blank(s, err);
+  if (status == VECMILL_OK) status = pg_count_considered(s, counts_out, err);
+  if (status == VECMILL_OK && s->changed && s->is_alone) {
+    uint64_t n_vectors = counts_out->n_done + counts_out->n_outdated;
+    status = pg_prune_hashes(s, n_vectors - counts_out->n_unknown, err);
+  }
+  if (status == VECMILL_OK) status = share_totals(s, counts_out, err);
+  return status;
+}

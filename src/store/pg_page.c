@@ -1,0 +1,95 @@
+/* One page: the SQL that reads its rows, and its memory. */
+#include <string.h>
+
+#include "base/mem.h"
+#include "store/pg_parts.h"
+
+void pg_append_hash(str *sql, const pg_store *s) {
+  str_append_text(sql, "md5(");
+  pg_append_column(sql, s, s->text_column);
+  str_append_text(sql, "::text)::uuid");
+}
+
+void pg_append_failed(str *sql, const pg_store *s) {
+  if (!s->column_id || (s->retry_failed && !s->owner[0])) { /* a look before anything is recorded */
+    str_append_text(sql, "false");
+    return;
+  }
+  str_append_text(sql, "EXISTS (SELECT 1 FROM ");
+  pg_append_state(sql, s, "failures");
+  str_append_format(
+      sql, " AS vecmill_f WHERE vecmill_f.column_id = %s AND vecmill_f.key = ", s->column_id);
+  pg_append_key_array(sql, s);
+  str_append_text(sql, " AND vecmill_f.hash = ");
+  pg_append_hash(sql, s);
+  if (s->retry_failed) str_append_format(sql, " AND vecmill_f.owner = '%s'::uuid", s->owner);
+  str_append_text(sql, ")");
+}
+
+void pg_append_page_columns(str *sql, const pg_store *s) {
+  str_append_text(sql, "SELECT ");
+  pg_append_key_texts(sql, s);
+  str_append_text(sql, ", ");
+  pg_append_column(sql, s, s->text_column);
+  str_append_text(sql, "::text, ");
+  pg_append_hash(sql, s);
+  str_append_text(sql, "::text");
+}
+
+void pg_append_page(str *sql, const pg_store *s, const char *cut) {
+  pg_append_page_columns(sql, s);
+  str_append_format(sql, " FROM %s WHERE ", s->table_sql);
+  pg_append_wants(sql, s);
+  str_append_text(sql, " AND NOT ");
+  pg_append_blank(sql, s);
+  str_append_text(sql, " AND NOT ");
+  pg_append_failed(sql, s);
+  pg_append_considered(sql, s, cut);
+}
+
+vecmill_status pg_take_page(pg_store *s, const PGresult *result, bool has_vector, size_t dimension,
+                            store_page *page_out, vecmill_error *err) {
+  size_t n = (size_t)PQntuples(result), n_keys = s->n_keys;
+  str memory = {0};
+  store_page page = {.rows = mem_calloc(n ? n : 1, sizeof *page.rows), .n_rows = n};
+  float *vector = has_vector ? mem_alloc_aligned(dimension, sizeof *vector) : NULL;
+  pg_page head = {0};
+  str_append(&memory, &head, sizeof head);
+  for (size_t i = 0; page.rows && i < n; i++) {
+    store_row *row = &page.rows[i];
+    int text = (int)n_keys;
+    row->key = (const void *)memory.n; /* offsets while the memory still moves */
+    pg_key_append(&memory, result, (int)i, 0, n_keys);
+    row->n_key_bytes = memory.n - (size_t)row->key;
+    char hash[PG_HASH_BYTES] = {0};
+    memcpy(hash, pg_text(result, (int)i, text + 1),
+           PQgetlength(result, (int)i, text + 1) == PG_HASH_BYTES ? PG_HASH_BYTES : 0);
+    str_append(&memory, hash, PG_HASH_BYTES);
+    row->text = (const char *)memory.n;
+    row->n_text_bytes = (size_t)PQgetlength(result, (int)i, text);
+    str_append(&memory, PQgetvalue(result, (int)i, text), row->n_text_bytes);
+    if (!has_vector || !vector) continue;
+    while (!memory.failed && memory.n % sizeof(float)) str_append_char(&memory, 0);
+    bool good = pg_read_vector(s, PQgetvalue(result, (int)i, text + 2),
+                               (size_t)PQgetlength(result, (int)i, text + 2), vector, dimension);
+    if (!good) memset(vector, 0, dimension * sizeof *vector); /* of another length: no likeness */
+    row->vector = (const float *)memory.n;
+    str_append(&memory, vector, dimension * sizeof *vector);
+  }
+  mem_free(vector);
+  if (!page.rows || memory.failed || (has_vector && !vector)) {
+    mem_free(page.rows);
+    str_fini(&memory);
+    return err_set_memory(err, "page", n * sizeof *page.rows);
+  }
+  for (size_t i = 0; i < n; i++) {
+    store_row *row = &page.rows[i];
+    row->key = memory.data + (uintptr_t)row->key;
+    row->text = memory.data + (uintptr_t)row->text;
+    if (row->vector)
+      row->vector = (const float *)(const void *)(memory.data + (uintptr_t)row->vector);
+  }
+  page.memory = memory.data;
+  *page_out = page;
+  return VECMILL_OK;
+}

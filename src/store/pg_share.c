@@ -1,0 +1,365 @@
+/*
+ * The run that all processes on a column share: who works, its passes, the beat.
+ *
+ * A run is a cursor that goes through the keys, in passes. A pass is over when a page came short
+ * and no lease is out; if it claimed anything, whoever sees that begins the next one. The first key
+ * is not lost sight of in between: what is inserted or changed behind the cursor is met by the next
+ * pass, and a pass that claims nothing is the last.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "store/pg_parts.h"
+
+/* --- who works --- */
+
+/* This machine, this boot, this table of processes: where a process number means something. */
+static void name_place(str *place) {
+  char text[256];
+  FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
+  if (gethostname(text, sizeof text) == 0) str_append_format(place, "%.200s", text);
+  if (file && fgets(text, sizeof text, file)) str_append_format(place, "/%.36s", text);
+  if (file) fclose(file);
+  ssize_t n = readlink("/proc/self/ns/pid", text, sizeof text - 1);
+  if (n > 0) str_append_format(place, "/%.*s", (int)n, text);
+}
+
+vecmill_status pg_bury_the_dead(pg_store *s, PGconn *conn, vecmill_error *err) {
+  str sql = {0}, place = {0};
+  pg_params p = {0};
+  PGresult *rows = NULL, *gone = NULL;
+  name_place(&place);
+  str_append_text(&sql, "SELECT owner::text, pid::text FROM ");
+  pg_append_state(&sql, s, "workers");
+  str_append_format(&sql, " WHERE column_id = %s AND host = $1::text", s->column_id);
+  pg_add_text(&p, place.failed || !place.data ? "" : place.data);
+  vecmill_status status = pg_step(s, conn, &sql, &p, "cannot read the workers", &rows, err);
+  for (int i = 0; status == VECMILL_OK && i < PQntuples(rows); i++) {
+    pid_t pid = (pid_t)pg_integer(rows, i, 1);
+    if (kill(pid, 0) == 0 || errno != ESRCH) continue;
+    str_clear(&sql);
+    str_append_text(&sql, "WITH gone AS (DELETE FROM ");
+    pg_append_state(&sql, s, "workers");
+    str_append_text(&sql, " WHERE owner = $1::uuid RETURNING owner) UPDATE ");
+    pg_append_state(&sql, s, "leases");
+    str_append_text(&sql, " AS l SET expires = '-infinity' FROM gone WHERE l.owner = gone.owner");
+    p = (pg_params){0};
+    pg_add_text(&p, pg_text(rows, i, 0));
+    status = pg_step(s, conn, &sql, &p, "cannot bury the dead", &gone, err);
+    PQclear(gone);
+  }
+  PQclear(rows);
+  str_fini(&sql);
+  str_fini(&place);
+  return status;
+}
+
+/* The rows that a run has in view: only those who agree on them may share a cursor. */
+static void append_selection(str *text, const pg_store *s) {
+  str_append_format(text, "id %s; text %s", s->id_list, s->text_column);
+  if (s->limit) str_append_format(text, "; --limit %llu", (unsigned long long)s->limit);
+  if (s->retry_failed) str_append_text(text, "; --retry-failed");
+  if (s->changed) str_append_text(text, "; --changed");
+  if (s->where) str_append_format(text, "; --where %s", s->where);
+}
+
+/* With the column's row locked: "pass, selection, others that live, leases that live". */
+static vecmill_status look_around(pg_store *s, PGconn *conn, PGresult **rows_out,
+                                  vecmill_error *err) {
+  str sql = {0};
+  str_append_text(&sql, "SELECT pass::text, selection, (SELECT count(*) FROM ");
+  pg_append_state(&sql, s, "workers");
+  str_append_format(&sql,
+                    " AS w WHERE w.column_id = c.id AND w.owner <> '%s'::uuid AND seen > "
+                    "clock_timestamp() - interval '%u s')::text, (SELECT count(*) FROM ",
+                    s->owner, s->lease_seconds);
+  pg_append_state(&sql, s, "leases");
+  str_append_text(&sql, " AS l WHERE l.column_id = c.id AND NOT done AND expires > "
+                        "clock_timestamp())::text FROM ");
+  pg_append_state(&sql, s, "columns");
+  str_append_format(&sql, " AS c WHERE id = %s", s->column_id);
+  vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot read the run", rows_out, err);
+  str_fini(&sql);
+  return status;
+}
+
+vecmill_status pg_lock_column(pg_store *s, PGconn *conn, const char *columns, PGresult **rows_out,
+                              vecmill_error *err) {
+  str sql = {0};
+  str_append_format(&sql, "SELECT %s FROM ", columns);
+  pg_append_state(&sql, s, "columns");
+  str_append_format(&sql, " WHERE id = %s FOR UPDATE", s->column_id);
+  vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot lock the run", rows_out, err);
+  if (status == VECMILL_OK && PQntuples(*rows_out) == 0)
+    status = err_set(err, VECMILL_ERROR_CONFLICT,
+                     "%s: the record of column %s is gone (somebody removed it; run again)",
+                     s->shown, s->vector_column);
+  str_fini(&sql);
+  return status;
+}
+
+/* Begins a run: its first pass, nothing of earlier ones left over. */
+static vecmill_status begin_run(pg_store *s, PGconn *conn, const char *selection,
+                                vecmill_error *err) {
+  str sql = {0};
+  pg_params p = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql, "WITH l AS (DELETE FROM ");
+  pg_append_state(&sql, s, "leases");
+  str_append_format(&sql, " WHERE column_id = %s), w AS (DELETE FROM ", s->column_id);
+  pg_append_state(&sql, s, "workers");
+  str_append_format(&sql, " WHERE column_id = %s) UPDATE ", s->column_id);
+  pg_append_state(&sql, s, "columns");
+  str_append_format(&sql,
+                    " SET selection = $1::text, pass = pass + 1, cursor = NULL, pass_over = "
+                    "false, pass_claimed = 0, n_total = 0, n_done = 0, run_began = "
+                    "clock_timestamp() WHERE id = %s RETURNING "
+                    "pass::text",
+                    s->column_id);
+  pg_add_text(&p, selection);
+  vecmill_status status = pg_step(s, conn, &sql, &p, "cannot begin a run", &rows, err);
+  if (status == VECMILL_OK) s->pass = pg_integer(rows, 0, 0);
+  PQclear(rows);
+  str_fini(&sql);
+  return status;
+}
+
+/* "INSERT INTO workers .. ON CONFLICT .. seen": this process is known, or known again after others
+ * gave it up; parameter $1 is the place. */
+static void append_worker(str *sql, const pg_store *s) {
+  str_append_text(sql, "INSERT INTO ");
+  pg_append_state(sql, s, "workers");
+  str_append_format(sql,
+                    "(owner, column_id, host, pid, lease_seconds) VALUES('%s'::uuid, %s, $1::text, "
+                    "%ld, %u) ON "
+                    "CONFLICT (owner) DO UPDATE SET seen = clock_timestamp()",
+                    s->owner, s->column_id, (long)getpid(), s->lease_seconds);
+}
+
+static vecmill_status enter_worker(pg_store *s, PGconn *conn, vecmill_error *err) {
+  str sql = {0}, place = {0};
+  pg_params p = {0};
+  PGresult *rows = NULL;
+  name_place(&place);
+  append_worker(&sql, s);
+  pg_add_text(&p, place.failed || !place.data ? "" : place.data);
+  vecmill_status status = pg_step(s, conn, &sql, &p, "cannot enter this process", &rows, err);
+  PQclear(rows);
+  str_fini(&sql);
+  str_fini(&place);
+  return status;
+}
+
+/* --- the beat --- */
+
+static void beat_once(pg_store *s) {
+  str sql = {0}, place = {0};
+  pg_params p = {0};
+  PGresult *rows = NULL;
+  name_place(&place);
+  pg_add_text(&p, place.failed || !place.data ? "" : place.data);
+  str_append_text(&sql, "WITH w AS (");
+  append_worker(&sql, s);
+  str_append_text(&sql, ") UPDATE ");
+  pg_append_state(&sql, s, "leases");
+  str_append_format(&sql,
+                    " SET expires = clock_timestamp() + interval '%u s' WHERE owner = "
+                    "'%s'::uuid AND NOT done AND expires > clock_timestamp()",
+                    s->lease_seconds, s->owner);
+  /* a beat that is missed is made up by the next; three missed ones cost the leases, no row */
+  pg_run(s, PG_BEAT, &sql, &p, "cannot prolong the leases", &rows, NULL);
+  PQclear(rows);
+  str_fini(&sql);
+  str_fini(&place);
+}
+
+static void *beat_thread(void *context) {
+  pg_store *s = context;
+  pthread_mutex_lock(&s->beat_mutex);
+  while (!s->beat_ends) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    uint64_t wait_ns = (uint64_t)s->lease_seconds * 1000000000u / 3 + (uint64_t)until.tv_nsec;
+    until.tv_sec += (time_t)(wait_ns / 1000000000u);
+    until.tv_nsec = (long)(wait_ns % 1000000000u);
+    pthread_cond_timedwait(&s->beat_wake, &s->beat_mutex, &until);
+    if (s->beat_ends) break;
+    pthread_mutex_unlock(&s->beat_mutex);
+    beat_once(s);
+    pthread_mutex_lock(&s->beat_mutex);
+  }
+  pthread_mutex_unlock(&s->beat_mutex);
+  return NULL;
+}
+
+static vecmill_status start_beat(pg_store *s, vecmill_error *err) {
+  int failed = pthread_create(&s->beat_thread, NULL, beat_thread, s);
+  if (failed) return err_set_errno(err, failed, "cannot start", "a thread");
+  s->beat_runs = true;
+  return VECMILL_OK;
+}
+
+void pg_end_beat(pg_store *s) {
+  if (!s->beat_runs) return;
+  pthread_mutex_lock(&s->beat_mutex);
+  __atomic_store_n(&s->beat_ends, true, __ATOMIC_RELAXED);
+  pthread_cond_signal(&s->beat_wake);
+  pthread_mutex_unlock(&s->beat_mutex);
+  pthread_join(s->beat_thread, NULL);
+  s->beat_runs = false;
+  s->has_begun = false; /* one try is enough now, on a connection that is not lost already */
+  if (__atomic_load_n(&s->is_lost, __ATOMIC_RELAXED)) return; /* others will see us gone */
+  str sql = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql, "WITH w AS (DELETE FROM ");
+  pg_append_state(&sql, s, "workers");
+  str_append_format(&sql, " WHERE owner = '%s'::uuid) DELETE FROM ", s->owner);
+  pg_append_state(&sql, s, "leases");
+  str_append_format(&sql, " WHERE owner = '%s'::uuid AND done", s->owner);
+  if (pg_run(s, PG_BEAT, &sql, NULL, "cannot leave", &rows, NULL) != VECMILL_OK)
+    pg_run(s, PG_BEAT, &sql, NULL, "cannot leave", &rows, NULL);
+  PQclear(rows);
+  str_fini(&sql);
+}
+
+/* --- joining --- */
+
+static vecmill_status join_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
+  PGresult *rows = NULL;
+  str selection = {0};
+  vecmill_status status = pg_lock_column(s, conn, "id::text", &rows, err);
+  PQclear(rows);
+  rows = NULL;
+  append_selection(&selection, s);
+  if (selection.failed) status = err_set_memory(err, "selection", selection.n);
+  if (status == VECMILL_OK) status = pg_bury_the_dead(s, conn, err);
+  if (status == VECMILL_OK) status = look_around(s, conn, &rows, err);
+  if (status == VECMILL_OK) {
+    bool alone = pg_integer(rows, 0, 2) == 0 && pg_integer(rows, 0, 3) == 0;
+    s->pass = pg_integer(rows, 0, 0);
+    s->is_alone = alone;
+    if (alone) status = begin_run(s, conn, selection.data, err);
+    else if (strcmp(pg_text(rows, 0, 1), selection.data) != 0)
+      status = err_set(err, VECMILL_ERROR_BUSY,
+                       "table %s: another vecmill is working on its column %s with other rows in "
+                       "view: %s (say the same, or wait until it has finished)",
+                       s->table, s->vector_column, pg_text(rows, 0, 1));
+  }
+  if (status == VECMILL_OK) status = enter_worker(s, conn, err);
+  PQclear(rows);
+  str_fini(&selection);
+  return status;
+}
+
+/* A random uuid, version 4 (RFC 9562). */
+static vecmill_status make_owner(pg_store *s, vecmill_error *err) {
+  unsigned char b[16];
+  if (getentropy(b, sizeof b) != 0) return err_set_errno(err, errno, "cannot draw", "a number");
+  b[6] = (unsigned char)((b[6] & 0x0F) | 0x40);
+  b[8] = (unsigned char)((b[8] & 0x3F) | 0x80);
+  char *at = s->owner;
+  for (int i = 0; i < 16; i++) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) *at++ = '-';
+    at += sprintf(at, "%02x", b[i]);
+  }
+  return VECMILL_OK;
+}
+
+vecmill_status pg_join(pg_store *s, vecmill_error *err) {
+  s->is_first_pass = true;
+  vecmill_status status = make_owner(s, err);
+  if (status == VECMILL_OK)
+    status = pg_transact(s, PG_READER, join_body, NULL, "cannot begin a run", err);
+  return status == VECMILL_OK ? start_beat(s, err) : status;
+}
+
+/* --- passes --- */
+
+typedef struct pass_look {
+  bool may_find, must_wait;
+} pass_look;
+
+/*
+ * At the beginning of a pass no page of ours is out. A lease that is ours all the same is one whose
+ * claim was committed while its answer was lost, or that could not be given back: our own beat
+ * would keep it alive, and everybody would wait for it.
+ */
+static vecmill_status give_up_strays(pg_store *s, PGconn *conn, vecmill_error *err) {
+  str sql = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql, "UPDATE ");
+  pg_append_state(&sql, s, "leases");
+  str_append_format(&sql,
+                    " SET expires = '-infinity' WHERE column_id = %s AND owner = '%s'::uuid AND "
+                    "NOT done AND expires > '-infinity'",
+                    s->column_id, s->owner);
+  vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot read the leases", &rows, err);
+  PQclear(rows);
+  str_fini(&sql);
+  return status;
+}
+
+static vecmill_status pass_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
+  pass_look *look = context;
+  PGresult *rows = NULL, *leases = NULL, *updated = NULL;
+  str sql = {0};
+  *look = (pass_look){0};
+  vecmill_status status = pg_lock_column(s, conn, "pass::text, pass_claimed::text", &rows, err);
+  if (status == VECMILL_OK) status = pg_bury_the_dead(s, conn, err);
+  if (status == VECMILL_OK) status = give_up_strays(s, conn, err);
+  str_append_text(&sql, "SELECT count(*) FILTER (WHERE expires > clock_timestamp())::text, "
+                        "count(*)::text FROM ");
+  pg_append_state(&sql, s, "leases");
+  str_append_format(&sql, " WHERE column_id = %s AND NOT done", s->column_id);
+  if (status == VECMILL_OK)
+    status = pg_step(s, conn, &sql, NULL, "cannot read the leases", &leases, err);
+  if (status == VECMILL_OK) {
+    int64_t pass = pg_integer(rows, 0, 0), n_live = pg_integer(leases, 0, 0);
+    bool expired = pg_integer(leases, 0, 1) > n_live;
+    if (pass != s->pass || expired) {
+      s->pass = pass;
+      look->may_find = true;
+    } else if (n_live > 0) {
+      look->must_wait = true;
+    } else if (pg_integer(rows, 0, 1) > 0) {
+      str_clear(&sql);
+      str_append_text(&sql, "UPDATE ");
+      pg_append_state(&sql, s, "columns");
+      str_append_format(&sql,
+                        " SET pass = pass + 1, cursor = NULL, pass_over = false, "
+                        "pass_claimed = 0 WHERE id = %s",
+                        s->column_id);
+      status = pg_step(s, conn, &sql, NULL, "cannot begin a pass", &updated, err);
+      if (status == VECMILL_OK) s->pass = pass + 1;
+      look->may_find = status == VECMILL_OK;
+    }
+  }
+  PQclear(rows);
+  PQclear(leases);
+  PQclear(updated);
+  str_fini(&sql);
+  return status;
+}
+
+vecmill_status pg_store_pass_begin(store *base, bool *may_find_out, vecmill_error *err) {
+  pg_store *s = pg_of(base);
+  pass_look look = {.may_find = true};
+  vecmill_status status = VECMILL_OK;
+  while (!s->is_first_pass) {
+    status = pg_transact(s, PG_READER, pass_body, &look, "cannot look for another pass", err);
+    if (status != VECMILL_OK || !look.must_wait) break;
+    if (pg_stop_asked(s)) return err_set(err, VECMILL_ERROR_STOPPED, "stopped");
+    clock_sleep_ms(PG_POLL_MS);
+  }
+  if (status == VECMILL_OK && look.may_find && s->changed && !s->is_first_pass)
+    status = pg_remove_blank(s, err);
+  s->is_first_pass = false;
+  *may_find_out = look.may_find;
+  return status;
+}
