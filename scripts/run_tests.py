@@ -190,6 +190,7 @@ def torture_extras(seed: int) -> dict:
     return {
         "kill-tiny": kills("--kills", "60"),
         "kill-pg": [([sys.executable, "tests/pg/kill_harness.py", "--vecmill", "build/vecmill", "--kills", "100", "--restarts", "20"], {})],
+        "workers-pg": [([sys.executable, "tests/pg/test_workers.py", "--vecmill", "build/vecmill", "--model", str(fetch_model.folder())], {})],
         "kill-minilm": kills("--kills", "50", "--rows", "1000", "--model", str(fetch_model.folder())),
         "seeds": [([f"build/tests/{name}"], {"VECMILL_SEED": str(seed + i)}) for name in RANDOM_TESTS for i in range(TORTURE_SEEDS)],
         "races": [(repeated(TORTURE_REPEATS, "queue", "thread", "mem", "embed", "pipeline"), tsan),
@@ -206,7 +207,7 @@ def run_extra(name: str, runs: list) -> tuple[int, int]:
             failed += 1
             print(f"  torture      {name}: again: VECMILL_SEED={env.get('VECMILL_SEED', os.environ['VECMILL_SEED'])}"
                   f" {' '.join(map(str, command))}", flush=True)
-        quote(log, r"in flight at|each id written once|^uninterrupted|^model calls|^Ok:|^Fail:")
+        quote(log, r"in flight at|each id written once|^uninterrupted|embedded once|^model calls|^Ok:|^Fail:")
     print(f"  torture      {name:<12} {time.monotonic() - start:6.1f} s"
           f"  {len(runs) - failed} of {len(runs)} runs passed", flush=True)
     return len(runs) - failed, failed
