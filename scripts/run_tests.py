@@ -27,7 +27,7 @@ import fetch_model
 ROOT = Path(__file__).resolve().parent.parent
 LOW_ROOMS = ["kernel", "text", "model", "provider", "embed"]
 ONCE = ["rules", "scripts", "install"]  # nothing of theirs changes with the build
-THREADED = ["base", "embed", "ingest"]
+THREADED = ["base", "embed", "ingest", "pg"]
 CASES = re.compile(r"\[  PASSED  \] (\d+) test\(s\)\.")
 FAILED_CASES = re.compile(r"\[  FAILED  \] (\d+) test\(s\), listed below")
 COUNTS = re.compile(r"^(\d+) passed, (\d+) failed$", re.MULTILINE)
@@ -194,7 +194,7 @@ def torture_extras(seed: int) -> dict:
         "kill-minilm": kills("--kills", "50", "--rows", "1000", "--model", str(fetch_model.folder())),
         "seeds": [([f"build/tests/{name}"], {"VECMILL_SEED": str(seed + i)}) for name in RANDOM_TESTS for i in range(TORTURE_SEEDS)],
         "races": [(repeated(TORTURE_REPEATS, "queue", "thread", "mem", "embed", "pipeline"), tsan),
-                  (repeated(3, "ingest-command", "ingest-kill"), {**tsan, "VECMILL_TEST": "short"})],
+                  (repeated(3, "ingest-command", "ingest-kill", "pg-kill", "pg-workers"), {**tsan, "VECMILL_TEST": "short"})],
     }
 
 
