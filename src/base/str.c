@@ -74,6 +74,30 @@ void str_append_format(str *s, const char *format, ...) {
   va_end(again);
 }
 
+char str_lower(char c) {
+  return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
+bool str_is_alnum(char c) {
+  char low = str_lower(c);
+  return (low >= 'a' && low <= 'z') || (c >= '0' && c <= '9');
+}
+
+bool str_same(const char *a, const char *b) {
+  while (*a && str_lower(*a) == str_lower(*b)) a++, b++;
+  return str_lower(*a) == str_lower(*b);
+}
+
+bool str_begins(const char *text, const char *beginning) {
+  while (*beginning && str_lower(*text) == str_lower(*beginning)) text++, beginning++;
+  return !*beginning;
+}
+
+bool str_holds(const char *text, const char *part) {
+  while (*text && !str_begins(text, part)) text++;
+  return str_begins(text, part);
+}
+
 void str_clear(str *s) {
   s->n = 0;
   s->failed = false;

@@ -28,6 +28,12 @@ void str_append_quoted(str *s, const char *text, char quote);
 /* n bytes of UTF-8 as a JSON string. */
 void str_append_json(str *s, const char *text, size_t n);
 void str_append_format(str *s, const char *format, ...) BASE_PRINTF(2, 3);
+/* Names and words, ASCII's letters in either case: whatever locale the program has set. */
+char str_lower(char c);
+bool str_is_alnum(char c);
+bool str_same(const char *a, const char *b);
+bool str_begins(const char *text, const char *beginning);
+bool str_holds(const char *text, const char *part);
 void str_clear(str *s); /* keeps the memory; clears `failed` */
 void str_fini(str *s);
 

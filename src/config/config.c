@@ -3,9 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/mem.h"
+#include "base/str.h"
 #include "config/env.h"
 
 /* Every setting and the bounds that are told with it. */
@@ -233,10 +233,9 @@ vecmill_status config_device(const config *c, const char **device_out, vecmill_e
   char why[64];
   *device_out = "cpu";
   if (!config_find(c, names[SETTING_DEVICE], &value)) return VECMILL_OK;
-  if (strcasecmp(value.text, "auto") == 0 || strcasecmp(value.text, "cpu") == 0) return VECMILL_OK;
+  if (str_same(value.text, "auto") || str_same(value.text, "cpu")) return VECMILL_OK;
   /* "cuda:0" is PyTorch's name for the first one. */
-  bool is_cuda =
-      strncasecmp(value.text, "cuda", 4) == 0 && (!value.text[4] || value.text[4] == ':');
+  bool is_cuda = str_begins(value.text, "cuda") && (!value.text[4] || value.text[4] == ':');
   if (!is_cuda) return refuse(&value, "unknown device (auto or cpu)", err);
   /* After "--device cuda" the name is told already. */
   snprintf(why, sizeof why, "%.20s%snot supported; use cpu",

@@ -1,12 +1,11 @@
 #include "config/prefix.h"
 
-#include <ctype.h>
 #include <string.h>
 
 #include "base/str.h"
 
 static bool is_word_byte(char c) {
-  return isalnum((unsigned char)c) || (unsigned char)c >= 0x80;
+  return str_is_alnum(c) || (unsigned char)c >= 0x80;
 }
 
 /* Whether `word` (lower case) stands in n bytes of text, on its own if `whole`. */
@@ -14,7 +13,7 @@ static bool has_word(const char *text, size_t n, const char *word, bool whole) {
   size_t n_word = strlen(word);
   for (size_t i = 0; i + n_word <= n; i++) {
     size_t same = 0;
-    while (same < n_word && tolower((unsigned char)text[i + same]) == word[same]) same++;
+    while (same < n_word && str_lower(text[i + same]) == word[same]) same++;
     if (same < n_word) continue;
     bool begins = i == 0 || !is_word_byte(text[i - 1]);
     bool ends = i + n_word == n || !is_word_byte(text[i + n_word]);

@@ -1,7 +1,5 @@
 #include "store/metrics_table.h"
 
-#include <strings.h>
-
 #include "base/log.h"
 
 const char *const metrics_columns[METRICS_N_COLUMNS] = {
@@ -11,14 +9,14 @@ const char *const metrics_columns[METRICS_N_COLUMNS] = {
 static const char documents[] = "document_metrics";
 
 void metrics_append_name(str *name, const char *table) {
-  if (strcasecmp(table, "sentences") == 0) str_append_text(name, "sentence_metrics");
-  else if (strcasecmp(table, "documents") == 0 || strcasecmp(table, "contents") == 0)
+  if (str_same(table, "sentences")) str_append_text(name, "sentence_metrics");
+  else if (str_same(table, "documents") || str_same(table, "contents"))
     str_append_text(name, documents);
   else str_append_format(name, "%s_metrics", table);
 }
 
 const char *metrics_shared_key(const char *metrics_table) {
-  return strcasecmp(metrics_table, documents) == 0 ? "sourceid" : NULL;
+  return str_same(metrics_table, documents) ? "sourceid" : NULL;
 }
 
 vecmill_status metrics_follow_page(store *s, str *cursor, store_page *page, vecmill_error *err) {

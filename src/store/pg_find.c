@@ -4,10 +4,8 @@
  * A name is looked for as it is written, then in lower case, as SQL would fold it; from then on it
  * is spelled as the catalog spells it, and always quoted.
  */
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/mem.h"
 #include "store/find_names.h"
@@ -35,7 +33,7 @@ static void table_info_fini(table_info *info) {
 
 static char *lower(const char *name) {
   char *copy = mem_strdup(name);
-  for (char *c = copy; c && *c; c++) *c = (char)tolower((unsigned char)*c);
+  for (char *c = copy; c && *c; c++) *c = str_lower(*c);
   return copy;
 }
 

@@ -1,11 +1,12 @@
 /* Who works on what: the runs, their processes and leases, as the state schema has them. */
-#include <stdlib.h>
 #include <string.h>
 #include <vecmill/jobs.h>
 
 #include "base/mem.h"
 #include "store/pg_parts.h"
 
+/* Microseconds, whole: a number with a point is read by the locale of the program. */
+#define SINCE(moment) "(extract(epoch FROM clock_timestamp() - " moment ") * 1000000)::bigint"
 #define ALIVE " AND NOT done AND expires > clock_timestamp()"
 
 static vecmill_status state_is_there(pg_store *s, bool *there_out, vecmill_error *err) {
@@ -35,21 +36,24 @@ static void append_columns(str *sql, const pg_store *s) {
   str_append_text(sql, " AS l WHERE l.column_id = c.id" ALIVE ")::text, (SELECT count(*) FROM ");
   pg_append_state(sql, s, "leases");
   str_append_text(sql, " AS l WHERE l.column_id = c.id AND NOT done AND expires <= "
-                       "clock_timestamp())::text, coalesce(extract(epoch FROM clock_timestamp() - "
-                       "run_began), 0)::text FROM ");
+                       "clock_timestamp())::text, coalesce(" SINCE("run_began") ", 0)::text FROM ");
   pg_append_state(sql, s, "columns");
   str_append_text(sql, " AS c ORDER BY schema_name, table_name, vector_column");
 }
 
 static void append_workers(str *sql, const pg_store *s) {
-  str_append_text(sql, "SELECT column_id::text, host, pid::text, extract(epoch FROM "
-                       "clock_timestamp() - started)::text, extract(epoch FROM clock_timestamp() - "
-                       "seen)::text, (seen < clock_timestamp() - lease_seconds * interval '1 "
-                       "s')::text, (SELECT coalesce(sum(n_rows), 0) FROM ");
+  str_append_text(sql,
+                  "SELECT column_id::text, host, pid::text, " SINCE("started") "::text, " SINCE(
+                      "seen") "::text, (seen < clock_timestamp() - lease_seconds * interval '1 "
+                              "s')::text, (SELECT coalesce(sum(n_rows), 0) FROM ");
   pg_append_state(sql, s, "leases");
   str_append_text(sql, " AS l WHERE l.owner = w.owner" ALIVE ")::text FROM ");
   pg_append_state(sql, s, "workers");
   str_append_text(sql, " AS w ORDER BY started, pid");
+}
+
+static double seconds_of(const PGresult *rows, int row, int column) {
+  return (double)pg_integer(rows, row, column) / 1e6;
 }
 
 static vecmill_status take_job(const PGresult *rows, int i, vecmill_job *job, vecmill_error *err) {
@@ -82,8 +86,8 @@ static vecmill_status take_workers(const PGresult *rows, const char *id, vecmill
     vecmill_worker *worker = &job->workers[job->n_workers++];
     *worker = (vecmill_worker){.host = mem_strdup(pg_text(rows, i, 1)),
                                .pid = (long)pg_integer(rows, i, 2),
-                               .seconds = strtod(pg_text(rows, i, 3), NULL),
-                               .silent_seconds = strtod(pg_text(rows, i, 4), NULL),
+                               .seconds = seconds_of(rows, i, 3),
+                               .silent_seconds = seconds_of(rows, i, 4),
                                .is_lost = pg_text(rows, i, 5)[0] == 't',
                                .n_in_flight = (uint64_t)pg_integer(rows, i, 6)};
     if (!worker->host) return err_set_memory(err, "jobs", 64);
@@ -113,7 +117,7 @@ vecmill_status pg_store_jobs(store *base, vecmill_jobs *jobs_out, vecmill_error 
     vecmill_job *job = &jobs_out->jobs[jobs_out->n_jobs++];
     status = take_job(columns, i, job, err);
     if (status == VECMILL_OK) status = take_workers(workers, pg_text(columns, i, 0), job, err);
-    double seconds = strtod(pg_text(columns, i, 12), NULL);
+    double seconds = seconds_of(columns, i, 12);
     if (!job->is_running || seconds <= 0) continue;
     job->rows_per_s = (double)job->n_done / seconds;
     int64_t n_left = job->n_total > job->n_done ? job->n_total - job->n_done : 0;

@@ -5,7 +5,6 @@
  * from then on as the schema spells them; every one of them is quoted.
  */
 #include <string.h>
-#include <strings.h>
 
 #include "base/mem.h"
 #include "store/find_names.h"
@@ -31,15 +30,15 @@ static void table_info_fini(table_info *info) {
 
 static column_info *column_named(const table_info *info, const char *name) {
   for (size_t i = 0; i < info->n; i++)
-    if (strcasecmp(info->columns[i].name, name) == 0) return &info->columns[i];
+    if (str_same(info->columns[i].name, name)) return &info->columns[i];
   return NULL;
 }
 
 /* SQLite's rules for a declared type (sqlite.org/datatype3.html, 3.1): INT wins over CHAR, CLOB and
  * TEXT. */
 static bool has_text_affinity(const char *type) {
-  if (!type || strcasestr(type, "INT")) return false;
-  return strcasestr(type, "CHAR") || strcasestr(type, "CLOB") || strcasestr(type, "TEXT");
+  if (!type || str_holds(type, "INT")) return false;
+  return str_holds(type, "CHAR") || str_holds(type, "CLOB") || str_holds(type, "TEXT");
 }
 
 /* --- the table --- */
@@ -98,8 +97,8 @@ static vecmill_status find_table(sqlite_store *s, const char *name, vecmill_erro
   }
   sqlite3_finalize(statement);
   if (status == VECMILL_OK &&
-      (strncasecmp(s->table, "sqlite_", 7) == 0 || strcasecmp(s->table, "vecmill_columns") == 0 ||
-       strcasecmp(s->table, "vecmill_failures") == 0))
+      (str_begins(s->table, "sqlite_") || str_same(s->table, "vecmill_columns") ||
+       str_same(s->table, "vecmill_failures") || str_same(s->table, "vecmill_hashes")))
     status = err_set(err, VECMILL_ERROR_ARGUMENT,
                      "%s: not a table of yours (name one of your tables)", name);
   return status;
@@ -167,7 +166,7 @@ enum { N_ROWID_NAMES = sizeof rowid_names / sizeof *rowid_names };
 
 static bool is_rowid(const char *name) {
   for (size_t i = 0; i < N_ROWID_NAMES; i++)
-    if (strcasecmp(name, rowid_names[i]) == 0) return true;
+    if (str_same(name, rowid_names[i])) return true;
   return false;
 }
 
@@ -229,7 +228,7 @@ static bool index_is_key(sqlite_store *s, const char *index) {
   size_t n = 0, n_found = 0;
   while (sqlite3_step(statement) == SQLITE_ROW) {
     const char *name = (const char *)sqlite3_column_text(statement, 0);
-    for (size_t i = 0; name && i < s->n_ids; i++) n_found += strcasecmp(name, s->ids[i]) == 0;
+    for (size_t i = 0; name && i < s->n_ids; i++) n_found += str_same(name, s->ids[i]);
     n++;
   }
   sqlite3_finalize(statement);
@@ -349,7 +348,7 @@ static vecmill_status settle_key(sqlite_store *s, const table_info *info, vecmil
 
 static bool is_id(const sqlite_store *s, const char *name) {
   for (size_t i = 0; i < s->n_ids; i++)
-    if (strcasecmp(s->ids[i], name) == 0) return true;
+    if (str_same(s->ids[i], name)) return true;
   return false;
 }
 
@@ -362,7 +361,7 @@ static vecmill_status only_text_column(const sqlite_store *s, const table_info *
   size_t n = 0;
   for (size_t i = 0; i < info->n; i++) {
     const char *name = info->columns[i].name;
-    if (!info->columns[i].text_affinity || is_id(s, name) || strcasecmp(name, vector_column) == 0)
+    if (!info->columns[i].text_affinity || is_id(s, name) || str_same(name, vector_column))
       continue;
     str_append_format(&list, "%s%s", n++ ? ", " : "", name);
     *name_out = name;
@@ -395,13 +394,13 @@ static vecmill_status find_text_column(sqlite_store *s, const table_info *info, 
   }
   for (size_t i = 0; !name && i < N_TEXT_NAMES; i++) {
     const column_info *column = column_named(info, text_names[i]);
-    if (column && !is_id(s, column->name) && strcasecmp(column->name, vector_column) != 0)
+    if (column && !is_id(s, column->name) && !str_same(column->name, vector_column))
       name = column->name;
   }
   vecmill_status status = VECMILL_OK;
   if (!name) status = only_text_column(s, info, vector_column, &name, err);
   if (status != VECMILL_OK) return status;
-  if (strcasecmp(name, vector_column) == 0)
+  if (str_same(name, vector_column))
     return err_set(err, VECMILL_ERROR_ARGUMENT,
                    "table %s: %s cannot be both text and vector column (name another "
                    "with --vector-column)",

@@ -4,7 +4,6 @@
  */
 #include <limits.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/mem.h"
 #include "store/metrics_table.h"
@@ -101,9 +100,8 @@ static vecmill_status read_columns(sqlite_store *s, sqlite3_stmt *statement, boo
     const char *name = (const char *)sqlite3_column_text(statement, 0);
     bool is_key = sqlite3_column_int(statement, 1) > 0, has = sqlite3_column_int(statement, 2) != 0;
     *exists_out = true;
-    for (size_t i = 0; i < METRICS_N_COLUMNS; i++)
-      found[i] |= strcasecmp(name, metrics_columns[i]) == 0;
-    bool is_rowid = s->n_ids == 1 && strcasecmp(name, s->ids[0]) == 0;
+    for (size_t i = 0; i < METRICS_N_COLUMNS; i++) found[i] |= str_same(name, metrics_columns[i]);
+    bool is_rowid = s->n_ids == 1 && str_same(name, s->ids[0]);
     if (is_key && !has && !is_rowid)
       return err_set(err, VECMILL_ERROR_CONFLICT,
                      "table %s: its key has %s, which table %s has not (name another with "
@@ -152,7 +150,7 @@ static vecmill_status settle_table(sqlite_store *s, const store_metrics_target *
                            m->name);
   for (size_t i = 0; i < s->n_ids; i++) {
     bool found = false;
-    for (size_t j = 0; j < m->n_joins; j++) found |= strcasecmp(s->ids[i], m->joins[j]) == 0;
+    for (size_t j = 0; j < m->n_joins; j++) found |= str_same(s->ids[i], m->joins[j]);
     m->is_shared |= !found;
   }
   return status;

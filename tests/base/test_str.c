@@ -74,11 +74,26 @@ static void test_failure_sticks(void **state) {
   str_fini(&s);
 }
 
+static void test_letters(void **state) {
+  (void)state;
+  for (int c = 0; c < 256; c++) { /* whatever the locale, though there is an I without a dot */
+    bool upper = c >= 'A' && c <= 'Z', lower = c >= 'a' && c <= 'z', digit = c >= '0' && c <= '9';
+    assert_int_equal((unsigned char)str_lower((char)c), upper ? c + 32 : c);
+    assert_int_equal(str_is_alnum((char)c), upper || lower || digit);
+  }
+  assert_true(str_same("SentenceID", "sentenceid") && str_same("", ""));
+  assert_false(str_same("id", "ids") || str_same("ids", "id") || str_same("\xc9", "\xe9"));
+  assert_true(str_begins("SQLITE_x", "sqlite_") && str_begins("a", ""));
+  assert_false(str_begins("sqlite", "sqlite_"));
+  assert_true(str_holds("unsigned big int", "INT") && str_holds("INT", "int") && str_holds("", ""));
+  assert_false(str_holds("big in", "INT") || str_holds("", "a"));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_grows),          cmocka_unit_test(test_bytes),
       cmocka_unit_test(test_reserve),        cmocka_unit_test(test_quotes),
-      cmocka_unit_test(test_failure_sticks),
+      cmocka_unit_test(test_failure_sticks), cmocka_unit_test(test_letters),
   };
   return cmocka_run_group_tests_name("str", tests, NULL, NULL);
 }
