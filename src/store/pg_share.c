@@ -69,7 +69,8 @@ static void append_selection(str *text, const pg_store *s) {
   if (s->where) str_append_format(text, "; --where %s", s->where);
 }
 
-/* With the column's row locked: "pass, selection, others that live, leases that live". */
+/* With the column's row locked: "pass, selection, others that live, leases that live". Each process
+ * lives as long as the lease that it was given itself says. */
 static vecmill_status look_around(pg_store *s, PGconn *conn, PGresult **rows_out,
                                   vecmill_error *err) {
   str sql = {0};
@@ -77,8 +78,9 @@ static vecmill_status look_around(pg_store *s, PGconn *conn, PGresult **rows_out
   pg_append_state(&sql, s, "workers");
   str_append_format(&sql,
                     " AS w WHERE w.column_id = c.id AND w.owner <> '%s'::uuid AND seen > "
-                    "clock_timestamp() - interval '%u s')::text, (SELECT count(*) FROM ",
-                    s->owner, s->lease_seconds);
+                    "clock_timestamp() - w.lease_seconds * interval '1 s')::text, (SELECT count(*) "
+                    "FROM ",
+                    s->owner);
   pg_append_state(&sql, s, "leases");
   str_append_text(&sql, " AS l WHERE l.column_id = c.id AND NOT done AND expires > "
                         "clock_timestamp())::text FROM ");

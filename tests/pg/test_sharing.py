@@ -91,6 +91,35 @@ def test_beat(vecmill, folder):
         each_written_once(server, 200)
 
 
+def test_other_leases(vecmill, folder):
+    """Whether a process lives is told by its own --lease, and not by that of whoever asks."""
+    def of_rows(server, where, lease):
+        return start(vecmill, server.uri, 100, "--workers", 1, "--lease", lease, "--where", where)
+
+    with fresh() as server:
+        fill(server, 4000)
+        patient = start(vecmill, server.uri, 20, "--workers", 1, "--lease", 60, "--sleep", 0.05, "--where", "id <= 3000")
+        begun(patient, 1)
+        patient.send_signal(signal.SIGSTOP)
+        server.psql("DELETE FROM vecmill.leases")  # between two pages
+        time.sleep(1.5)
+        hasty = of_rows(server, "id > 3000", 1)
+        _, errors = hasty.communicate(timeout=60)
+        expect(hasty.returncode == 1 and "with other rows in view: id id; text text; --where id <= 3000" in errors, f"{hasty.returncode} {errors}")
+        patient.send_signal(signal.SIGCONT)
+        embedded(patient)
+        dead = start(vecmill, server.uri, 20, "--workers", 1, "--lease", 1, "--sleep", 0.05, "--where", "id > 3000 AND id % 2 = 0")
+        begun(dead, 1)
+        dead.kill()
+        dead.communicate()
+        server.psql("UPDATE vecmill.workers SET host = 'elsewhere'")
+        time.sleep(1.5)
+        from_s = time.monotonic()
+        embedded(of_rows(server, "id > 0", 60))
+        expect(time.monotonic() - from_s < 20, "the lease of whoever asks was waited for")
+        expect(server.psql("SELECT count(embedding) FROM t") == [("4000",)], "rows without a vector")
+
+
 # --- answers that are lost ---
 
 
