@@ -178,12 +178,12 @@ static vecmill_status claim_body(pg_store *s, PGconn *conn, void *context, vecmi
   c->rows = NULL;
   c->lease[0] = '\0';
   c->must_wait = false;
-  vecmill_status status = pg_lock_column(
-      s, conn,
-      "pass::text, pass_over::text, cursor::text, set_config('enable_seqscan', 'off', "
-      "true), set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', "
-      "'off', true)",
-      &column, err);
+  vecmill_status status =
+      pg_lock_run(s, conn,
+                  "pass::text, pass_over::text, cursor::text, set_config('enable_seqscan', 'off', "
+                  "true), set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', "
+                  "'off', true)",
+                  &column, err);
   while (status == VECMILL_OK && !c->rows) {
     status = find_expired(s, conn, &lease, err);
     if (status != VECMILL_OK || PQntuples(lease) == 0) break;

@@ -483,6 +483,7 @@ static void close_store(store *base) {
   mem_free(s->keywords);
   mem_free(s->values);
   str_fini(&s->cut);
+  str_fini(&s->selection);
   pg_metrics_fini(&s->metrics);
   str_fini(&s->settled);
   pthread_mutex_destroy(&s->settled_mutex);

@@ -119,17 +119,20 @@ static vecmill_status count_null_keys(pg_store *s, uint64_t *n_out, vecmill_erro
   return status;
 }
 
-/* The totals of the run: set by whoever began it, read by who joins. */
+/* The totals of the run: set by whoever began it, read by who joins. None where a run of other rows
+ * began meanwhile, which the first claim tells. */
 static vecmill_status share_totals(pg_store *s, store_counts *counts, vecmill_error *err) {
   str sql = {0};
+  pg_params p = {0};
   PGresult *rows = NULL;
   str_append_text(&sql, s->is_alone ? "UPDATE " : "SELECT n_total::text, n_done::text FROM ");
   pg_append_state(&sql, s, "columns");
   if (s->is_alone)
     str_append_format(&sql, " SET n_total = %llu", (unsigned long long)counts->n_left);
-  str_append_format(&sql, " WHERE id = %s", s->column_id);
+  str_append_format(&sql, " WHERE id = %s AND selection = $1::text", s->column_id);
+  pg_add_text(&p, s->selection.data);
   if (s->is_alone) str_append_text(&sql, " RETURNING n_total::text, n_done::text");
-  vecmill_status status = pg_run(s, PG_READER, &sql, NULL, "cannot share the totals", &rows, err);
+  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot share the totals", &rows, err);
   if (status == VECMILL_OK && PQntuples(rows) > 0) {
     counts->n_run_total = (uint64_t)pg_integer(rows, 0, 0);
     counts->n_run_done = (uint64_t)pg_integer(rows, 0, 1);

@@ -90,6 +90,7 @@ typedef struct pg_store {
   size_t dimension;
   bool has_begun, is_first_pass, is_alone; /* alone: this process began the run */
   str cut;                                 /* the last key within `limit` */
+  str selection;                           /* the rows that our run has in view, in words */
   int64_t pass;
   uint64_t n_removed; /* vectors of texts that became blank */
 
@@ -307,6 +308,9 @@ void pg_end_beat(pg_store *s);
 /* With the column's row locked until the transaction ends. */
 vecmill_status pg_lock_column(pg_store *s, PGconn *conn, const char *columns, PGresult **rows_out,
                               vecmill_error *err);
+/* The same while the run is still one of our rows; BUSY when one of others began meanwhile. */
+vecmill_status pg_lock_run(pg_store *s, PGconn *conn, const char *columns, PGresult **rows_out,
+                           vecmill_error *err);
 /* Processes of this place that are no more: their leases need not be waited for. */
 vecmill_status pg_bury_the_dead(pg_store *s, PGconn *conn, vecmill_error *err);
 

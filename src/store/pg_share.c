@@ -61,12 +61,14 @@ vecmill_status pg_bury_the_dead(pg_store *s, PGconn *conn, vecmill_error *err) {
 }
 
 /* The rows that a run has in view: only those who agree on them may share a cursor. */
-static void append_selection(str *text, const pg_store *s) {
+static vecmill_status name_selection(pg_store *s, vecmill_error *err) {
+  str *text = &s->selection;
   str_append_format(text, "id %s; text %s", s->id_list, s->text_column);
   if (s->limit) str_append_format(text, "; --limit %llu", (unsigned long long)s->limit);
   if (s->retry_failed) str_append_text(text, "; --retry-failed");
   if (s->changed) str_append_text(text, "; --changed");
   if (s->where) str_append_format(text, "; --where %s", s->where);
+  return text->failed ? err_set_memory(err, "selection", text->n) : VECMILL_OK;
 }
 
 /* With the column's row locked: "pass, selection, others that live, leases that live". Each process
@@ -106,9 +108,27 @@ vecmill_status pg_lock_column(pg_store *s, PGconn *conn, const char *columns, PG
   return status;
 }
 
+/* A process that sleeps past its lease is taken for dead, and others may begin a run of other rows:
+ * it must not move their cursor when it wakes. */
+vecmill_status pg_lock_run(pg_store *s, PGconn *conn, const char *columns, PGresult **rows_out,
+                           vecmill_error *err) {
+  str names = {0};
+  str_append_format(&names, "%s, selection", columns);
+  vecmill_status status = names.failed ? err_set_memory(err, "run", names.n)
+                                       : pg_lock_column(s, conn, names.data, rows_out, err);
+  str_fini(&names);
+  if (status != VECMILL_OK) return status;
+  const char *now = pg_text(*rows_out, 0, PQnfields(*rows_out) - 1);
+  if (strcmp(now, s->selection.data) == 0) return status;
+  return err_set(err, VECMILL_ERROR_BUSY,
+                 "table %s: another run, with other rows in view, began on its column %s while "
+                 "this one was not heard of for more than its --lease: %s (what was committed is "
+                 "kept; run again when that one has finished)",
+                 s->table, s->vector_column, now);
+}
+
 /* Begins a run: its first pass, nothing of earlier ones left over. */
-static vecmill_status begin_run(pg_store *s, PGconn *conn, const char *selection,
-                                vecmill_error *err) {
+static vecmill_status begin_run(pg_store *s, PGconn *conn, vecmill_error *err) {
   str sql = {0};
   pg_params p = {0};
   PGresult *rows = NULL;
@@ -124,7 +144,7 @@ static vecmill_status begin_run(pg_store *s, PGconn *conn, const char *selection
                     "clock_timestamp() WHERE id = %s RETURNING "
                     "pass::text",
                     s->column_id);
-  pg_add_text(&p, selection);
+  pg_add_text(&p, s->selection.data);
   vecmill_status status = pg_step(s, conn, &sql, &p, "cannot begin a run", &rows, err);
   if (status == VECMILL_OK) s->pass = pg_integer(rows, 0, 0);
   PQclear(rows);
@@ -234,20 +254,17 @@ void pg_end_beat(pg_store *s) {
 
 static vecmill_status join_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
   PGresult *rows = NULL;
-  str selection = {0};
   vecmill_status status = pg_lock_column(s, conn, "id::text", &rows, err);
   PQclear(rows);
   rows = NULL;
-  append_selection(&selection, s);
-  if (selection.failed) status = err_set_memory(err, "selection", selection.n);
   if (status == VECMILL_OK) status = pg_bury_the_dead(s, conn, err);
   if (status == VECMILL_OK) status = look_around(s, conn, &rows, err);
   if (status == VECMILL_OK) {
     bool alone = pg_integer(rows, 0, 2) == 0 && pg_integer(rows, 0, 3) == 0;
     s->pass = pg_integer(rows, 0, 0);
     s->is_alone = alone;
-    if (alone) status = begin_run(s, conn, selection.data, err);
-    else if (strcmp(pg_text(rows, 0, 1), selection.data) != 0)
+    if (alone) status = begin_run(s, conn, err);
+    else if (strcmp(pg_text(rows, 0, 1), s->selection.data) != 0)
       status = err_set(err, VECMILL_ERROR_BUSY,
                        "table %s: another vecmill is working on its column %s with other rows in "
                        "view: %s (say the same, or wait until it has finished)",
@@ -255,7 +272,6 @@ static vecmill_status join_body(pg_store *s, PGconn *conn, void *context, vecmil
   }
   if (status == VECMILL_OK) status = enter_worker(s, conn, err);
   PQclear(rows);
-  str_fini(&selection);
   return status;
 }
 
@@ -276,6 +292,7 @@ static vecmill_status make_owner(pg_store *s, vecmill_error *err) {
 vecmill_status pg_join(pg_store *s, vecmill_error *err) {
   s->is_first_pass = true;
   vecmill_status status = make_owner(s, err);
+  if (status == VECMILL_OK) status = name_selection(s, err);
   if (status == VECMILL_OK)
     status = pg_transact(s, PG_READER, join_body, NULL, "cannot begin a run", err);
   return status == VECMILL_OK ? start_beat(s, err) : status;
@@ -312,7 +329,7 @@ static vecmill_status pass_body(pg_store *s, PGconn *conn, void *context, vecmil
   PGresult *rows = NULL, *leases = NULL, *updated = NULL;
   str sql = {0};
   *look = (pass_look){0};
-  vecmill_status status = pg_lock_column(s, conn, "pass::text, pass_claimed::text", &rows, err);
+  vecmill_status status = pg_lock_run(s, conn, "pass::text, pass_claimed::text", &rows, err);
   if (status == VECMILL_OK) status = pg_bury_the_dead(s, conn, err);
   if (status == VECMILL_OK) status = give_up_strays(s, conn, err);
   str_append_text(&sql, "SELECT count(*) FILTER (WHERE expires > clock_timestamp())::text, "

@@ -120,6 +120,33 @@ def test_other_leases(vecmill, folder):
         expect(server.psql("SELECT count(embedding) FROM t") == [("4000",)], "rows without a vector")
 
 
+def test_other_run(vecmill, folder):
+    """One that was frozen past its lease, and meanwhile others began a run of other rows: it ends, and does not touch theirs."""
+    with fresh() as server:
+        fill(server, 3000)
+        log_writes(server, "t", "id")
+        frozen = start(vecmill, server.uri, 20, "--workers", 1, "--lease", 1, "--sleep", 0.05, "--where", "id <= 1500")
+        begun(frozen)
+        frozen.send_signal(signal.SIGSTOP)
+        time.sleep(2.5)  # the server ends its transaction, if it is in one
+        other = start(vecmill, server.uri, 20, "--workers", 1, "--sleep", 0.05, "--where", "id % 2 = 0")
+        begun(other, 1)
+        frozen.send_signal(signal.SIGCONT)
+        output, errors = frozen.communicate(timeout=60)
+        wanted = ("vecmill: table t: another run, with other rows in view, began on its column embedding while this one was not heard of for more than its "
+                  "--lease: id id; text text; --where id % 2 = 0 (what was committed is kept; run again when that one has finished)\n")
+        expect(frozen.returncode == 1 and errors.splitlines(keepends=True)[-1] == wanted, f"{frozen.returncode} {errors}")
+        expect(other.poll() is None, "the other ended first: nothing was shown")
+        n_before = int(server.psql("SELECT count(embedding) FROM t")[0][0])
+        output, errors = other.communicate(timeout=60)
+        expect(other.returncode == 0 and n_before < 1500, f"{other.returncode} {errors} {n_before}")
+        expect(server.psql("SELECT count(*) FROM t WHERE id % 2 = 0 AND embedding IS NULL") == [("0",)], "it left rows behind")
+        progress = [[int(word) for word in line.split("Progress: ")[1].split()[:3:2]] for line in output.splitlines() if "Progress: " in line]
+        n_done = [n for n, _ in progress]
+        expect(progress[-1][0] == progress[-1][1] and n_done == sorted(set(n_done)), f"{progress[-3:]}")
+        each_written_once(server, int(server.psql("SELECT count(embedding) FROM t")[0][0]))
+
+
 # --- answers that are lost ---
 
 
