@@ -87,9 +87,12 @@ static vecmill_status find_column(store *s, const vecmill_search_options *option
   if (status != VECMILL_OK) return status;
   if (!columns_out->has_vector_column) {
     char *shown = config_database_shown(options->config, options->database);
-    status = err_set(
-        err, VECMILL_ERROR_NOT_FOUND, "table %s: no column %s (vecmill ingest %s --db %s makes it)",
-        columns_out->table, columns_out->vector_column, columns_out->table, shown ? shown : "FILE");
+    bool is_said = options->database && shown;
+    const char *quote = is_said && strchr(shown, ' ') ? "\"" : "";
+    status = err_set(err, VECMILL_ERROR_NOT_FOUND,
+                     "table %s: no column %s (vecmill ingest %s%s%s%s%s makes it)",
+                     columns_out->table, columns_out->vector_column, columns_out->table,
+                     is_said ? " --db " : "", quote, is_said ? shown : "", quote);
     mem_free(shown);
     return status;
   }

@@ -46,7 +46,9 @@ def test_documents_name_every_option(folder):
         done = run(command, "--help")
         assert done.returncode == 0 and done.stderr == "", done
         told = options(done.stdout.replace(",", " "))
-        assert "--help" in told and len(told) > 2, told
+        assert {"--help", "-h"} < told and len(told) > 3, told
+        assert run(command, "-h").stdout == done.stdout != "", command
+        told.remove("-h")  # the pages say it once, of all commands
         in_page = options(section(page, f"\n## vecmill {command}\n", "\n## ").replace(",", " ")) | {"--help"}
         in_manual = options(section(manual, f"\n.SH vecmill {command}\n", "\n.SH ").replace(",", " "))
         assert told == in_page, f"{command}: docs/command.md: {told ^ in_page}"
@@ -61,6 +63,7 @@ def test_documents_name_every_result(_folder):
     for name in KERNELS + ["embed_f32", "embed_f32_long", "embed_f32_short", "embed_f32_generated"]:
         assert f"`{name}`" in page, name
     listed = run("--help").stdout
+    assert listed == run("-h").stdout
     assert all(f"\n  {command} " in listed for command in COMMANDS), listed
 
 

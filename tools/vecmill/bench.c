@@ -39,7 +39,7 @@ static const char usage[] =
     "  --model NAME|DIR     default: EMBED_MODEL, else the default model\n"
     "  --seconds N          of work a turn, at least nine turns; default 2; 0: as short as can be\n"
     "  --json               one object a line for each result\n"
-    "  --help               this\n";
+    "  --help, -h           this\n";
 
 enum { OPTION_MODEL = 1, OPTION_WORKERS, OPTION_INPUT, OPTION_SECONDS, OPTION_JSON, OPTION_HELP };
 

@@ -14,13 +14,20 @@ static bool is_whole(char **argv, const char *name) {
   return strlen(name) == n && strncmp(word + 2, name, n) == 0;
 }
 
+/* Every table has one. */
+static int help_option(const struct option *options) {
+  while (strcmp(options->name, "help") != 0) options++;
+  return options->val;
+}
+
 int command_next_option(int argc, char **argv, const char *short_options,
                         const struct option *long_options) {
   opterr = 0;
   char options[16];
-  snprintf(options, sizeof options, ":%s", short_options); /* ':' tells a missing value apart */
+  snprintf(options, sizeof options, ":h%s", short_options); /* ':' tells a missing value apart */
   optopt = 0;
   int at = -1, option = getopt_long(argc, argv, options, long_options, &at);
+  if (option == 'h') return help_option(long_options);
   if (at >= 0 && option != ':' && option != '?' && !is_whole(argv, long_options[at].name)) {
     option = '?';
     optopt = 0;

@@ -31,8 +31,8 @@ int command_tokenize(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 int command_bench(int argc, char **argv);
 
-/* getopt_long, with unknown options told in the form of all errors. '?' after an error, -1 at the
- * end. */
+/* getopt_long, with unknown options told in the form of all errors, and -h for --help. '?' after an
+ * error, -1 at the end. */
 int command_next_option(int argc, char **argv, const char *short_options,
                         const struct option *long_options);
 

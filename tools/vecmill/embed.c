@@ -33,7 +33,7 @@ static const char usage[] =
     "  --format FORM        jsonl (default): the fields that came in and \"embedding\"; npy: "
     "float32 (n, d)\n"
     "  -o FILE              written whole or not at all; default: standard output\n"
-    "  --help               this\n";
+    "  --help, -h           this\n";
 
 enum { OPTION_MODEL = 1, OPTION_WORKERS, OPTION_DEVICE, OPTION_INPUT, OPTION_FORMAT, OPTION_HELP };
 

@@ -52,7 +52,7 @@ static const char usage[] =
     "  --retry-failed       also try rows again that failed in an earlier run\n"
     "  --changed            also rows whose text is no longer the one that their vector was made "
     "from\n"
-    "  --help               this\n";
+    "  --help, -h           this\n";
 
 enum {
   OPTION_DB = 1,

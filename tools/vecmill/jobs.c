@@ -17,7 +17,7 @@ static const char usage[] = "Usage: vecmill jobs [--db DB] [--state-schema S] [-
                             "  --db DB              as for vecmill ingest, and so the next one\n"
                             "  --state-schema S\n"
                             "  --json               one object a line for each column\n"
-                            "  --help               this\n";
+                            "  --help, -h           this\n";
 
 enum { OPTION_DB = 1, OPTION_STATE, OPTION_JSON, OPTION_HELP };
 

@@ -43,7 +43,8 @@ static int run(int argc, char **argv) {
     printf("vecmill %s\n", vecmill_version());
     return 0;
   }
-  if (strcmp(word, "--help") == 0 || strcmp(word, "help") == 0) return print_usage(stdout, 0);
+  if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0)
+    return print_usage(stdout, 0);
   if (*word) fprintf(stderr, "vecmill: %s: no such command (see vecmill --help)\n", word);
   return *word ? COMMAND_EXIT_USAGE : print_usage(stderr, COMMAND_EXIT_USAGE);
 }

@@ -14,7 +14,8 @@
 
 static const char usage[] =
     "Usage: vecmill search TABLE QUERY [--db DB] [-k N] [--json] [options]\n"
-    "Prints the rows whose vectors are nearest to QUERY by exact cosine, best first.\n"
+    "Prints the rows whose vectors are nearest to QUERY by cosine, best first: exactly, but where "
+    "pgvector has an index.\n"
     "\n"
     "  --db DB              as for vecmill ingest, and so the next two\n"
     "  --schema S\n"
@@ -26,7 +27,7 @@ static const char usage[] =
     "  --vector-column C\n"
     "  --where SQL\n"
     "  --exact              compare every vector, though PostgreSQL has an index of them\n"
-    "  --help               this\n";
+    "  --help, -h           this\n";
 
 enum {
   OPTION_DB = 1,
@@ -166,8 +167,10 @@ static void tell_nothing(const vecmill_search_options *options) {
   else {
     char shown[512]; /* the database, without a password */
     vecmill_database_show(options->config, options->database, shown, sizeof shown);
-    fprintf(stderr, "vecmill: table %s: no row has a vector yet (vecmill ingest %s --db %s)\n",
-            options->table, options->table, shown);
+    const char *quote = options->database && strchr(shown, ' ') ? "\"" : "";
+    fprintf(stderr, "vecmill: table %s: no row has a vector yet (vecmill ingest %s%s%s%s%s)\n",
+            options->table, options->table, options->database ? " --db " : "", quote,
+            options->database ? shown : "", quote);
   }
 }
 

@@ -13,7 +13,7 @@ static const char usage[] =
     "\n"
     "  --model NAME|DIR     default: EMBED_MODEL, else the default model\n"
     "  --input FORM         lines (default): a text a line; jsonl: {\"text\": ...} a line\n"
-    "  --help               this\n";
+    "  --help, -h           this\n";
 
 enum { OPTION_MODEL = 1, OPTION_INPUT, OPTION_HELP };
 
