@@ -115,16 +115,14 @@ static vecmill_status find_index(pg_store *s, PGconn *conn, vecmill_error *err) 
   return status;
 }
 
-/* With an index: as many candidates as are wanted (hnsw.ef_search goes to 1000). Without, or where
- * it must be exact: every vector is compared. */
-static vecmill_status near_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
-  near_query *q = context;
+/* With an index: as many candidates as are wanted (hnsw.ef_search goes to 1000). Without: every
+ * vector is compared. */
+static vecmill_status ask_nearest(pg_store *s, PGconn *conn, near_query *q, vecmill_error *err) {
   str sql = {0};
   pg_params p = {0};
   PGresult *set = NULL;
   PQclear(q->rows);
   q->rows = NULL;
-  vecmill_status status = q->exact ? VECMILL_OK : find_index(s, conn, err);
   if (s->index)
     str_append_format(&sql,
                       "SELECT set_config('hnsw.ef_search', '%zu', true), "
@@ -132,20 +130,32 @@ static vecmill_status near_body(pg_store *s, PGconn *conn, void *context, vecmil
                       q->n > 1000  ? (size_t)1000
                       : q->n > 100 ? q->n
                                    : (size_t)100);
-  else str_append_text(&sql, "SELECT set_config('enable_indexscan', 'off', true)");
-  if (status == VECMILL_OK) status = pg_step(s, conn, &sql, NULL, "cannot search", &set, err);
+  vecmill_status status =
+      s->index ? pg_step(s, conn, &sql, NULL, "cannot search", &set, err) : VECMILL_OK;
   PQclear(set);
   str_clear(&sql);
   append_scan(&sql, s);
-  str_append_text(&sql, " ORDER BY ");
+  str_append_text(&sql, " ORDER BY (");
   pg_append_column(&sql, s, s->vector_column);
-  str_append_format(&sql, " OPERATOR(%s.<=>) $1::%s LIMIT %zu", s->vector_schema, s->vector_type,
-                    q->n);
+  str_append_format(&sql, " OPERATOR(%s.<=>) $1::%s)%s LIMIT %zu", s->vector_schema, s->vector_type,
+                    s->index ? "" : " + 0", q->n); /* no index has a sum */
   pg_add_binary(&p, &q->vector);
   if (status == VECMILL_OK)
     status = pg_step(s, conn, &sql, &p, "cannot read the vectors", &q->rows, err);
   str_fini(&sql);
   return status;
+}
+
+/* An index that brings too few (a condition left out most of what it guessed, or more are wanted
+ * than it gives) has not answered: then every vector is compared. */
+static vecmill_status near_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
+  near_query *q = context;
+  vecmill_status status = q->exact ? VECMILL_OK : find_index(s, conn, err);
+  if (status == VECMILL_OK) status = ask_nearest(s, conn, q, err);
+  if (status != VECMILL_OK || !s->index || (size_t)PQntuples(q->rows) >= q->n) return status;
+  mem_free(s->index);
+  s->index = NULL;
+  return ask_nearest(s, conn, q, err);
 }
 
 vecmill_status pg_store_scan_near(store *base, const float *query, size_t dimension, size_t n,

@@ -8,14 +8,15 @@
 
 #include "command.h"
 
-static const char usage[] = "Usage: vecmill doctor [--db DB] [--model NAME|DIR]\n"
-                            "Tells the processor's features in use, the kernels, the libraries, "
-                            "the model and the database.\n"
-                            "Exit status 0: the main job can run.\n"
-                            "\n"
-                            "  --db DB              the database that the job is for, as for vecmill ingest\n"
-                            "  --model NAME|DIR     default: EMBED_MODEL, else the default model\n"
-                            "  --help, -h           this\n";
+static const char usage[] =
+    "Usage: vecmill doctor [--db DB] [--model NAME|DIR]\n"
+    "Tells the processor's features in use, the kernels, the libraries, "
+    "the model and the database.\n"
+    "Exit status 0: the main job can run.\n"
+    "\n"
+    "  --db DB              the database that the job is for, as for vecmill ingest\n"
+    "  --model NAME|DIR     default: EMBED_MODEL, else the default model\n"
+    "  --help, -h           this\n";
 
 enum { OPTION_DB = 1, OPTION_MODEL, OPTION_HELP };
 

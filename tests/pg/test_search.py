@@ -1,0 +1,80 @@
+#!/usr/bin/python3
+"""vecmill search on PostgreSQL: the order without an index, with one, and where an index brings too few.
+
+  test_search.py --vecmill PATH [NAME..]
+"""
+import json
+import math
+import random
+import sys
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
+from ingest_case import expect, run_tests  # noqa: E402
+from servers import Server  # noqa: E402
+
+N = 3000
+
+
+def fill(vecmill, server) -> dict:
+    """A table whose record says the tiny model, then vectors of our own; {id: vector}."""
+    draw = random.Random(7)
+    server.psql("CREATE TABLE t(id integer PRIMARY KEY, text text); INSERT INTO t VALUES(1, 'one')")
+    vecmill.run("ingest", "t", "--db", server.uri, "--model", vecmill.model)
+    made = {i: [round(draw.gauss(0, 1), 3) for _ in range(32)] for i in range(2, N + 1)}
+    lines = "".join(f"{i}\ttext {i}\t{json.dumps(v)}\n" for i, v in made.items())
+    server.psql(f"COPY t(id, text, embedding) FROM STDIN;\n{lines}\\.\n")
+    return made | {1: json.loads(server.psql("SELECT embedding FROM t WHERE id = 1")[0][0])}
+
+
+def search(vecmill, server, *words, **options):
+    done = vecmill.run("search", "t", "one", "--db", server.uri, "--json", *words, **options)
+    return [json.loads(line)["id"] for line in done.stdout.splitlines()], done.stderr
+
+
+def test_orders(vecmill, folder):
+    with Server() as server:
+        vectors = fill(vecmill, server)
+        query = vectors[1]  # of the same text, and the tiny model has no prompts
+        scores = {i: sum(a * b for a, b in zip(query, v)) / math.hypot(*v) for i, v in vectors.items()}
+        best = sorted(scores, key=lambda i: -scores[i])
+        expect(search(vecmill, server, "-k", 20) == (best[:20], ""), "without an index")
+        server.psql("UPDATE t SET embedding = array_fill(0::real, array[32])::vector WHERE id = 1; ANALYZE t")
+        best.remove(1)
+        few = [i for i in best if i % 300 == 0]
+        told = "vecmill: by index near, which guesses (--exact compares every vector)\n"
+        unusable = "vecmill: 1 rows hold no usable vector and were not compared (another size, all zeros, or not finite)\n"
+        for kind in ("hnsw (embedding vector_cosine_ops)", "ivfflat (embedding vector_cosine_ops) WITH (lists = 60)"):
+            server.psql(f"SET maintenance_work_mem = '32MB'; CREATE INDEX near ON t USING {kind}")
+            for planner in ({}, {"PGOPTIONS": "-c enable_seqscan=off -c enable_sort=off"}):
+                got, said = search(vecmill, server, "-k", 20, environment=planner)
+                expect(said == told and got[0] == best[0] and len({*got} & {*best[:20]}) >= 10, f"{kind}: {got} {said}")
+                expect(search(vecmill, server, "-k", 20, "--exact", environment=planner) == (best[:20], ""), f"{kind}: --exact")
+                # the index knows nothing of the condition: what it guesses are other rows
+                got, said = search(vecmill, server, "-k", 8, "--where", "id % 300 = 0", environment=planner)
+                expect((got, said) == (few[:8], ""), f"{kind}, --where: {got} {said}, not {few[:8]}")
+                got, said = search(vecmill, server, "-k", N, environment=planner)
+                expect((got, said) == (best, unusable), f"{kind}, all: {len(got)} {said}")
+            server.psql("DROP INDEX near")
+
+
+def test_hints(vecmill, folder):
+    """What is missing is told with a command that can be pasted: the connection as it was given."""
+    with Server() as server:
+        server.psql("CREATE TABLE t(id integer PRIMARY KEY, text text); INSERT INTO t VALUES(1, 'one')")
+        where = server.conninfo_of(password="secret")
+        shown = where.replace(" password='secret'", "")
+        hints = {(): "", ("--db", server.uri): f" --db {server.uri}", ("--db", where): f' --db "{shown}"'}
+        for db, hint in hints.items():
+            done = vecmill.run("search", "t", "one", *db, status=1, environment=server.environment)
+            expect(done.stderr == f"vecmill: table t: no column embedding (vecmill ingest t{hint} makes it)\n", done.stderr)
+        vecmill.run("ingest", "t", "--db", server.uri, "--model", vecmill.model)
+        server.psql("UPDATE t SET embedding = NULL")
+        for db, hint in hints.items():
+            done = vecmill.run("search", "t", "one", *db, environment=server.environment)
+            expect(done.stderr == f"vecmill: table t: no row has a vector yet (vecmill ingest t{hint})\n", done.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(run_tests(globals()))
