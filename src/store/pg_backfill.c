@@ -8,6 +8,7 @@
 #include "store/pg_parts.h"
 
 #define TEXT_OID 25 /* pg_type.h */
+#define UUID_OID 2950
 
 /* ALIAS."join" = "table"."join" AND .. */
 static void append_joined(str *sql, const pg_store *s, const char *alias) {
@@ -173,7 +174,7 @@ vecmill_status pg_store_metrics_page(store *base, store_metrics_rows kind, size_
 static void append_metrics_commit(str *sql, const pg_store *s) {
   int n = 1;
   str source = {0};
-  str_append_format(&source, "(SELECT d.m0, d.m1, d.m2, d.m3, r.* FROM unnest($%d::text[]", n++);
+  str_append_format(&source, "(SELECT d.m0, d.m1, d.m2, d.m3, r.* FROM unnest($%d::uuid[]", n++);
   for (size_t i = 0; i < s->n_keys; i++) str_append_format(&source, ", $%d::text[]", n++);
   pg_metrics_append_unnest(&source, n);
   str_append_text(&source, ") AS d(h, ");
@@ -189,7 +190,7 @@ static void append_metrics_commit(str *sql, const pg_store *s) {
   append_has_vector(&source, s);
   str_append_text(&source, " AND ");
   pg_append_hash(&source, s);
-  str_append_text(&source, " = d.h::uuid OFFSET 0) AS r) AS u");
+  str_append_text(&source, " = d.h OFFSET 0) AS r) AS u");
   pg_metrics_append_insert(sql, s, source.data && !source.failed ? source.data : "");
   append_if_different(sql, s);
   if (source.failed) sql->failed = true;
@@ -205,12 +206,13 @@ vecmill_status pg_store_metrics_commit(store *base, const store_page *page, uint
   PGresult *done = NULL;
   bool failed = false;
   *n_written_out = 0;
-  pg_array_begin(&hashes, TEXT_OID, page->n_rows);
+  pg_array_begin(&hashes, UUID_OID, page->n_rows);
   pg_metrics_arrays_begin(&a, page->n_rows);
   for (size_t i = 0; i < s->n_keys; i++) pg_array_begin(&keys[i], TEXT_OID, page->n_rows);
   for (size_t row = 0; row < page->n_rows; row++) {
     const store_row *r = &page->rows[row];
-    pg_array_add(&hashes, (const char *)r->key + r->n_key_bytes, PG_HASH_BYTES);
+    pg_version version = pg_version_of(r);
+    pg_array_add(&hashes, version.hash, sizeof version.hash);
     pg_metrics_arrays_add(&a, &r->metrics);
     for (size_t i = 0; i < s->n_keys; i++) {
       size_t n = 0;
@@ -315,6 +317,7 @@ vecmill_status pg_store_preview(store *base, size_t n_max, store_counts *counts_
   s->changed &= s->column_id != NULL; /* else there are no hashes yet */
   *counts_out = (store_counts){0};
   vecmill_status status = pg_find_cut(s, err);
+  if (status == VECMILL_OK && s->changed) status = pg_sort_hashes(s, err);
   if (status == VECMILL_OK) status = pg_count_considered(s, counts_out, err);
   if (status == VECMILL_OK) status = pg_add_cut(s, &p, &cut, err);
   pg_append_page(&sql, s, "$1::text[]");

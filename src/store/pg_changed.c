@@ -90,6 +90,56 @@ uint64_t pg_store_n_removed(const store *s) {
   return ((const pg_store *)s)->n_removed;
 }
 
+/* --- hashes page by page --- */
+
+#define PAGES_AT_ONCE 32
+
+/* A few pages, the oldest first. Under the column's lock: each process waits for the others'. */
+static vecmill_status sort_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
+  int64_t *n_pages_out = context;
+  PGresult *column = NULL, *rows = NULL;
+  str sql = {0};
+  vecmill_status status = pg_lock_column(s, conn, "id::text", &column, err);
+  str_append_text(&sql, "WITH p AS (DELETE FROM ");
+  pg_append_state(&sql, s, "hash_pages");
+  str_append_format(&sql, " WHERE column_id = %s AND id IN (SELECT id FROM ", s->column_id);
+  pg_append_state(&sql, s, "hash_pages");
+  str_append_format(&sql,
+                    " WHERE column_id = %s ORDER BY id LIMIT %d) RETURNING id, keys, hashes), h AS "
+                    "(INSERT INTO ",
+                    s->column_id, PAGES_AT_ONCE);
+  pg_append_state(&sql, s, "hashes");
+  str_append_format(&sql,
+                    "(column_id, key, hash) SELECT DISTINCT ON (key) %s, key, h FROM (SELECT id, "
+                    "ARRAY[",
+                    s->column_id);
+  pg_append_numbered(&sql, "k", s->n_keys);
+  str_append_text(&sql, "] AS key, h FROM p, unnest(hashes");
+  for (size_t i = 1; i <= s->n_keys; i++) str_append_format(&sql, ", keys[%zu:%zu]", i, i);
+  str_append_text(&sql, ") AS d(h, ");
+  pg_append_numbered(&sql, "k", s->n_keys);
+  str_append_text(&sql, ")) AS d ORDER BY key, id DESC ON CONFLICT (column_id, key) DO UPDATE SET "
+                        "hash = excluded.hash) SELECT count(*)::text FROM p");
+  if (status == VECMILL_OK)
+    status = pg_step(s, conn, &sql, NULL, "cannot sort the hashes", &rows, err);
+  if (status == VECMILL_OK) *n_pages_out = pg_integer(rows, 0, 0);
+  PQclear(column);
+  PQclear(rows);
+  str_fini(&sql);
+  return status;
+}
+
+vecmill_status pg_sort_hashes(pg_store *s, vecmill_error *err) {
+  int64_t n_pages = 0;
+  do {
+    if (pg_stop_asked(s)) return err_set(err, VECMILL_ERROR_STOPPED, "stopped");
+    vecmill_status status =
+        pg_transact(s, PG_READER, sort_body, &n_pages, "cannot sort the hashes", err);
+    if (status != VECMILL_OK) return status;
+  } while (n_pages > 0);
+  return VECMILL_OK;
+}
+
 /* --- rows that are gone --- */
 
 /* Under the column's lock nobody commits: a key that comes back meanwhile keeps its new hash. */

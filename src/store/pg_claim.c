@@ -139,7 +139,7 @@ static vecmill_status take_over(pg_store *s, PGconn *conn, const PGresult *lease
                       s->column_id);
     pg_append_state(&sql, s, "leases");
     str_append_format(&sql,
-                      " SET owner = '%s'::uuid, fence = %s, attempts = attempts + 1, n_rows = "
+                      " SET owner = '%s'::uuid, fence = %s, attempts = attempts + 1, n_written = NULL, n_failed = NULL, n_rows = "
                       "%d, expires = clock_timestamp() + interval '%u s' WHERE id = %s",
                       s->owner, pg_text(lease, 0, 1), n, s->lease_seconds, pg_text(lease, 0, 0));
     copy_number(c->lease, pg_text(lease, 0, 0));

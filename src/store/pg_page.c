@@ -10,12 +10,20 @@ void pg_append_hash(str *sql, const pg_store *s) {
   str_append_text(sql, "::text)::uuid");
 }
 
+void pg_append_any_failed(str *sql, const pg_store *s) {
+  str_append_text(sql, "(SELECT EXISTS (SELECT 1 FROM ");
+  pg_append_state(sql, s, "failures");
+  str_append_format(sql, " WHERE column_id = %s))", s->column_id);
+}
+
 void pg_append_failed(str *sql, const pg_store *s) {
   if (!s->column_id || (s->retry_failed && !s->owner[0])) { /* a look before anything is recorded */
     str_append_text(sql, "false");
     return;
   }
-  str_append_text(sql, "EXISTS (SELECT 1 FROM ");
+  str_append_char(sql, '(');
+  pg_append_any_failed(sql, s);
+  str_append_text(sql, " AND EXISTS (SELECT 1 FROM ");
   pg_append_state(sql, s, "failures");
   str_append_format(
       sql, " AS vecmill_f WHERE vecmill_f.column_id = %s AND vecmill_f.key = ", s->column_id);
@@ -23,7 +31,7 @@ void pg_append_failed(str *sql, const pg_store *s) {
   str_append_text(sql, " AND vecmill_f.hash = ");
   pg_append_hash(sql, s);
   if (s->retry_failed) str_append_format(sql, " AND vecmill_f.owner = '%s'::uuid", s->owner);
-  str_append_text(sql, ")");
+  str_append_text(sql, "))");
 }
 
 void pg_append_page_columns(str *sql, const pg_store *s) {
@@ -33,11 +41,14 @@ void pg_append_page_columns(str *sql, const pg_store *s) {
   pg_append_column(sql, s, s->text_column);
   str_append_text(sql, "::text, ");
   pg_append_hash(sql, s);
-  str_append_text(sql, "::text");
 }
 
 void pg_append_page(str *sql, const pg_store *s, const char *cut) {
   pg_append_page_columns(sql, s);
+  str_append_text(sql, ", ");
+  pg_append_column(sql, s, "ctid");
+  str_append_text(sql, ", ");
+  pg_append_column(sql, s, "xmin");
   str_append_format(sql, " FROM %s WHERE ", s->table_sql);
   pg_append_wants(sql, s);
   str_append_text(sql, " AND NOT ");
@@ -45,6 +56,24 @@ void pg_append_page(str *sql, const pg_store *s, const char *cut) {
   str_append_text(sql, " AND NOT ");
   pg_append_failed(sql, s);
   pg_append_considered(sql, s, cut);
+}
+
+/* Fields from `hash` on: the text's hash, and, if there are more and no vector, place and version.
+ */
+static pg_version read_version(const PGresult *result, int row, int hash, bool has_vector) {
+  pg_version v = {0};
+  unsigned char *parts[] = {v.hash, v.place, v.writer};
+  const int sizes[] = {sizeof v.hash, sizeof v.place, sizeof v.writer};
+  for (int i = 0; i < 3 && hash + i < PQnfields(result); i++)
+    if (!(has_vector && i > 0) && PQgetlength(result, row, hash + i) == sizes[i])
+      memcpy(parts[i], PQgetvalue(result, row, hash + i), (size_t)sizes[i]);
+  return v;
+}
+
+pg_version pg_version_of(const store_row *row) {
+  pg_version v;
+  memcpy(&v, (const char *)row->key + row->n_key_bytes, sizeof v);
+  return v;
 }
 
 vecmill_status pg_take_page(pg_store *s, const PGresult *result, bool has_vector, size_t dimension,
@@ -61,10 +90,8 @@ vecmill_status pg_take_page(pg_store *s, const PGresult *result, bool has_vector
     row->key = (const void *)memory.n; /* offsets while the memory still moves */
     pg_key_append(&memory, result, (int)i, 0, n_keys);
     row->n_key_bytes = memory.n - (size_t)row->key;
-    char hash[PG_HASH_BYTES] = {0};
-    memcpy(hash, pg_text(result, (int)i, text + 1),
-           PQgetlength(result, (int)i, text + 1) == PG_HASH_BYTES ? PG_HASH_BYTES : 0);
-    str_append(&memory, hash, PG_HASH_BYTES);
+    pg_version version = read_version(result, (int)i, text + 1, has_vector);
+    str_append(&memory, &version, sizeof version);
     row->text = (const char *)memory.n;
     row->n_text_bytes = (size_t)PQgetlength(result, (int)i, text);
     str_append(&memory, PQgetvalue(result, (int)i, text), row->n_text_bytes);

@@ -30,7 +30,6 @@
 
 #define PG_MAX_KEYS 16
 #define PG_MAX_CONNECTIONS 3
-#define PG_HASH_BYTES 36 /* a uuid in text */
 #define PG_POLL_MS 100   /* how often the end of other people's leases is looked for */
 #define PG_MAX_PARAMS 48 /* two keys of 16 columns, and some */
 
@@ -279,21 +278,34 @@ vecmill_status pg_count_considered(pg_store *s, store_counts *counts_out, vecmil
 
 /* pg_page.c */
 
-/* What a page's memory begins with. Each row's hash (36 characters) lies behind its key. */
+/* What a page's memory begins with. Each row's pg_version lies behind its key. */
 typedef struct pg_page {
   char lease[24], fence[24]; /* numbers in text; lease "": none */
   bool is_settled;           /* committed, or lost to another */
 } pg_page;
 
+/* Which version of a row was claimed, in PostgreSQL's binary forms. A version of a row never
+ * changes: where it lies and which transaction wrote it say, with the key, that it is the same. */
+typedef struct pg_version {
+  unsigned char hash[16];  /* uuid: md5 of its text */
+  unsigned char place[6];  /* tid: its ctid; zeros where it was not asked for */
+  unsigned char writer[4]; /* xid: its xmin */
+} pg_version;
+
+pg_version pg_version_of(const store_row *row);
+
 /* The hash of the row's text, as uuid. */
 void pg_append_hash(str *sql, const pg_store *s);
-/* "EXISTS ..": the row is recorded as failed with the text that it has. */
+/* "(SELECT ..)": whether any row of the column is recorded as failed; asked once a statement, so
+ * that what follows by AND costs nothing where none is. */
+void pg_append_any_failed(str *sql, const pg_store *s);
+/* "(..)": the row is recorded as failed with the text that it has. */
 void pg_append_failed(str *sql, const pg_store *s);
 /* "SELECT .." of key, text and hash: what pg_take_page reads. */
 void pg_append_page_columns(str *sql, const pg_store *s);
-/* The same of the rows to embed, from the table. */
+/* The same and ctid, xmin of the rows to embed, from the table. */
 void pg_append_page(str *sql, const pg_store *s, const char *cut);
-/* Rows of a result: key columns, text, its hash, and a vector if has_vector. */
+/* Rows of a result: key columns, text, its hash, and a vector if has_vector, or ctid and xmin. */
 vecmill_status pg_take_page(pg_store *s, const PGresult *result, bool has_vector, size_t dimension,
                             store_page *page_out, vecmill_error *err);
 
@@ -331,6 +343,56 @@ vecmill_status pg_remove_blank(pg_store *s, vecmill_error *err);
 /* Forgets the hashes of rows that are gone, where more are kept than the n_known rows have. */
 vecmill_status pg_prune_hashes(pg_store *s, uint64_t n_known, vecmill_error *err);
 uint64_t pg_store_n_removed(const store *s);
+
+/* Puts the hashes that plain runs kept page by page where they can be looked up by key. */
+vecmill_status pg_sort_hashes(pg_store *s, vecmill_error *err);
+
+/* pg_write.c: the statement of a commit and its parameters */
+
+/* Which rows of a page a statement is about. */
+typedef struct pg_range {
+  const store_page *page;
+  size_t from, to;
+  const char *refusal; /* if it is given, all are recorded as failed with it */
+} pg_range;
+
+/* Binary arrays, one element a row; then the same of failures. */
+typedef struct pg_arrays {
+  str hashes, vectors, places, writers, keys[PG_MAX_KEYS];
+  str failed_hashes, reasons, failed_keys[PG_MAX_KEYS];
+  pg_metrics_arrays metrics; /* of rows, where there are metrics */
+  size_t n_rows, n_failed;
+} pg_arrays;
+
+/* NULL, or why the row is to be recorded as failed. */
+const char *pg_failure_of(const pg_store *s, const store_row *row);
+vecmill_status pg_arrays_fill(pg_arrays *a, const pg_store *s, const pg_range *range,
+                              vecmill_error *err);
+void pg_arrays_fini(pg_arrays *a);
+
+typedef enum pg_write_part {
+  PG_WRITE_PLACES, /* all of a page without failures; the lease is done if every row was as it was
+                    * claimed, and lies where it lay */
+  PG_WRITE_PAGE,   /* all of it, each row looked up by key */
+  PG_WRITE_ROW,    /* some of its rows: lease and counters are left alone */
+  PG_WRITE_END     /* none of them: the lease is done, those `before` are counted */
+} pg_write_part;
+
+/* The statement's answer, field by field. */
+enum {
+  PG_WROTE_LEASE,        /* 1: the lease is ours */
+  PG_WROTE_ROWS,         /* by this statement */
+  PG_WROTE_FAILED,       /* by this statement */
+  PG_WROTE_RUN,          /* rows done in the run; this and the rest not with PG_WRITE_ROW */
+  PG_WROTE_LEASE_ROWS,   /* under this lease, by this statement and before */
+  PG_WROTE_LEASE_FAILED, /* the same */
+  PG_WROTE_DONE          /* "true" */
+};
+
+void pg_append_write(str *sql, const pg_store *s, pg_write_part part, const pg_arrays *a,
+                     const store_commit_counts *before);
+void pg_add_write_params(const pg_store *s, pg_write_part part, const pg_page *head,
+                         const pg_arrays *a, pg_params *p);
 
 /* pg_commit.c */
 vecmill_status pg_store_commit(store *s, const store_page *page, store_commit_counts *counts_out,

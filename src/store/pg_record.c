@@ -38,7 +38,13 @@ static const char schema_sql[] =
     "NULL, at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY(column_id, key));\n"
     /* no REFERENCES: checking it for every row costs as much as the rest of its insertion */
     "CREATE TABLE IF NOT EXISTS %s.hashes(column_id bigint NOT NULL, key text[] NOT NULL, hash "
-    "uuid NOT NULL, PRIMARY KEY(column_id, key));\n";
+    "uuid NOT NULL, PRIMARY KEY(column_id, key));\n"
+    /* keys: a row for each column of the key; not compressed, which costs more than it saves */
+    "CREATE TABLE IF NOT EXISTS %s.hash_pages(column_id bigint NOT NULL, id bigint GENERATED "
+    "ALWAYS AS IDENTITY, keys text[] NOT NULL, hashes uuid[] NOT NULL, PRIMARY KEY(column_id, "
+    "id));\n"
+    "ALTER TABLE %s.hash_pages ALTER keys SET STORAGE EXTERNAL, ALTER hashes SET STORAGE "
+    "EXTERNAL;\n";
 
 static void append_schema_sql(str *sql, const pg_store *s) {
   str name = {0};
@@ -63,10 +69,11 @@ static vecmill_status state_exists(pg_store *s, bool *exists_out, vecmill_error 
   str_append_text(&sql,
                   "SELECT count(*)::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = "
                   "relnamespace WHERE nspname = $1::text AND relkind = 'r' AND relname IN "
-                  "('columns', 'leases', 'workers', 'failures', 'hashes')");
+                  "('columns', 'leases', 'workers', 'failures', 'hashes', "
+                  "'hash_pages')");
   pg_add_text(&p, s->state);
   vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", &rows, err);
-  *exists_out = status == VECMILL_OK && pg_integer(rows, 0, 0) == 5;
+  *exists_out = status == VECMILL_OK && pg_integer(rows, 0, 0) == 6;
   PQclear(rows);
   str_fini(&sql);
   return status;
@@ -314,6 +321,8 @@ static vecmill_status write_record(pg_store *s, const store_maker *maker, bool r
     pg_append_state(&sql, s, "failures");
     str_append_format(&sql, " WHERE column_id = %s), forgotten AS (DELETE FROM ", s->column_id);
     pg_append_state(&sql, s, "hashes");
+    str_append_format(&sql, " WHERE column_id = %s), and_pages AS (DELETE FROM ", s->column_id);
+    pg_append_state(&sql, s, "hash_pages");
     str_append_format(&sql, " WHERE column_id = %s) ", s->column_id);
   }
   str_append_text(&sql, "INSERT INTO ");
@@ -368,6 +377,7 @@ vecmill_status pg_store_begin(store *base, const store_maker *maker, vecmill_err
   if (status == VECMILL_OK) status = settle_record(s, maker, err);
   if (status == VECMILL_OK) status = pg_open_all(s, err);
   if (status == VECMILL_OK) status = pg_join(s, err);
+  if (status == VECMILL_OK && s->changed) status = pg_sort_hashes(s, err);
   if (status == VECMILL_OK) s->has_begun = true;
   return status;
 }

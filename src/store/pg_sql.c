@@ -82,7 +82,10 @@ void pg_append_considered(str *sql, const pg_store *s, const char *cut) {
 void pg_append_blank(str *sql, const pg_store *s) {
   str_append_text(sql, "(");
   pg_append_column(sql, s, s->text_column);
-  str_append_text(sql, " IS NULL OR ltrim(");
+  /* most texts begin with a visible character of ASCII: no need to look through them */
+  str_append_text(sql, " IS NULL OR ascii(");
+  pg_append_column(sql, s, s->text_column);
+  str_append_text(sql, "::text) NOT BETWEEN 33 AND 126 AND ltrim(");
   pg_append_column(sql, s, s->text_column);
   str_append_text(
       sql,

@@ -161,6 +161,22 @@ def test_keys(vecmill, folder):
         expect("1 with a NULL in the key, passed over" in done.stdout, done.stdout)
 
 
+def test_partitions(vecmill, folder):
+    """Rows of several partitions lie at the same places: each gets its own vector, whether found by place or by key."""
+    with fresh() as server:
+        for name, check in (("a", ""), ("b", ", CHECK (id % 10 <> 7 OR embedding IS NULL)")):
+            server.psql(f"""CREATE TABLE {name}(part integer, id integer, text text, embedding vector({N_DIMENSIONS}), PRIMARY KEY(id, part){check})
+                  PARTITION BY LIST(part);
+                CREATE TABLE {name}1 PARTITION OF {name} FOR VALUES IN (1); CREATE TABLE {name}2 PARTITION OF {name} FOR VALUES IN (2);
+                INSERT INTO {name} SELECT part, id, 'star ' || id || ' of ' || part FROM generate_series(1, 40) AS id, generate_series(1, 2) AS part""")
+            ingest(vecmill, server, name, 16, status=3 if check else 0)
+            rows = server.psql(f"SELECT text, embedding FROM {name} WHERE embedding IS NOT NULL")
+            expect(len(rows) == (72 if check else 80), f"{len(rows)} vectors")
+            wanted = by_sqlite(vecmill, folder, [text for text, _ in rows])
+            wrong = [text for (text, vector), right in zip(rows, wanted) if struct.pack("<32f", *floats(vector)) != struct.pack("<32f", *right)]
+            expect(not wrong, f"{name}: {len(wrong)} rows with another's vector: {wrong[:3]}")
+
+
 def test_halfvec(vecmill, folder):
     with fresh() as server:
         server.psql(f"CREATE TABLE t(id integer PRIMARY KEY, text text, embedding halfvec({N_DIMENSIONS}));"

@@ -183,7 +183,7 @@ class Forgetful:
                     break
                 message = kind + head + file.read(struct.unpack(">I", head)[0] - 4)
                 started = True
-                what = "COMMIT" if message[5:] == b"COMMIT\0" else "vectors" if kind == b"P" and b"SET done = true" in message else None
+                what = "COMMIT" if message[5:] == b"COMMIT\0" else "vectors" if kind == b"P" and b"SET done = " in message else None
                 if what and self.rng.randrange(self.every) == 0:
                     lost.set()
                     self.n_lost[what] += 1
