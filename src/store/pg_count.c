@@ -158,5 +158,6 @@ vecmill_status pg_store_count(store *base, store_counts *counts_out, vecmill_err
     status = pg_prune_hashes(s, n_vectors - counts_out->n_unknown, err);
   }
   if (status == VECMILL_OK) status = share_totals(s, counts_out, err);
+  if (status == VECMILL_OK && counts_out->n_left > 0) status = pg_tell_indexes(s, err);
   return status;
 }

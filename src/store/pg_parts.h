@@ -276,6 +276,11 @@ vecmill_status pg_add_cut(pg_store *s, pg_params *p, str *array, vecmill_error *
 /* The totals but for those of the run, after pg_find_cut; needs no state schema. */
 vecmill_status pg_count_considered(pg_store *s, store_counts *counts_out, vecmill_error *err);
 
+/* pg_index.c */
+
+/* Tells of indexes that are kept up with every vector that is written. */
+vecmill_status pg_tell_indexes(pg_store *s, vecmill_error *err);
+
 /* pg_page.c */
 
 /* What a page's memory begins with. Each row's pg_version lies behind its key. */

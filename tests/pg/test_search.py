@@ -59,6 +59,19 @@ def test_orders(vecmill, folder):
             server.psql("DROP INDEX near")
 
 
+def test_writing_beside_an_index(vecmill, folder):
+    """A run that will write says what each index costs, and what to do; one that has nothing to write says nothing."""
+    with Server() as server:
+        server.psql("""CREATE TABLE t(id integer PRIMARY KEY, text text, embedding vector(32)); INSERT INTO t VALUES(1, 'one');
+            CREATE INDEX "N ear" ON t USING hnsw (embedding vector_ip_ops); CREATE INDEX u ON t USING ivfflat (embedding vector_l2_ops);
+            CREATE INDEX v ON t USING btree (text)""", options="-c client_min_messages=error")
+        told = ("""vecmill: table t: index "N ear" (hnsw) is kept up row by row, some milliseconds each (for many rows DROP INDEX "N ear" first, and """
+                "create it again afterwards)\nvecmill: table t: index u (ivfflat) keeps the lists that it was made with (after many new rows REINDEX INDEX u)\n")
+        for wanted in (told, ""):
+            done = vecmill.run("ingest", "t", "--db", server.uri, "--model", vecmill.model)
+            expect(done.stderr == wanted, done.stderr)
+
+
 def test_hints(vecmill, folder):
     """What is missing is told with a command that can be pasted: the connection as it was given."""
     with Server() as server:
