@@ -112,12 +112,22 @@ static bool is_utf8(const char *text, size_t n) {
   return true;
 }
 
-/* Blobs, and text that is not UTF-8, as SQL's blob literals: JSON has no bytes. */
+/* JSON has no bytes: they are written as SQL's literals, those of text as CAST(x'..' AS TEXT). */
 static void append_json_bytes(str *json, const key_part *part) {
-  str_append_text(json, "\"x'");
+  str_append_text(json, part->type == 't' ? "\"CAST(x'" : "\"x'");
   for (uint32_t i = 0; i < part->n; i++)
     str_append_format(json, "%02x", (unsigned char)part->bytes[i]);
-  str_append_text(json, "'\"");
+  str_append_text(json, part->type == 't' ? "' AS TEXT)\"" : "'\"");
+}
+
+/* Whether a text can be written as it is: not if it would read as another key's bytes. */
+static bool is_plain(const key_part *part) {
+  static const char *const literals[] = {"x'", "CAST(x'"};
+  for (size_t i = 0; i < 2; i++) {
+    size_t n = strlen(literals[i]);
+    if (part->n >= n && memcmp(part->bytes, literals[i], n) == 0) return false;
+  }
+  return is_utf8(part->bytes, part->n);
 }
 
 /* The shortest of 15 to 17 digits that is the same number (SQLite's own printf is not exact in the
@@ -146,7 +156,7 @@ static void append_json_part(str *json, const key_part *part) {
     case 'i': str_append_format(json, "%lld", (long long)part->integer); break;
     case 'r': append_json_real(json, part->real); break;
     case 't':
-      if (is_utf8(part->bytes, part->n)) str_append_json(json, part->bytes, part->n);
+      if (is_plain(part)) str_append_json(json, part->bytes, part->n);
       else append_json_bytes(json, part);
       break;
     case 'b': append_json_bytes(json, part); break;

@@ -308,6 +308,22 @@ def test_failures_belong_to_a_text(vecmill, folder):
     expect(query(path, "SELECT id FROM t WHERE embedding IS NULL") == [(5,)], "not all")
 
 
+def test_failures_of_odd_keys(vecmill, folder):
+    """Each key has a record of its own: a BLOB, the text that looks like its literal, and the text of its bytes."""
+    path = folder / "t.db"
+    literal = b"CAST(x'ff' AS TEXT)".hex()
+    told = {"x'61'": "\"x'61'\"", "'x''61'''": "\"CAST(x'7827363127' AS TEXT)\"", "CAST(x'ff' AS TEXT)": "\"CAST(x'ff' AS TEXT)\"", "x'ff'": "\"x'ff'\"",
+            "'CAST(x''ff'' AS TEXT)'": f"\"CAST(x'{literal}' AS TEXT)\"", "'a'": '"a"', "1": "1", "'1'": '"1"', "x'31'": "\"x'31'\""}
+    execute(path, "CREATE TABLE t(id PRIMARY KEY, text TEXT, embedding BLOB);" + "".join(f"INSERT INTO t VALUES({key}, 'never', NULL);" for key in told)
+            + "CREATE TRIGGER no BEFORE UPDATE OF embedding ON t BEGIN SELECT raise(ABORT, 'never'); END;")
+    vecmill.ingest(path, status=3)
+    expect({key for key, in query(path, "SELECT key FROM vecmill_failures")} == {*told.values()}, str(query(path, "SELECT key FROM vecmill_failures")))
+    execute(path, "DROP TRIGGER no; UPDATE t SET text = 'fine now' WHERE id = 'x''61'''")
+    vecmill.ingest(path, status=3)
+    left = query(path, "SELECT count(*), count(*) FILTER (WHERE key = '\"x''61''\"') FROM vecmill_failures")
+    expect(left == [(len(told) - 1, 1)], f"the record of another key went: {left}")
+
+
 def test_triggers(vecmill, folder):
     """However a trigger refuses a row, that row alone has failed: even where it takes the whole transaction with it."""
     refused = "the database refused the vector: not this one"
