@@ -144,7 +144,7 @@ typedef struct vecmill_ingest_report {
   uint64_t n_rows;          /* considered */
   uint64_t n_had_vector;    /* had one before */
   uint64_t n_written;       /* vectors written by this run */
-  uint64_t n_failed;        /* recorded in vecmill_failures by this run */
+  uint64_t n_failed;        /* recorded as failures by this run */
   uint64_t n_failed_before; /* recorded by earlier runs and not retried */
   uint64_t n_blank;         /* nothing to embed */
   uint64_t n_null_keys;     /* a NULL in the key: cannot be addressed */

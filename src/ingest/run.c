@@ -271,19 +271,20 @@ static vecmill_status run_pipeline(run *r, vecmill_error *err) {
 
 static vecmill_status final_status(const run *r, vecmill_error *err) {
   const vecmill_ingest_report *report = r->report;
+  const char *schema = r->columns.failures_schema;
   if (report->n_failed > 0)
-    return err_set(
-        err, VECMILL_ERROR_PARTIAL,
-        "table %s: %llu rows could not be embedded, the first because: %s (see vecmill_failures; "
-        "--retry-failed tries them again)",
-        r->columns.table, (unsigned long long)report->n_failed,
-        report->first_failure ? report->first_failure : "out of memory");
+    return err_set(err, VECMILL_ERROR_PARTIAL,
+                   "table %s: %llu rows could not be embedded, the first because: %s (see %s%s%s; "
+                   "--retry-failed tries them again)",
+                   r->columns.table, (unsigned long long)report->n_failed,
+                   report->first_failure ? report->first_failure : "out of memory",
+                   schema ? schema : "", schema ? "." : "", r->columns.failures);
   if (report->n_failed_before > 0)
     return err_set(err, VECMILL_ERROR_PARTIAL,
                    "table %s: %llu rows failed in an earlier run and were not tried again (see "
-                   "vecmill_failures; "
-                   "--retry-failed tries them)",
-                   r->columns.table, (unsigned long long)report->n_failed_before);
+                   "%s%s%s; --retry-failed tries them)",
+                   r->columns.table, (unsigned long long)report->n_failed_before,
+                   schema ? schema : "", schema ? "." : "", r->columns.failures);
   if (report->n_left > 0)
     return err_set(
         err, VECMILL_ERROR_PARTIAL,

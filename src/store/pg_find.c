@@ -463,6 +463,8 @@ vecmill_status pg_store_find(store *base, const store_target *target, store_colu
                                  .id_columns = s->id_list,
                                  .text_column = s->text_column,
                                  .vector_column = s->vector_column,
+                                 .failures = "failures",
+                                 .failures_schema = s->state,
                                  .has_vector_column = s->has_vector_column};
   return VECMILL_OK;
 }

@@ -492,6 +492,7 @@ vecmill_status sqlite_store_find(store *base, const store_target *target,
                                  .id_columns = s->id_list,
                                  .text_column = s->text_column,
                                  .vector_column = s->vector_column,
+                                 .failures = "vecmill_failures",
                                  .has_vector_column = s->has_vector_column};
   return VECMILL_OK;
 }

@@ -62,6 +62,8 @@ typedef struct store_columns {
   const char *id_columns; /* joined by ", " */
   const char *text_column;
   const char *vector_column;
+  const char *failures;   /* the table that they are recorded in; in this schema, if there is one */
+  const char *failures_schema;
   bool has_vector_column; /* false: begin adds it */
 } store_columns;
 

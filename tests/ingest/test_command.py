@@ -282,7 +282,7 @@ def test_failures_and_exit_status(vecmill, folder):
     make_table(path, 30, seed=8, blank_every=0)
     execute(path, "CREATE TRIGGER no BEFORE UPDATE OF embedding ON t WHEN new.id = 7 BEGIN SELECT raise(ABORT, 'never seven'); END")
     done = vecmill.ingest(path, status=3)
-    expect("1 rows could not be embedded" in done.stderr and "never seven" in done.stderr, done.stderr)
+    expect("1 rows could not be embedded" in done.stderr and "never seven (see vecmill_failures; " in done.stderr, done.stderr)
     expect("1 failed" in done.stdout and "Progress: 30 / 30" in done.stdout, done.stdout)
     expect(query(path, "SELECT key FROM vecmill_failures") == [("7",)], "no record of it")
     done = vecmill.ingest(path, status=3)

@@ -373,7 +373,7 @@ def test_ignored_updates(vecmill, folder):
               IF new.id = 15 THEN new.embedding = NULL; END IF; RETURN new; END$$;
             CREATE TRIGGER passes BEFORE UPDATE OF embedding ON t FOR EACH ROW EXECUTE FUNCTION passes()""")
         done = ingest(vecmill, server.uri, 10, status=3)
-        expect("5 rows could not be embedded, the first because: the database passed over the vector: a trigger on the table ignores the update (see" in done.stderr,
+        expect("5 rows could not be embedded, the first because: the database passed over the vector: a trigger on the table ignores the update (see vecmill.failures;" in done.stderr,
                done.stderr)
         expect("Embedded 35 rows" in done.stdout and "changed" not in done.stdout and "Progress: 40 / 40" in done.stdout, done.stdout)
         got = server.psql("SELECT string_agg(key[1], ' ' ORDER BY key[1]::int) FROM vecmill.failures")

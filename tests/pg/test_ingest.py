@@ -352,7 +352,7 @@ def test_triggers(vecmill, folder):
             CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF new.id IN (3, 4) THEN RAISE EXCEPTION 'not this one'; END IF; RETURN new; END$$;
             CREATE TRIGGER no BEFORE UPDATE OF embedding ON t FOR EACH ROW EXECUTE FUNCTION no()""")
         done = ingest(vecmill, server, "t", 10, status=3)
-        expect("vecmill: table t: 3 rows could not be embedded, the first because: the database refused the vector: not this one (see" in done.stderr, done.stderr)
+        expect("vecmill: table t: 3 rows could not be embedded, the first because: the database refused the vector: not this one (see vecmill.failures; --retry-failed tries them again)" in done.stderr, done.stderr)
         expect("Embedded 27 rows" in done.stdout and "Progress: 30 / 30" in done.stdout, done.stdout)
         got = server.psql("SELECT string_agg(key[1], ' ' ORDER BY key[1]::int) FROM vecmill.failures")
         expect(got == [("3 4 17",)], str(got))
