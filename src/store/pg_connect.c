@@ -183,6 +183,18 @@ static bool wait_for_the_end(PGconn *conn) {
   return true;
 }
 
+/* No statement of ours is one: the connection is of no use, libpq would tell of it for ever. */
+static bool is_copy(const PGresult *result) {
+  ExecStatusType status = PQresultStatus(result);
+  return status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH;
+}
+
+/* Whoever comes next makes another. */
+static void break_off(PGconn *conn) {
+  shutdown(PQsocket(conn), SHUT_RDWR);
+  PQconsumeInput(conn);
+}
+
 /* The last result of what was sent; the first error if there is one. NULL: lost, or stopped and
  * then silent: the connection is of no use any more. */
 static PGresult *take_results(pg_store *s, PGconn *conn, const char *what, bool *stopped_out,
@@ -199,6 +211,10 @@ static PGresult *take_results(pg_store *s, PGconn *conn, const char *what, bool 
       return NULL;
     }
     if ((result = PQgetResult(conn)) == NULL) return kept;
+    if (is_copy(result)) {
+      PQclear(kept);
+      return result;
+    }
     ExecStatusType kept_status = kept ? PQresultStatus(kept) : PGRES_COMMAND_OK;
     if (kept && kept_status != PGRES_COMMAND_OK && kept_status != PGRES_TUPLES_OK) {
       PQclear(result);
@@ -233,12 +249,13 @@ static vecmill_status send_and_take(pg_store *s, PGconn *conn, const char *sql, 
     return VECMILL_OK;
   }
   vecmill_status status = pg_result_error(s, conn, result, what, err);
+  if (is_copy(result))
+    status = err_set(err, VECMILL_ERROR_UNSUPPORTED,
+                     "%s: %s: the server began a COPY that nobody asked for (is it PostgreSQL?)",
+                     s->shown, what);
+  if (silent || is_copy(result)) break_off(conn);
+  if (silent) __atomic_store_n(&s->is_lost, true, __ATOMIC_RELAXED);
   PQclear(result);
-  if (silent) {
-    shutdown(PQsocket(conn), SHUT_RDWR); /* whoever comes next makes another */
-    PQconsumeInput(conn);
-    __atomic_store_n(&s->is_lost, true, __ATOMIC_RELAXED);
-  }
   return stopped ? stopped_error(s, what, err) : status;
 }
 
@@ -439,7 +456,9 @@ void pg_stream_end(pg_store *s) {
     result = NULL;
     if (!wait_for_the_end(c->conn)) break;
     is_over = (result = PQgetResult(c->conn)) == NULL;
+    if (is_copy(result)) break;
   }
+  PQclear(result);
   if (!is_over) {
     PQfinish(c->conn);
     c->conn = NULL;

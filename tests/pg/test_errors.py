@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -133,6 +134,27 @@ def test_server_frozen(vecmill, folder):
         run.send_signal(signal.SIGTERM)
         errors = ended(run, 143, 4)
         expect(errors == "vecmill: stopped while connecting to PostgreSQL\n", errors)
+
+
+def test_copy_instead(vecmill, folder):
+    """A server that answers with a COPY is given up on, where libpq would tell of the COPY for ever."""
+    def serve(listener) -> None:
+        client, _ = listener.accept()
+        with client:
+            client.recv(65536)
+            client.sendall(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I")  # welcome
+            client.recv(65536)
+            client.sendall(b"1\0\0\0\x04" b"2\0\0\0\x04" b"H\0\0\0\x07\0\0\0")
+            while client.recv(65536):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=serve, args=(listener,), daemon=True)
+        server.start()
+        place = f"127.0.0.1:{listener.getsockname()[1]}"
+        told(vecmill, f"postgresql://u@{place}/d?sslmode=disable&gssencmode=disable", f"u@{place}/d: cannot read the catalog: the server began a COPY that "
+             "nobody asked for (is it PostgreSQL?)")
+        server.join(10)
 
 
 def test_too_many_connections(vecmill, folder):
