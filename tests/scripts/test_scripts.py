@@ -17,6 +17,7 @@ sys.dont_write_bytecode = True
 import demo_data  # noqa: E402
 import fetch_model  # noqa: E402
 import figures  # noqa: E402
+import make_fuzz_seeds  # noqa: E402
 
 PACKAGES = """\
 Package: ant
@@ -226,6 +227,22 @@ class FetchedModel(Fixture):
             os.utime(self.folder / name, (time.time() - age,) * 2)
         fetch_model.remove_leftovers(self.folder)
         self.assertEqual(sorted(path.name for path in self.folder.iterdir()), [".fetch-new", "bin", "other"])
+
+
+class FuzzSeeds(Fixture):
+    def test_committed(self):
+        """What lies in fuzz/corpus is what the script writes, and JSON that one can read."""
+        make_fuzz_seeds.write(self.folder / "corpus")
+        written, there = ({str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+                          for folder in (self.folder / "corpus", make_fuzz_seeds.CORPUS))
+        self.assertEqual([name for name in written if there.get(name) != written[name]], [], "scripts/make_fuzz_seeds.py writes them otherwise")
+        for name in there.keys() - written.keys():
+            self.assertTrue(name.endswith(".json") and there[name].decode("ascii").replace("\n", "").isprintable(), f"{name}: not written by the script")
+
+    def test_targets(self):
+        """Seeds are for targets that there are."""
+        for folder in make_fuzz_seeds.CORPUS.iterdir():
+            self.assertTrue((ROOT / "fuzz" / f"fuzz_{folder.name}.c").exists(), folder.name)
 
 
 if __name__ == "__main__":
