@@ -1,51 +1,16 @@
 /* The pipeline over a real SQLite file and a provider whose vectors are known. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "sqlite_test.h"
 
-#include <cmocka.h>
 #include <pthread.h>
-#include <sqlite3.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 
-#include "base/str.h"
 #include "fake_provider.h"
 #include "ingest/nearest.h"
 #include "ingest/pipeline.h"
 #include "store/sqlite.h"
 
 static const store_maker maker = {"a/model", "sha256:1", "mean", "", "f32", "", FAKE_DIMENSION};
-static char folder[64], path[128];
 static vecmill_error error;
 static fake_provider fake;
-
-static sqlite3 *db_open(void) {
-  sqlite3 *db;
-  assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-  sqlite3_busy_timeout(db, 20000);
-  return db;
-}
-
-static void sql(const char *text) {
-  sqlite3 *db = db_open();
-  char *message = NULL;
-  if (sqlite3_exec(db, text, NULL, NULL, &message) != SQLITE_OK) fail_msg("%s: %s", text, message);
-  sqlite3_close(db);
-}
-
-static long long ask(const char *text) {
-  sqlite3 *db = db_open();
-  sqlite3_stmt *statement;
-  assert_int_equal(sqlite3_prepare_v2(db, text, -1, &statement, NULL), SQLITE_OK);
-  assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
-  long long value = sqlite3_column_int64(statement, 0);
-  sqlite3_finalize(statement);
-  sqlite3_close(db);
-  return value;
-}
 
 /* Rows 1..n in an order of their own, a log of every write of a vector beside. */
 static void make_table(int n) {
@@ -64,23 +29,14 @@ static void make_table(int n) {
 
 static int setup(void **state) {
   (void)state;
-  strcpy(folder, "/tmp/vecmill-ingest-XXXXXX");
-  assert_non_null(mkdtemp(folder));
-  snprintf(path, sizeof path, "%s/test.db", folder);
-  sqlite3_close(db_open());
+  make_database();
   fake_init(&fake);
   return 0;
 }
 
 static int teardown(void **state) {
   (void)state;
-  char name[200];
-  const char *const endings[] = {"", "-wal", "-shm", "-journal"};
-  for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
-    snprintf(name, sizeof name, "%s%s", path, endings[i]);
-    unlink(name);
-  }
-  return rmdir(folder);
+  return remove_database();
 }
 
 /* What the progress showed. */
@@ -139,10 +95,10 @@ static void expect_right_vectors(long long n_expected) {
   sqlite3 *db = db_open();
   sqlite3_stmt *statement;
   long long n = 0;
-  assert_int_equal(
-      sqlite3_prepare_v2(db, "SELECT text, embedding FROM t WHERE embedding IS NOT NULL", -1,
-                         &statement, NULL),
-      SQLITE_OK);
+  assert_int_equal(sqlite3_prepare_v2(db,
+                                      "SELECT text, embedding FROM t WHERE embedding IS NOT NULL",
+                                      -1, &statement, NULL),
+                   SQLITE_OK);
   for (; sqlite3_step(statement) == SQLITE_ROW; n++) {
     float expected[FAKE_DIMENSION];
     const char *text = (const char *)sqlite3_column_text(statement, 0);
@@ -170,7 +126,7 @@ static void test_every_shape(void **state) {
     assert_int_equal(seen.n_total, 500);
     assert_int_equal(seen.n_calls, outcome.n_batches);
     expect_right_vectors(500);
-    assert_int_equal(ask("SELECT count(*) = 500 AND count(DISTINCT id) = 500 FROM log"), 1);
+    assert_int_equal(ask_number("SELECT count(*) = 500 AND count(DISTINCT id) = 500 FROM log"), 1);
     outcome_fini(&outcome);
     sql("UPDATE t SET embedding = NULL; DELETE FROM log");
   }
@@ -204,10 +160,10 @@ static void test_failures(void **state) {
   assert_int_equal(seen.n_total, 29);
   assert_non_null(outcome.first_failure);
   outcome_fini(&outcome);
-  assert_int_equal(ask("SELECT count(*) FROM vecmill_failures WHERE reason LIKE '%told to fail%'"),
-                   2);
-  assert_int_equal(ask("SELECT count(*) FROM vecmill_failures WHERE reason LIKE '%not finite%'"),
-                   1);
+  assert_int_equal(
+      ask_number("SELECT count(*) FROM vecmill_failures WHERE reason LIKE '%told to fail%'"), 2);
+  assert_int_equal(
+      ask_number("SELECT count(*) FROM vecmill_failures WHERE reason LIKE '%not finite%'"), 1);
   expect_right_vectors(26);
   sql("UPDATE t SET text = 'well' WHERE id = 3");
   assert_int_equal(run_pipeline(&(setting){4, 2}, &outcome), VECMILL_OK);
@@ -219,7 +175,7 @@ static void test_failures(void **state) {
   assert_int_equal(outcome.n_written, 0);
   assert_int_equal(outcome.n_failed, 2);
   outcome_fini(&outcome);
-  assert_int_equal(ask("SELECT count(*) FROM vecmill_failures"), 2);
+  assert_int_equal(ask_number("SELECT count(*) FROM vecmill_failures"), 2);
 }
 
 /* --- others write meanwhile --- */
@@ -278,7 +234,7 @@ static void test_edits_meanwhile(void **state) {
   pthread_join(timer, NULL);
   assert_int_equal(run_pipeline(&(setting){16, 2}, &outcome), VECMILL_OK);
   outcome_fini(&outcome);
-  expect_right_vectors(ask("SELECT count(*) FROM t"));
+  expect_right_vectors(ask_number("SELECT count(*) FROM t"));
 }
 
 /* Rows that come while the run goes on are found by a later pass; progress still ends at its total.
@@ -326,7 +282,7 @@ static void test_stop_and_go_on(void **state) {
     ingest_outcome outcome;
     status = run_pipeline(&(setting){20, 2, .stop = &stop}, &outcome);
     assert_true(status == VECMILL_OK || status == VECMILL_ERROR_STOPPED);
-    long long n_now = ask("SELECT count(*) FROM t WHERE embedding IS NOT NULL");
+    long long n_now = ask_number("SELECT count(*) FROM t WHERE embedding IS NOT NULL");
     /* All that was computed is kept. */
     assert_int_equal(n_now - n_before, (long long)outcome.n_written);
     assert_int_equal(outcome.n_written, fake.n_run);
@@ -337,7 +293,7 @@ static void test_stop_and_go_on(void **state) {
   }
   assert_true(n_runs >= 2);
   expect_right_vectors(2000);
-  assert_int_equal(ask("SELECT count(*) = 2000 AND count(DISTINCT id) = 2000 FROM log"), 1);
+  assert_int_equal(ask_number("SELECT count(*) = 2000 AND count(DISTINCT id) = 2000 FROM log"), 1);
 }
 
 /* --- memory is bounded by pages, not by the table --- */
