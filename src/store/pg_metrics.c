@@ -329,6 +329,6 @@ void pg_metrics_append_returning(str *sql, const pg_store *s) {
 
 void pg_metrics_append_cte(str *sql, const pg_store *s) {
   str_append_text(sql, ", m AS (");
-  pg_metrics_append_insert(sql, s, "u");
+  pg_metrics_append_insert(sql, s, "(SELECT * FROM u WHERE kept) AS u");
   str_append_char(sql, ')');
 }

@@ -40,7 +40,10 @@ void pg_append_page_columns(str *sql, const pg_store *s) {
   str_append_text(sql, ", ");
   pg_append_column(sql, s, s->text_column);
   str_append_text(sql, "::text, ");
-  pg_append_hash(sql, s);
+  /* not as uuid: reading that back from md5's text costs the server more than md5 itself */
+  str_append_text(sql, "md5(");
+  pg_append_column(sql, s, s->text_column);
+  str_append_text(sql, "::text)");
 }
 
 void pg_append_page(str *sql, const pg_store *s, const char *cut) {
@@ -58,15 +61,23 @@ void pg_append_page(str *sql, const pg_store *s, const char *cut) {
   pg_append_considered(sql, s, cut);
 }
 
-/* Fields from `hash` on: the text's hash, and, if there are more and no vector, place and version.
- */
+static unsigned hex_digit(char c) {
+  return c <= '9' ? (unsigned)(c - '0') : (unsigned)(c - 'a' + 10);
+}
+
+/* Fields from `hash` on: the text's md5, and, if there are more and no vector, place and writer. */
 static pg_version read_version(const PGresult *result, int row, int hash, bool has_vector) {
   pg_version v = {0};
-  unsigned char *parts[] = {v.hash, v.place, v.writer};
-  const int sizes[] = {sizeof v.hash, sizeof v.place, sizeof v.writer};
-  for (int i = 0; i < 3 && hash + i < PQnfields(result); i++)
-    if (!(has_vector && i > 0) && PQgetlength(result, row, hash + i) == sizes[i])
-      memcpy(parts[i], PQgetvalue(result, row, hash + i), (size_t)sizes[i]);
+  if (PQgetlength(result, row, hash) == 2 * (int)sizeof v.hash) {
+    const char *digits = PQgetvalue(result, row, hash);
+    for (size_t i = 0; i < sizeof v.hash; i++)
+      v.hash[i] = (unsigned char)(hex_digit(digits[2 * i]) << 4 | hex_digit(digits[2 * i + 1]));
+  }
+  if (has_vector || PQnfields(result) < hash + 3) return v;
+  if (PQgetlength(result, row, hash + 1) == sizeof v.place)
+    memcpy(v.place, PQgetvalue(result, row, hash + 1), sizeof v.place);
+  if (PQgetlength(result, row, hash + 2) == sizeof v.writer)
+    memcpy(v.writer, PQgetvalue(result, row, hash + 2), sizeof v.writer);
   return v;
 }
 

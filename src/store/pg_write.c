@@ -217,11 +217,11 @@ static void append_lease(str *sql, const pg_store *s) {
                     s->owner);
 }
 
-/* ", w AS (UPDATE ...), u AS (...)": u are the rows that are written. A trigger may write a row and
- * take its vector away again: such a row is not kept. */
+/* ", u AS (UPDATE ...), n AS (...)": the rows that are written, and how many. A trigger may write a
+ * row and take its vector away again: such a row is not kept. */
 static void append_update(str *sql, const pg_store *s, bool placed) {
   int n = 3;
-  str_append_format(sql, ", w AS (UPDATE %s SET ", s->table_sql);
+  str_append_format(sql, ", u AS (UPDATE %s SET ", s->table_sql);
   pg_append_name(sql, s->vector_column);
   str_append_text(sql, " = d.v FROM lease, ");
   append_rows(sql, s, &n, placed);
@@ -233,7 +233,7 @@ static void append_update(str *sql, const pg_store *s, bool placed) {
   pg_append_column(sql, s, s->vector_column);
   str_append_text(sql, " IS NOT NULL AS kept");
   if (s->metrics.is_on) pg_metrics_append_returning(sql, s);
-  str_append_text(sql, "), u AS (SELECT * FROM w WHERE kept)");
+  str_append_text(sql, "), n AS (SELECT count(*) AS n FROM u WHERE kept)");
   if (s->metrics.is_on) pg_metrics_append_cte(sql, s);
 }
 
@@ -245,7 +245,7 @@ static void append_hashes(str *sql, const pg_store *s) {
     pg_append_state(sql, s, "hashes");
     str_append_text(sql, "(column_id, key, hash) SELECT column_id, ");
     append_key_of(sql, s, "u");
-    str_append_text(sql, ", h FROM u ON CONFLICT (column_id, key) DO UPDATE SET hash = "
+    str_append_text(sql, ", h FROM u WHERE kept ON CONFLICT (column_id, key) DO UPDATE SET hash = "
                          "excluded.hash)");
     return;
   }
@@ -253,7 +253,7 @@ static void append_hashes(str *sql, const pg_store *s) {
   str_append_text(sql, "(column_id, keys, hashes) SELECT column_id, ARRAY[");
   for (size_t i = 0; i < s->n_keys; i++)
     str_append_format(sql, "%sarray_agg(k%zu)", i ? ", " : "", i);
-  str_append_text(sql, "], array_agg(h) FROM u GROUP BY column_id)");
+  str_append_text(sql, "], array_agg(h) FROM u WHERE kept GROUP BY column_id)");
 }
 
 /* ", g AS (DELETE ...)": failures of rows that are written now; not even looked for where none is
@@ -263,7 +263,7 @@ static void append_forgive(str *sql, const pg_store *s) {
   pg_append_state(sql, s, "failures");
   str_append_text(sql, " AS x USING u WHERE ");
   pg_append_any_failed(sql, s);
-  str_append_text(sql, " AND x.column_id = u.column_id AND x.key = ");
+  str_append_text(sql, " AND u.kept AND x.column_id = u.column_id AND x.key = ");
   append_key_of(sql, s, "u");
   str_append_char(sql, ')');
 }
@@ -290,13 +290,13 @@ static void append_counters(str *sql, const pg_store *s, bool may_fail, const ch
   str_append_text(sql, ", l AS (UPDATE ");
   pg_append_state(sql, s, "leases");
   str_append_format(sql,
-                    " AS l SET done = %s, n_written = coalesce(n_written, 0) + %llu + (SELECT "
-                    "count(*) FROM u), n_failed = coalesce(n_failed, 0) + %llu + %s FROM lease "
+                    " AS l SET done = %s, n_written = coalesce(n_written, 0) + %llu + (SELECT n "
+                    "FROM n), n_failed = coalesce(n_failed, 0) + %llu + %s FROM lease "
                     "WHERE l.id = $1::bigint RETURNING n_written, n_failed, done), c AS (UPDATE ",
                     is_done, n_written, n_failed, failed);
   pg_append_state(sql, s, "columns");
   str_append_format(sql,
-                    " AS c SET n_done = n_done + %llu + (SELECT count(*) FROM u) + %s FROM lease "
+                    " AS c SET n_done = n_done + %llu + (SELECT n FROM n) + %s FROM lease "
                     "WHERE c.id = lease.column_id RETURNING n_done)",
                     n_written + n_failed, failed);
 }
@@ -308,12 +308,12 @@ static void append_counters(str *sql, const pg_store *s, bool may_fail, const ch
  */
 static void append_check(str *sql, const pg_store *s) {
   int n = 3;
-  str_append_text(sql, ", CASE WHEN (SELECT count(*) FROM lease) = 0 OR (SELECT count(*) FROM u)"
+  str_append_text(sql, ", CASE WHEN (SELECT count(*) FROM lease) = 0 OR (SELECT n FROM n)"
                        " = cardinality($3::uuid[]) THEN 0 WHEN (SELECT count(*) FROM ");
   append_rows(sql, s, &n, false);
   append_same_text(sql, s, false);
-  str_append_text(sql, ") = (SELECT count(*) FROM u) THEN 0 ELSE ('vecmill: the update "
-                       "of a row was ignored: ' || (SELECT count(*) FROM u))::integer END");
+  str_append_text(sql, ") = (SELECT n FROM n) THEN 0 ELSE ('vecmill: the update "
+                       "of a row was ignored: ' || (SELECT n FROM n))::integer END");
 }
 
 void pg_append_write(str *sql, const pg_store *s, pg_write_part part, const pg_arrays *a,
@@ -321,15 +321,14 @@ void pg_append_write(str *sql, const pg_store *s, pg_write_part part, const pg_a
   bool placed = part == PG_WRITE_PLACES;
   int n_first_failed = 5 + (int)s->n_keys + (s->metrics.is_on ? METRICS_N_OF_TEXT : 0);
   char all_written[64] = "true";
-  if (placed)
-    snprintf(all_written, sizeof all_written, "(SELECT count(*) FROM u) = %zu", a->n_rows);
+  if (placed) snprintf(all_written, sizeof all_written, "(SELECT n FROM n) = %zu", a->n_rows);
   append_lease(sql, s);
   append_update(sql, s, placed);
   append_hashes(sql, s);
   append_forgive(sql, s);
   if (!placed) append_failed(sql, s, n_first_failed);
   if (part != PG_WRITE_ROW) append_counters(sql, s, !placed, all_written, before);
-  str_append_text(sql, " SELECT (SELECT count(*) FROM lease)::text, (SELECT count(*) FROM u)"
+  str_append_text(sql, " SELECT (SELECT count(*) FROM lease)::text, (SELECT n FROM n)"
                        "::text, ");
   str_append_text(sql, placed ? "'0'" : "(SELECT count(*) FROM f)::text");
   if (part != PG_WRITE_ROW)
