@@ -102,7 +102,9 @@ static void append_shared(str *sql, const pg_store *s) {
   pg_metrics_append_joins(sql, s);
   str_append_format(sql, " ORDER BY %s)) AS ", s->keys_sql);
   pg_append_name(sql, s->table);
-  str_append_text(sql, " WHERE vecmill_i = 1 AND vecmill_n > 1");
+  /* Whose row nobody shares, it is that text's; but where vectors have gone it may have been
+   * theirs. */
+  str_append_format(sql, " WHERE vecmill_i = 1 AND vecmill_n > %d", s->n_removed > 0 ? 0 : 1);
 }
 
 typedef struct metrics_read {

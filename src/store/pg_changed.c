@@ -69,7 +69,11 @@ vecmill_status pg_remove_blank(pg_store *s, vecmill_error *err) {
   pg_append_considered(&sql, s, "$1::text[]");
   str_append_text(&sql, " RETURNING ");
   pg_append_key_array(&sql, s);
-  str_append_text(&sql, " AS key), h AS (DELETE FROM ");
+  str_append_text(&sql, " AS key");
+  if (s->metrics.is_on) pg_metrics_append_places(&sql, s);
+  str_append_char(&sql, ')');
+  if (s->metrics.is_on) pg_metrics_append_removal(&sql, s);
+  str_append_text(&sql, ", h AS (DELETE FROM ");
   pg_append_state(&sql, s, "hashes");
   str_append_format(&sql,
                     " AS h USING u WHERE h.column_id = %s AND h.key = u.key) SELECT "

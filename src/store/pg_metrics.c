@@ -138,6 +138,17 @@ static vecmill_status name_table(pg_store *s, const char *wanted, vecmill_error 
   return name.failed || sql.failed ? err_set_memory(err, "metrics", name.n) : VECMILL_OK;
 }
 
+/* Columns beside its key and ours: whose they are, a row is not removed. */
+static bool has_more_columns(const PGresult *rows) {
+  for (int row = 0; row < PQntuples(rows); row++) {
+    bool ours = pg_integer(rows, row, 1) >= 0;
+    for (size_t i = 0; !ours && i < METRICS_N_COLUMNS; i++)
+      ours = strcmp(pg_text(rows, row, 0), metrics_columns[i]) == 0;
+    if (!ours) return true;
+  }
+  return false;
+}
+
 static vecmill_status settle_table(pg_store *s, const store_metrics_target *target,
                                    vecmill_error *err) {
   pg_metrics *m = &s->metrics;
@@ -153,6 +164,7 @@ static vecmill_status settle_table(pg_store *s, const store_metrics_target *targ
   else if (status == VECMILL_OK) {
     status = check_columns(m, rows, err);
     if (status == VECMILL_OK) status = take_joins(s, rows, err);
+    m->has_more = has_more_columns(rows);
   }
   PQclear(rows);
   for (size_t i = 0; i < s->n_keys; i++) m->is_shared |= !is_join(m, s->keys[i].name);
@@ -325,6 +337,35 @@ void pg_metrics_append_names(str *sql) {
 void pg_metrics_append_returning(str *sql, const pg_store *s) {
   str_append_text(sql, ", d.m0, d.m1, d.m2, d.m3");
   pg_metrics_append_places(sql, s);
+}
+
+void pg_metrics_append_removal(str *sql, const pg_store *s) {
+  const pg_metrics *m = &s->metrics;
+  str_append_format(sql, ", m AS (%s %s AS m", m->has_more ? "UPDATE" : "DELETE FROM", m->sql);
+  for (size_t i = 0; m->has_more && i < METRICS_N_COLUMNS; i++)
+    str_append_format(sql, "%s%s = %s", i ? ", " : " SET ", metrics_columns[i],
+                      i + 1 < METRICS_N_COLUMNS ? "NULL" : "now()");
+  str_append_text(sql, m->has_more ? " FROM u WHERE true" : " USING u WHERE true");
+  for (size_t i = 0; i < m->n_joins; i++) {
+    str_append_text(sql, " AND m.");
+    pg_append_name(sql, m->joins[i].name);
+    str_append_format(sql, " = u.j%zu", i);
+  }
+  if (m->is_shared) { /* another row's, if there is one: the end of the run puts its numbers there
+                       */
+    str_append_format(sql, " AND NOT EXISTS (SELECT 1 FROM %s WHERE ", s->table_sql);
+    pg_append_column(sql, s, s->vector_column);
+    str_append_text(sql, " IS NOT NULL AND NOT EXISTS (SELECT 1 FROM u AS v WHERE v.key = ");
+    pg_append_key_array(sql, s);
+    str_append_char(sql, ')');
+    for (size_t i = 0; i < m->n_joins; i++) {
+      str_append_text(sql, " AND ");
+      pg_append_column(sql, s, m->joins[i].name);
+      str_append_format(sql, " = u.j%zu", i);
+    }
+    str_append_char(sql, ')');
+  }
+  str_append_char(sql, ')');
 }
 
 void pg_metrics_append_cte(str *sql, const pg_store *s) {

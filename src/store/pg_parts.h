@@ -52,6 +52,7 @@ typedef struct pg_metrics {
   size_t n_joins;
   bool is_missing; /* metrics_begin makes it */
   bool is_shared;  /* rows may share one row of metrics */
+  bool has_more;   /* it has columns of others too */
   bool is_on, has_ratios;
   str cursor; /* of metrics_page */
 } pg_metrics;
@@ -236,6 +237,8 @@ void pg_metrics_append_names(str *sql);
 /* For the UPDATE .. RETURNING of that unnest, as d; and ", m AS (..)", which takes them from u. */
 void pg_metrics_append_returning(str *sql, const pg_store *s);
 void pg_metrics_append_cte(str *sql, const pg_store *s);
+/* ", m AS (..)": the rows of metrics of u go, or are emptied where others have columns there. */
+void pg_metrics_append_removal(str *sql, const pg_store *s);
 
 /* PREFIX0, PREFIX1 */
 void pg_append_numbered(str *sql, const char *prefix, size_t n);

@@ -91,6 +91,27 @@ static vecmill_status look_for_blanked(sqlite_store *s, bool *any_out, vecmill_e
   return status;
 }
 
+/* Of the rows whose vector has just gone, by the hash that is still there. */
+static vecmill_status remove_metrics(sqlite_store *s, vecmill_error *err) {
+  str sql = {0}, removed = {0};
+  int code;
+  sqlite_append_considered(&removed, s);
+  str_append_text(&removed, " AND ");
+  sql_append_column(&removed, s, s->vector_column);
+  str_append_text(&removed, " IS NULL AND ");
+  sqlite_append_blank(&removed, s);
+  str_append_text(&removed, " AND ");
+  sqlite_append_same_hash(&removed, s);
+  str_append_text(&removed, " IS NOT NULL");
+  sqlite_metrics_append_removal(&sql, s, &removed);
+  sql.failed |= removed.failed;
+  vecmill_status status =
+      step_once(s, &sql, "cannot remove the metrics of a text that is blank now", &code, err);
+  str_fini(&sql);
+  str_fini(&removed);
+  return status;
+}
+
 static vecmill_status remove_vectors(sqlite_store *s, uint64_t *n_out, vecmill_error *err) {
   static const char what[] = "cannot remove the vector of a text that is blank now";
   str sql = {0};
@@ -103,6 +124,7 @@ static vecmill_status remove_vectors(sqlite_store *s, uint64_t *n_out, vecmill_e
   append_blanked(&sql, s);
   vecmill_status status = step_once(s, &sql, what, &code, err);
   *n_out = status == VECMILL_OK ? (uint64_t)sqlite3_changes64(s->db) : 0;
+  if (status == VECMILL_OK && s->metrics.is_on) status = remove_metrics(s, err);
   str_clear(&sql);
   str_append_text(&sql, "DELETE FROM main.vecmill_hashes WHERE " OF_COLUMN " AND key IN (SELECT ");
   append_hash_key(&sql, s);

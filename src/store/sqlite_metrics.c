@@ -100,7 +100,12 @@ static vecmill_status read_columns(sqlite_store *s, sqlite3_stmt *statement, boo
     const char *name = (const char *)sqlite3_column_text(statement, 0);
     bool is_key = sqlite3_column_int(statement, 1) > 0, has = sqlite3_column_int(statement, 2) != 0;
     *exists_out = true;
-    for (size_t i = 0; i < METRICS_N_COLUMNS; i++) found[i] |= str_same(name, metrics_columns[i]);
+    bool ours = is_key;
+    for (size_t i = 0; i < METRICS_N_COLUMNS; i++) {
+      found[i] |= str_same(name, metrics_columns[i]);
+      ours |= str_same(name, metrics_columns[i]);
+    }
+    m->has_more |= !ours;
     bool is_rowid = s->n_ids == 1 && str_same(name, s->ids[0]);
     if (is_key && !has && !is_rowid)
       return err_set(err, VECMILL_ERROR_CONFLICT,
@@ -312,6 +317,38 @@ vecmill_status sqlite_store_metrics_commit(store *base, const store_page *page,
   return status;
 }
 
+/* "(a, b) IN (SELECT a, b FROM table" */
+static void append_among(str *sql, const sqlite_store *s) {
+  str_append_char(sql, '(');
+  append_names(sql, &s->metrics);
+  str_append_text(sql, ") IN (SELECT ");
+  append_joins(sql, s);
+  str_append_text(sql, " FROM ");
+  sql_append_table(sql, s);
+}
+
+/* A row that several share stays while one of them has a vector: the end of the run puts that one's
+ * numbers there. */
+void sqlite_metrics_append_removal(str *sql, const sqlite_store *s, const str *removed) {
+  const sqlite_metrics *m = &s->metrics;
+  str_append_text(sql, m->has_more ? "UPDATE " : "DELETE FROM ");
+  append_table(sql, s);
+  for (size_t i = 0; m->has_more && i < METRICS_N_COLUMNS; i++)
+    str_append_format(sql, "%s%s = %s", i ? ", " : " SET ", metrics_columns[i],
+                      i + 1 < METRICS_N_COLUMNS ? "NULL" : "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')");
+  str_append_text(sql, " WHERE ");
+  append_among(sql, s);
+  str_append(sql, removed->data, removed->n);
+  str_append_char(sql, ')');
+  if (!m->is_shared) return;
+  str_append_text(sql, " AND NOT ");
+  append_among(sql, s);
+  str_append_text(sql, " WHERE ");
+  append_has_vector(sql, s);
+  append_joins_not_null(sql, s);
+  str_append_char(sql, ')');
+}
+
 /* --- metrics of vectors that are there --- */
 
 static void append_lacking(str *sql, const sqlite_store *s) {
@@ -375,7 +412,9 @@ static void append_shared(str *sql, const sqlite_store *s) {
   append_joins_not_null(sql, s);
   str_append_text(sql, ") AS ");
   sql_append_name(sql, s->table);
-  str_append_text(sql, " WHERE vecmill_i = 1 AND vecmill_n > 1");
+  /* Whose row nobody shares, it is that text's; but where vectors have gone it may have been
+   * theirs. */
+  str_append_format(sql, " WHERE vecmill_i = 1 AND vecmill_n > %d", s->n_removed > 0 ? 0 : 1);
 }
 
 static vecmill_status compile_page(sqlite_store *s, store_metrics_rows kind,

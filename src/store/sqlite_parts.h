@@ -27,6 +27,7 @@ typedef struct sqlite_metrics {
   size_t n_joins;
   bool is_missing; /* metrics_begin makes it */
   bool is_shared;  /* rows may share one row of metrics */
+  bool has_more;   /* it has columns of others too */
   bool is_on, has_ratios;
   sqlite3_stmt *upsert;
   str cursor; /* of metrics_page */
@@ -170,6 +171,9 @@ vecmill_status sqlite_store_preview(store *s, size_t n_max, store_counts *counts
  * code. keeps_ratio: nothing is written where all but the ratio is there already. */
 int sqlite_metrics_write(sqlite_store *s, const store_row *row, bool keeps_ratio);
 void sqlite_metrics_fini(sqlite_metrics *m);
+/* The statement by which rows of metrics go, or are emptied where others have columns there:
+ * `removed` is the WHERE of the rows of texts that they are of. */
+void sqlite_metrics_append_removal(str *sql, const sqlite_store *s, const str *removed);
 vecmill_status sqlite_store_metrics_find(store *s, const store_metrics_target *target,
                                          const char **table_out, vecmill_error *err);
 vecmill_status sqlite_store_metrics_begin(store *s, vecmill_error *err);

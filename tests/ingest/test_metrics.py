@@ -210,6 +210,31 @@ def test_changed(vecmill, folder):
     expect(got == [(3, 3, 1, 2), (5, 3, 1, 2)], str(got))
 
 
+def test_blanked(vecmill, folder):
+    """With the vector of a text that is blank now go its metrics: a row that is shared stays while another text is behind it, columns of others stay."""
+    path = folder / "t.db"
+    execute(path, """CREATE TABLE documents(doc INTEGER PRIMARY KEY, sourceid INTEGER, text TEXT);
+        INSERT INTO documents VALUES(1, 10, 'one'), (2, 10, 'two and more'), (3, 20, 'three'), (4, 20, 'four'), (5, NULL, 'five'), (6, 30, 'six'), (7, 40, 'last');
+        CREATE TABLE t(id INTEGER PRIMARY KEY, text TEXT); INSERT INTO t VALUES(1, 'a'), (2, 'b'), (3, 'c');
+        CREATE TABLE t_metrics(id INTEGER PRIMARY KEY, hawaiian_word_ratio REAL, word_count INTEGER, length INTEGER, entity_count INTEGER, frequency INTEGER,
+                               updated_at TEXT, note TEXT)""")
+    vecmill.ingest(path, "--create-metrics", table="documents")
+    vecmill.ingest(path)
+    execute(path, "UPDATE documents SET text = ' ' WHERE doc IN (1, 3, 5); UPDATE documents SET text = NULL WHERE doc IN (4, 6); UPDATE t_metrics SET note = 'mine';"
+                  "UPDATE t SET text = '' WHERE id = 2")
+    before = query(path, "SELECT * FROM t_metrics WHERE id <> 2")
+    done = vecmill.ingest(path, "--changed", table="documents")
+    expect("5 blank now, vector removed" in done.stdout, done.stdout)
+    got = query(path, "SELECT sourceid, word_count, frequency FROM document_metrics ORDER BY 1")
+    expect(got == [(10, 3, 1), (40, 1, 1)], str(got))
+    vecmill.ingest(path, "--changed")
+    expect(query(path, "SELECT hawaiian_word_ratio, word_count, length, entity_count, note FROM t_metrics WHERE id = 2") == [(None,) * 4 + ("mine",)], "what is others' went")
+    expect(query(path, "SELECT * FROM t_metrics WHERE id <> 2") == before, "other rows' metrics")
+    execute(path, "UPDATE t SET text = 'b again' WHERE id = 2")
+    vecmill.ingest(path, "--changed")
+    expect(query(path, "SELECT word_count, frequency, note FROM t_metrics WHERE id = 2") == [(2, 1, "mine")], "no metrics of the new text")
+
+
 def test_keys(vecmill, folder):
     """A metrics table has the key of its table: composite, text, WITHOUT ROWID, a bare rowid."""
     path = folder / "t.db"

@@ -132,6 +132,32 @@ def test_changed(vecmill, folder):
         twins_are_right(server, "contents", "text", "document_metrics", "sourceid")
 
 
+def test_blanked(vecmill, folder):
+    """With the vector of a text that is blank now go its metrics: a row that is shared stays while another text is behind it, columns of others stay."""
+    with fresh() as server:
+        corpus.create(server, ["documents", "document_metrics", "sentences", "sentence_metrics"])
+        server.psql("""ALTER TABLE documents DROP COLUMN text_vector; ALTER TABLE sentences DROP COLUMN embedding; ALTER TABLE sentence_metrics ADD note text;
+            INSERT INTO documents VALUES(1, 10, 'one'), (2, 10, 'two and more'), (3, 20, 'three'), (4, 20, 'four'), (5, NULL, 'five'), (6, 30, 'six'), (7, 40, 'last');
+            INSERT INTO sentences(sentenceid, hawaiiantext) VALUES(1, 'a'), (2, 'b'), (3, 'c')""")
+        ingest(vecmill, server, "documents")
+        ingest(vecmill, server, "sentences")
+        server.psql("UPDATE documents SET text = ' ' WHERE doc_id IN (1, 3, 5); UPDATE documents SET text = NULL WHERE doc_id IN (4, 6);"
+                    "UPDATE sentence_metrics SET note = 'mine'; UPDATE sentences SET hawaiiantext = '' WHERE sentenceid = 2")
+        before = server.psql("SELECT * FROM sentence_metrics WHERE sentenceid <> 2")
+        done = ingest(vecmill, server, "documents", "--changed")
+        expect("5 blank now, vector removed" in done.stdout, done.stdout)
+        got = server.psql("SELECT sourceid, word_count, frequency FROM document_metrics ORDER BY 1")
+        expect(got == [("10", "3", "1"), ("40", "1", "1")], str(got))
+        ingest(vecmill, server, "sentences", "--changed")
+        got = server.psql("SELECT hawaiian_word_ratio, word_count, length, entity_count, note FROM sentence_metrics WHERE sentenceid = 2")
+        expect(got == [(None,) * 4 + ("mine",)], f"what is others' went: {got}")
+        expect(server.psql("SELECT * FROM sentence_metrics WHERE sentenceid <> 2") == before, "other rows' metrics")
+        server.psql("UPDATE sentences SET hawaiiantext = 'b again' WHERE sentenceid = 2")
+        ingest(vecmill, server, "sentences", "--changed")
+        got = server.psql("SELECT word_count, frequency, note FROM sentence_metrics WHERE sentenceid = 2")
+        expect(got == [("2", "1", "mine")], f"the new text's metrics: {got}")
+
+
 def test_kills(vecmill, folder):
     """Two processes, killed anywhere: a row has its vector and its metrics or neither."""
     rng, words = random.Random(8), list_files(folder)
