@@ -176,10 +176,13 @@ vecmill_status pg_store_metrics_page(store *base, store_metrics_rows kind, size_
 static void append_metrics_commit(str *sql, const pg_store *s) {
   int n = 1;
   str source = {0};
-  str_append_format(&source, "(SELECT d.m0, d.m1, d.m2, d.m3, r.* FROM unnest($%d::uuid[]", n++);
+  str_append_format(&source,
+                    "(SELECT vecmill_d.m0, vecmill_d.m1, vecmill_d.m2, "
+                    "vecmill_d.m3, r.* FROM unnest($%d::uuid[]",
+                    n++);
   for (size_t i = 0; i < s->n_keys; i++) str_append_format(&source, ", $%d::text[]", n++);
   pg_metrics_append_unnest(&source, n);
-  str_append_text(&source, ") AS d(h, ");
+  str_append_text(&source, ") AS vecmill_d(h, ");
   pg_append_numbered(&source, "k", s->n_keys);
   pg_metrics_append_names(&source);
   str_append_text(&source, "), LATERAL (SELECT 1");
@@ -187,12 +190,12 @@ static void append_metrics_commit(str *sql, const pg_store *s) {
   str_append_format(&source, " FROM %s WHERE ", s->table_sql);
   for (size_t i = 0; i < s->n_keys; i++) {
     pg_append_column(&source, s, s->keys[i].name);
-    str_append_format(&source, " = d.k%zu::%s AND ", i, s->keys[i].type);
+    str_append_format(&source, " = vecmill_d.k%zu::%s AND ", i, s->keys[i].type);
   }
   append_has_vector(&source, s);
   str_append_text(&source, " AND ");
   pg_append_hash(&source, s);
-  str_append_text(&source, " = d.h OFFSET 0) AS r) AS u");
+  str_append_text(&source, " = vecmill_d.h OFFSET 0) AS r) AS u");
   pg_metrics_append_insert(sql, s, source.data && !source.failed ? source.data : "");
   append_if_different(sql, s);
   if (source.failed) sql->failed = true;

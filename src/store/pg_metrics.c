@@ -335,7 +335,7 @@ void pg_metrics_append_names(str *sql) {
 }
 
 void pg_metrics_append_returning(str *sql, const pg_store *s) {
-  str_append_text(sql, ", d.m0, d.m1, d.m2, d.m3");
+  str_append_text(sql, ", vecmill_d.m0, vecmill_d.m1, vecmill_d.m2, vecmill_d.m3");
   pg_metrics_append_places(sql, s);
 }
 

@@ -141,8 +141,8 @@ static void append_key_types(str *sql, const pg_store *s, int *n) {
   for (size_t i = 0; i < s->n_keys; i++) str_append_format(sql, ", $%d::text[]", (*n)++);
 }
 
-/* "unnest($3::uuid[], ..) AS d(h, v, k0, .., m0, ..)": the rows, whose parameters begin at *n.
- * `placed`: place and writer as well. */
+/* "unnest($3::uuid[], ..) AS vecmill_d(h, v, k0, .., m0, ..)": the rows, whose parameters begin at
+ * *n. `placed`: place and writer as well. */
 static void append_rows(str *sql, const pg_store *s, int *n, bool placed) {
   str_append_format(sql, "unnest($%d::uuid[], $%d::%s[]", *n, *n + 1, s->vector_type);
   *n += 2;
@@ -151,7 +151,7 @@ static void append_rows(str *sql, const pg_store *s, int *n, bool placed) {
   if (s->metrics.is_on) *n += METRICS_N_OF_TEXT;
   if (placed) str_append_format(sql, ", $%d::tid[], $%d::xid[]", *n, *n + 1);
   *n += placed ? 2 : 0;
-  str_append_text(sql, ") AS d(h, v");
+  str_append_text(sql, ") AS vecmill_d(h, v");
   append_key_names(sql, s);
   if (s->metrics.is_on) pg_metrics_append_names(sql);
   str_append_text(sql, placed ? ", place, writer)" : ")");
@@ -162,7 +162,7 @@ static void append_failures(str *sql, const pg_store *s, int *n) {
   str_append_format(sql, "unnest($%d::uuid[], $%d::text[]", *n, *n + 1);
   *n += 2;
   append_key_types(sql, s, n);
-  str_append_text(sql, ") AS d(h, reason");
+  str_append_text(sql, ") AS vecmill_d(h, reason");
   append_key_names(sql, s);
   str_append_char(sql, ')');
 }
@@ -171,7 +171,7 @@ static void append_failures(str *sql, const pg_store *s, int *n) {
 static void append_same_key(str *sql, const pg_store *s) {
   for (size_t i = 0; i < s->n_keys; i++) {
     pg_append_column(sql, s, s->keys[i].name);
-    str_append_format(sql, " = d.k%zu::%s AND ", i, s->keys[i].type);
+    str_append_format(sql, " = vecmill_d.k%zu::%s AND ", i, s->keys[i].type);
   }
 }
 
@@ -180,17 +180,17 @@ static void append_same_version(str *sql, const pg_store *s) {
   str_append_text(sql, " WHERE ");
   append_same_key(sql, s);
   pg_append_column(sql, s, "ctid");
-  str_append_text(sql, " = d.place AND ");
+  str_append_text(sql, " = vecmill_d.place AND ");
   pg_append_column(sql, s, "xmin");
-  str_append_text(sql, " = d.writer");
+  str_append_text(sql, " = vecmill_d.writer");
 }
 
 /*
- * ", LATERAL (...) AS r": the row's place, if it is still there with the text that was claimed and
- * without a vector of that text. Looked up key by key: a table without fresh statistics, which is
- * what a table being filled is, tempts the planner to read all of it for each page. A row that
- * changes in between has another place then, is not written, and is found by the next pass. The
- * places of partitions are not each other's.
+ * ", LATERAL (...) AS vecmill_r": the row's place, if it is still there with the text that was
+ * claimed and without a vector of that text. Looked up key by key: a table without fresh
+ * statistics, which is what a table being filled is, tempts the planner to read all of it for each
+ * page. A row that changes in between has another place then, is not written, and is found by the
+ * next pass. The places of partitions are not each other's.
  */
 static void append_same_text(str *sql, const pg_store *s, bool joins) {
   str_append_format(sql, ", LATERAL (SELECT tableoid, ctid FROM %s WHERE ", s->table_sql);
@@ -198,18 +198,19 @@ static void append_same_text(str *sql, const pg_store *s, bool joins) {
   pg_append_wants(sql, s);
   str_append_text(sql, " AND ");
   pg_append_hash(sql, s);
-  str_append_text(sql, " = d.h OFFSET 0) AS r");
+  str_append_text(sql, " = vecmill_d.h OFFSET 0) AS vecmill_r");
   if (!joins) return;
   str_append_text(sql, " WHERE ");
   pg_append_column(sql, s, "ctid");
-  str_append_text(sql, " = r.ctid AND ");
+  str_append_text(sql, " = vecmill_r.ctid AND ");
   pg_append_column(sql, s, "tableoid");
-  str_append_text(sql, " = r.tableoid");
+  str_append_text(sql, " = vecmill_r.tableoid");
 }
 
-/* "WITH lease AS (...)": one row if the lease is ours, and nobody takes it over meanwhile. */
+/* "WITH vecmill_lease AS (...)": one row if the lease is ours, and nobody takes it over meanwhile.
+ */
 static void append_lease(str *sql, const pg_store *s) {
-  str_append_text(sql, "WITH lease AS (SELECT column_id FROM ");
+  str_append_text(sql, "WITH vecmill_lease AS (SELECT column_id FROM ");
   pg_append_state(sql, s, "leases");
   str_append_format(sql,
                     " WHERE id = $1::bigint AND fence = $2::bigint AND owner = '%s'::uuid AND "
@@ -223,11 +224,11 @@ static void append_update(str *sql, const pg_store *s, bool placed) {
   int n = 3;
   str_append_format(sql, ", u AS (UPDATE %s SET ", s->table_sql);
   pg_append_name(sql, s->vector_column);
-  str_append_text(sql, " = d.v FROM lease, ");
+  str_append_text(sql, " = vecmill_d.v FROM vecmill_lease, ");
   append_rows(sql, s, &n, placed);
   if (placed) append_same_version(sql, s);
   else append_same_text(sql, s, true);
-  str_append_text(sql, " RETURNING lease.column_id, d.h");
+  str_append_text(sql, " RETURNING vecmill_lease.column_id, vecmill_d.h");
   append_key_names(sql, s);
   str_append_text(sql, ", ");
   pg_append_column(sql, s, s->vector_column);
@@ -272,9 +273,10 @@ static void append_forgive(str *sql, const pg_store *s) {
 static void append_failed(str *sql, const pg_store *s, int n) {
   str_append_text(sql, ", f AS (INSERT INTO ");
   pg_append_state(sql, s, "failures");
-  str_append_text(sql, "(column_id, key, reason, owner, hash) SELECT lease.column_id, ");
-  append_key_of(sql, s, "d");
-  str_append_format(sql, ", d.reason, '%s'::uuid, d.h FROM lease, ", s->owner);
+  str_append_text(sql, "(column_id, key, reason, owner, hash) SELECT vecmill_lease.column_id, ");
+  append_key_of(sql, s, "vecmill_d");
+  str_append_format(sql, ", vecmill_d.reason, '%s'::uuid, vecmill_d.h FROM vecmill_lease, ",
+                    s->owner);
   append_failures(sql, s, &n);
   append_same_text(sql, s, false);
   str_append_text(sql,
@@ -291,13 +293,13 @@ static void append_counters(str *sql, const pg_store *s, bool may_fail, const ch
   pg_append_state(sql, s, "leases");
   str_append_format(sql,
                     " AS l SET done = %s, n_written = coalesce(n_written, 0) + %llu + (SELECT n "
-                    "FROM n), n_failed = coalesce(n_failed, 0) + %llu + %s FROM lease "
+                    "FROM n), n_failed = coalesce(n_failed, 0) + %llu + %s FROM vecmill_lease "
                     "WHERE l.id = $1::bigint RETURNING n_written, n_failed, done), c AS (UPDATE ",
                     is_done, n_written, n_failed, failed);
   pg_append_state(sql, s, "columns");
   str_append_format(sql,
-                    " AS c SET n_done = n_done + %llu + (SELECT n FROM n) + %s FROM lease "
-                    "WHERE c.id = lease.column_id RETURNING n_done)",
+                    " AS c SET n_done = n_done + %llu + (SELECT n FROM n) + %s FROM vecmill_lease "
+                    "WHERE c.id = vecmill_lease.column_id RETURNING n_done)",
                     n_written + n_failed, failed);
 }
 
@@ -308,7 +310,7 @@ static void append_counters(str *sql, const pg_store *s, bool may_fail, const ch
  */
 static void append_check(str *sql, const pg_store *s) {
   int n = 3;
-  str_append_text(sql, ", CASE WHEN (SELECT count(*) FROM lease) = 0 OR (SELECT n FROM n)"
+  str_append_text(sql, ", CASE WHEN (SELECT count(*) FROM vecmill_lease) = 0 OR (SELECT n FROM n)"
                        " = cardinality($3::uuid[]) THEN 0 WHEN (SELECT count(*) FROM ");
   append_rows(sql, s, &n, false);
   append_same_text(sql, s, false);
@@ -328,7 +330,7 @@ void pg_append_write(str *sql, const pg_store *s, pg_write_part part, const pg_a
   append_forgive(sql, s);
   if (!placed) append_failed(sql, s, n_first_failed);
   if (part != PG_WRITE_ROW) append_counters(sql, s, !placed, all_written, before);
-  str_append_text(sql, " SELECT (SELECT count(*) FROM lease)::text, (SELECT n FROM n)"
+  str_append_text(sql, " SELECT (SELECT count(*) FROM vecmill_lease)::text, (SELECT n FROM n)"
                        "::text, ");
   str_append_text(sql, placed ? "'0'" : "(SELECT count(*) FROM f)::text");
   if (part != PG_WRITE_ROW)

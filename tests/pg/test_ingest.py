@@ -177,6 +177,19 @@ def test_partitions(vecmill, folder):
             expect(not wrong, f"{name}: {len(wrong)} rows with another's vector: {wrong[:3]}")
 
 
+def test_table_names(vecmill, folder):
+    """No name of a table meets one that vecmill's statements use: by place, by key (two rows are refused) and with metrics."""
+    for name in ("d", "r", "u", "n", "w", "h", "g", "f", "l", "c", "m", "p", "t", "s", "lease", "unnest"):
+        with fresh() as server:
+            server.psql(f"""CREATE TABLE {name}(id integer PRIMARY KEY, text text, embedding vector({N_DIMENSIONS}), CHECK (id <> 4 OR embedding IS NULL));
+                INSERT INTO {name} SELECT i, 'star ' || i FROM generate_series(1, 6) AS i""")
+            ingest(vecmill, server, name, 3, "--create-metrics", status=3)
+            server.psql(f"UPDATE {name} SET text = text || ' again'; DELETE FROM {name}_metrics WHERE id = 1")
+            ingest(vecmill, server, name, "--metrics-only")
+            ingest(vecmill, server, name, 3, "--changed", status=3)
+            expect(server.psql(f"SELECT count(embedding), (SELECT count(word_count) FROM {name}_metrics) FROM {name}") == [("5", "5")], name)
+
+
 def test_halfvec(vecmill, folder):
     with fresh() as server:
         server.psql(f"CREATE TABLE t(id integer PRIMARY KEY, text text, embedding halfvec({N_DIMENSIONS}));"
