@@ -35,12 +35,15 @@ double measure_average(double sum, uint64_t n) {
   return n ? sum / (double)n : -1;
 }
 
-vecmill_status measure_settle(store *s, const wordlist *list, uint64_t *n_changed_out,
-                              vecmill_error *err) {
+vecmill_status measure_settle(store *s, const wordlist *list, const int *stop,
+                              uint64_t *n_changed_out, vecmill_error *err) {
   *n_changed_out = 0;
   for (;;) {
     store_page page;
     uint64_t n_written = 0;
+    if (stop && __atomic_load_n(stop, __ATOMIC_RELAXED))
+      return err_set(err, VECMILL_ERROR_STOPPED,
+                     "stopped before equal texts were counted (run again to go on)");
     vecmill_status status =
         s->operations->metrics_page(s, STORE_METRICS_SHARED, SHARED_PAGE, &page, err);
     if (status != VECMILL_OK) return status;

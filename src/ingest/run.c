@@ -329,7 +329,8 @@ static vecmill_status run_metrics_only(run *r, vecmill_error *err) {
   r->report->seconds = outcome.seconds;
   r->report->rows_per_s = outcome.seconds > 0 ? (double)outcome.n_written / outcome.seconds : 0;
   report_averages(r->report, &outcome.sums);
-  return status == VECMILL_OK ? measure_settle(r->store, r->list, &r->report->n_frequencies, err)
+  return status == VECMILL_OK ? measure_settle(r->store, r->list, stop_flag(r->options),
+                                               &r->report->n_frequencies, err)
                               : status;
 }
 
@@ -374,7 +375,8 @@ static vecmill_status run_all(run *r, vecmill_error *err) {
   r->report->n_removed = r->store->operations->n_removed(r->store);
   /* a run that was cut off has left this to the next one, though that has nothing to embed */
   if (status == VECMILL_OK && r->metrics_table)
-    status = measure_settle(r->store, r->list, &r->report->n_frequencies, err);
+    status =
+        measure_settle(r->store, r->list, stop_flag(r->options), &r->report->n_frequencies, err);
   return status == VECMILL_OK ? final_status(r, err) : status;
 }
 

@@ -164,7 +164,9 @@ vecmill_status pg_store_metrics_page(store *base, store_metrics_rows kind, size_
   metrics_read read = {.kind = kind, .n_max = n_max};
   *page_out = (store_page){0};
   if (kind == STORE_METRICS_SHARED && !s->metrics.is_shared) return VECMILL_OK;
+  pg_stop_at_once(true);
   vecmill_status status = pg_transact(s, PG_READER, read_body, &read, "cannot read a page", err);
+  pg_stop_at_once(false);
   if (status == VECMILL_OK) status = pg_take_page(s, read.rows, false, 0, page_out, err);
   PQclear(read.rows);
   return status == VECMILL_OK ? metrics_follow_page(base, &s->metrics.cursor, page_out, err)
@@ -307,7 +309,11 @@ vecmill_status pg_store_metrics_count_twins(store *base, uint64_t *n_changed_out
                                             vecmill_error *err) {
   pg_store *s = pg_of(base);
   *n_changed_out = 0;
-  return pg_transact(s, PG_WRITER, twins_body, n_changed_out, "cannot count equal texts", err);
+  pg_stop_at_once(true);
+  vecmill_status status =
+      pg_transact(s, PG_WRITER, twins_body, n_changed_out, "cannot count equal texts", err);
+  pg_stop_at_once(false);
+  return status;
 }
 
 /* --- a look that writes nothing --- */

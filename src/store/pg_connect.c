@@ -26,6 +26,13 @@
 #define FIRST_PAUSE_MS 50
 #define LAST_PAUSE_MS 2000
 
+/* Of this thread: what it asks for now may be broken off at any moment. */
+static _Thread_local bool stops_at_once;
+
+void pg_stop_at_once(bool at_once) {
+  stops_at_once = at_once;
+}
+
 bool pg_stop_asked(const pg_store *s) {
   return s->stop && __atomic_load_n(s->stop, __ATOMIC_RELAXED) != 0;
 }
@@ -147,7 +154,7 @@ static bool wait_for_answer(pg_store *s, PGconn *conn, const char *what) {
     uint64_t now_ns = clock_now_ns();
     if (pg_stop_asked(s)) {
       if (stop_ns == 0) stop_ns = now_ns;
-      if (now_ns - stop_ns > STOP_GRACE_NS) return false;
+      if (stops_at_once || now_ns - stop_ns > STOP_GRACE_NS) return false;
     }
     if (!told && now_ns - from_ns > WAIT_TELL_NS) {
       told = true;
@@ -231,6 +238,8 @@ static bool is_good(const PGresult *result) {
 }
 
 static vecmill_status stopped_error(const pg_store *s, const char *what, vecmill_error *err) {
+  if (stops_at_once)
+    return err_set(err, VECMILL_ERROR_STOPPED, "stopped (run again to go on): %s", what);
   return err_set(
       err, VECMILL_ERROR_BUSY,
       "%s: %s: stopped while the server did not answer (something holds a lock, or it is "

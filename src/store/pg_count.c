@@ -147,9 +147,7 @@ vecmill_status pg_count_considered(pg_store *s, store_counts *counts_out, vecmil
   return status == VECMILL_OK ? count_null_keys(s, &counts_out->n_null_keys, err) : status;
 }
 
-vecmill_status pg_store_count(store *base, store_counts *counts_out, vecmill_error *err) {
-  pg_store *s = pg_of(base);
-  *counts_out = (store_counts){0};
+static vecmill_status count_all(pg_store *s, store_counts *counts_out, vecmill_error *err) {
   vecmill_status status = pg_find_cut(s, err);
   if (status == VECMILL_OK && s->changed) status = pg_remove_blank(s, err);
   if (status == VECMILL_OK) status = pg_count_considered(s, counts_out, err);
@@ -159,5 +157,13 @@ vecmill_status pg_store_count(store *base, store_counts *counts_out, vecmill_err
   }
   if (status == VECMILL_OK) status = share_totals(s, counts_out, err);
   if (status == VECMILL_OK && counts_out->n_left > 0) status = pg_tell_indexes(s, err);
+  return status;
+}
+
+vecmill_status pg_store_count(store *base, store_counts *counts_out, vecmill_error *err) {
+  *counts_out = (store_counts){0};
+  pg_stop_at_once(true);
+  vecmill_status status = count_all(pg_of(base), counts_out, err);
+  pg_stop_at_once(false);
   return status;
 }

@@ -159,6 +159,9 @@ vecmill_status pg_next_row(pg_store *s, const char *what, PGresult **row_out, ve
 void pg_stream_end(pg_store *s);
 
 bool pg_stop_asked(const pg_store *s);
+/* Whether statements of this thread are cancelled as soon as a stop is asked for, and not after the
+ * time that a commit is given: for what takes long and leaves nothing half done. */
+void pg_stop_at_once(bool at_once);
 
 /* A field as text; "" for NULL. */
 const char *pg_text(const PGresult *result, int row, int column);

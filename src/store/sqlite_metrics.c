@@ -446,6 +446,7 @@ vecmill_status sqlite_store_metrics_page(store *base, store_metrics_rows kind, s
   *page_out = (store_page){0};
   if (kind == STORE_METRICS_SHARED && !s->metrics.is_shared) return VECMILL_OK;
   pthread_mutex_lock(&s->mutex);
+  sqlite_stop_at_once(s, true);
   vecmill_status status = compile_page(s, kind, &statement, err);
   if (status == VECMILL_OK) {
     sqlite_bind_common(s, statement);
@@ -454,6 +455,7 @@ vecmill_status sqlite_store_metrics_page(store *base, store_metrics_rows kind, s
     status = sqlite_read_page(s, statement, false, n_max, page_out, err);
   }
   sqlite3_finalize(statement);
+  sqlite_stop_at_once(s, false);
   pthread_mutex_unlock(&s->mutex);
   return status == VECMILL_OK ? metrics_follow_page(base, cursor, page_out, err) : status;
 }
@@ -518,8 +520,10 @@ vecmill_status sqlite_store_metrics_count_twins(store *base, uint64_t *n_changed
     str_append_format(&sql, " = f.j%zu", i);
   }
   pthread_mutex_lock(&s->mutex);
+  sqlite_stop_at_once(s, true);
   vecmill_status status = sql.failed ? err_set_memory(err, "metrics", sql.n)
                                      : sqlite_run(s, sql.data, "cannot count equal texts", err);
+  sqlite_stop_at_once(s, false);
   if (status == VECMILL_OK) *n_changed_out = (uint64_t)sqlite3_changes64(s->db);
   pthread_mutex_unlock(&s->mutex);
   str_fini(&sql);

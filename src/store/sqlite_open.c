@@ -38,6 +38,8 @@ vecmill_status sqlite_error(sqlite_store *s, int code, const char *what, vecmill
   if ((extended & 0xFF) != (code & 0xFF)) extended = code;
   const char *words = (sqlite3_errcode(s->db) & 0xFF) == (code & 0xFF) ? sqlite3_errmsg(s->db)
                                                                        : sqlite3_errstr(code);
+  if ((code & 0xFF) == SQLITE_INTERRUPT) /* by sqlite_stop_at_once */
+    return err_set(err, VECMILL_ERROR_STOPPED, "stopped (run again to go on): %s", what);
   vecmill_status status = (code & 0xFF) == SQLITE_BUSY    ? VECMILL_ERROR_BUSY
                           : (code & 0xFF) == SQLITE_NOMEM ? VECMILL_ERROR_MEMORY
                                                           : VECMILL_ERROR_DATABASE;
@@ -137,6 +139,14 @@ void sql_append_compare(str *sql, const sqlite_store *s, const char *comparison,
 
 static bool stop_asked(const sqlite_store *s) {
   return s->stop && __atomic_load_n(s->stop, __ATOMIC_RELAXED) != 0;
+}
+
+static int ends_statement(void *context) {
+  return stop_asked(context);
+}
+
+void sqlite_stop_at_once(sqlite_store *s, bool at_once) {
+  sqlite3_progress_handler(s->db, at_once ? 10000 : 0, at_once ? ends_statement : NULL, s);
 }
 
 /* SQLite's busy handler: not 0 means try again. `n_before` counts the calls for this lock. */

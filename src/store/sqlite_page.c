@@ -290,9 +290,7 @@ static vecmill_status look_for_failures(sqlite_store *s, vecmill_error *err) {
   return status;
 }
 
-vecmill_status sqlite_store_count(store *base, store_counts *counts_out, vecmill_error *err) {
-  sqlite_store *s = of(base);
-  *counts_out = (store_counts){0};
+static vecmill_status count_all(sqlite_store *s, store_counts *counts_out, vecmill_error *err) {
   vecmill_status status = sqlite_find_cut(s, err);
   if (status == VECMILL_OK && s->changed) status = sqlite_remove_blank(s, err);
   if (status == VECMILL_OK) status = count_rows(s, counts_out, err);
@@ -300,7 +298,15 @@ vecmill_status sqlite_store_count(store *base, store_counts *counts_out, vecmill
     uint64_t n_vectors = counts_out->n_done + counts_out->n_outdated;
     status = sqlite_prune_hashes(s, n_vectors - counts_out->n_unknown, err);
   }
-  if (status == VECMILL_OK) status = count_null_keys(s, &counts_out->n_null_keys, err);
+  return status == VECMILL_OK ? count_null_keys(s, &counts_out->n_null_keys, err) : status;
+}
+
+vecmill_status sqlite_store_count(store *base, store_counts *counts_out, vecmill_error *err) {
+  sqlite_store *s = of(base);
+  *counts_out = (store_counts){0};
+  sqlite_stop_at_once(s, true);
+  vecmill_status status = count_all(s, counts_out, err);
+  sqlite_stop_at_once(s, false);
   if (status == VECMILL_OK) status = compile_page(s, true, &s->first_page, err);
   if (status == VECMILL_OK) status = compile_page(s, false, &s->next_page, err);
   if (status == VECMILL_OK) status = compile_update(s, err);

@@ -87,6 +87,8 @@ vecmill_status sqlite_run(sqlite_store *s, const char *sql, const char *what, ve
 /* BEGIN IMMEDIATE; and COMMIT or, on failure, ROLLBACK. sqlite_end returns `status` if that is a
  * failure already. */
 vecmill_status sqlite_begin(sqlite_store *s, vecmill_error *err);
+/* Whether statements end as soon as a stop is asked for, and are undone: for what takes long. */
+void sqlite_stop_at_once(sqlite_store *s, bool at_once);
 vecmill_status sqlite_end(sqlite_store *s, vecmill_status status, vecmill_error *err);
 /* One integer from the first column of the first row; `fallback` if there is no row or it is
  * NULL. */

@@ -210,6 +210,25 @@ def test_changed(vecmill, folder):
     expect(got == [(3, 3, 1, 2), (5, 3, 1, 2)], str(got))
 
 
+def test_stopped_while_counting(vecmill, folder):
+    """Ctrl-C ends the count of equal texts, however long it takes; vectors and metrics are kept, and the next run counts."""
+    path = folder / "t.db"
+    execute(path, "CREATE TABLE t(id INTEGER PRIMARY KEY, text TEXT); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500000)"
+                  "INSERT INTO t SELECT i, 'ka nani ' || (i / 2) FROM n")
+    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        run = vecmill.start("ingest", "t", "--db", path, "--model", vecmill.model, "--limit", 3, "--create-metrics", "--progress", "lines")
+        for line in run.stdout:
+            if line.startswith(("Processed batch", "Remaining to embed in t: 0")):
+                break
+        time.sleep(0.1)
+        run.send_signal(number)
+        output, errors = run.communicate(timeout=60)
+        expect(run.returncode == status and errors.startswith("vecmill: stopped"), f"{run.returncode} {errors}")
+        expect(query(path, "SELECT count(*), count(word_count), count(frequency) FROM t_metrics") == [(3, 3, 0)], "counted all the same, or more undone")
+    done = vecmill.ingest(path, "--limit", 3)
+    expect("; 3 frequencies written" in done.stdout and query(path, "SELECT frequency FROM t_metrics") == [(1,), (2,), (2,)], done.stdout)
+
+
 def test_blanked(vecmill, folder):
     """With the vector of a text that is blank now go its metrics: a row that is shared stays while another text is behind it, columns of others stay."""
     path = folder / "t.db"

@@ -5,6 +5,7 @@
 """
 import collections
 import random
+import signal
 import sys
 import time
 
@@ -130,6 +131,30 @@ def test_changed(vecmill, folder):
         got = server.psql("SELECT word_count, entity_count, frequency FROM document_metrics JOIN contents USING (sourceid) WHERE text = 'A Kai Kai.'")
         expect(got == [("3", "1", "2")] * 2, str(got))
         twins_are_right(server, "contents", "text", "document_metrics", "sourceid")
+
+
+def test_stopped_while_counting(vecmill, folder):
+    """Ctrl-C ends the count of equal texts, though it waits for a lock; vectors and metrics are kept, and the next run counts."""
+    with fresh() as server:
+        corpus.create(server, ["contents", "document_metrics"])
+        narrow(server)
+        server.psql("INSERT INTO contents VALUES(1, 'one'), (2, 'one')")
+        ingest(vecmill, server, "contents", "--limit", 1)
+        other = server.session()
+        other.sql("BEGIN; SELECT 1 FROM document_metrics FOR UPDATE")
+        server.psql("INSERT INTO contents VALUES(3, 'one')")
+        run = vecmill.start("ingest", "contents", "--db", server.uri_of(), "--model", vecmill.model)
+        while server.psql("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%frequency = %'") == [("0",)]:
+            expect(run.poll() is None, "it did not wait")
+            time.sleep(0.02)
+        run.send_signal(signal.SIGINT)
+        output, errors = run.communicate(timeout=60)
+        expect(run.returncode == 130 and errors == "vecmill: stopped (run again to go on): cannot count equal texts\n", f"{run.returncode} {errors}")
+        expect("Embedded 2 rows" in output, output)
+        expect(server.psql("SELECT frequency FROM document_metrics ORDER BY sourceid") == [("2",), (None,), (None,)], "counted all the same")
+        other.sql("ROLLBACK")
+        ingest(vecmill, server, "contents")
+        expect(server.psql("SELECT frequency FROM document_metrics") == [("3",)] * 3, "not counted")
 
 
 def test_blanked(vecmill, folder):
