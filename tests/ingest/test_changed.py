@@ -219,7 +219,7 @@ def test_jobs(vecmill, folder):
     before = path.read_bytes()
     expect(vecmill.run("jobs", "--db", path).stdout == "No vector column of vecmill's in this database\n" and jobs() == [], "jobs of a new database")
     expect(path.read_bytes() == before, "jobs wrote to the database")
-    run = vecmill.start("ingest", "t", 20, "--db", path, "--model", vecmill.model, "--workers", 1)
+    run = vecmill.start("ingest", "t", 20, "--db", path, "--model", vecmill.model, "--workers", 1, "--sleep", 0.1)
     while "Processed batch" not in run.stdout.readline():
         pass
     (job,) = jobs()
