@@ -47,6 +47,12 @@ static vecmill_status open_pg(const ingest_database *where, const int *stop, sto
 
 vecmill_status ingest_open_database(const ingest_database *where, const int *stop,
                                     store **store_out, vecmill_error *err) {
+  const char *empty = where->schema && !*where->schema               ? "--schema"
+                      : where->state_schema && !*where->state_schema ? "--state-schema"
+                                                                     : NULL;
+  if (empty)
+    return err_set(err, VECMILL_ERROR_ARGUMENT, "%s is empty (give a name, or leave it out)",
+                   empty);
   if (config_is_pg(where->database)) return open_pg(where, stop, store_out, err);
   const char *option = where->schema          ? "--schema"
                        : where->state_schema  ? "--state-schema"

@@ -448,7 +448,14 @@ vecmill_status pg_store_find(store *base, const store_target *target, store_colu
   s->limit = target->limit;
   s->retry_failed = target->retry_failed;
   s->changed = target->changed;
-  vecmill_status status = find_table(s, target->table, &info, err);
+  const pg_given_name names[] = {{"--schema", s->schema_wanted, NULL},
+                                 {"--state-schema", s->state, NULL},
+                                 {"table", target->table, s->schema_wanted ? NULL : "."},
+                                 {"--id-column", target->id_column, ","},
+                                 {"--text-column", target->text_column, NULL},
+                                 {"--vector-column", target->vector_column, NULL}};
+  vecmill_status status = pg_check_names(s, names, sizeof names / sizeof *names, err);
+  if (status == VECMILL_OK) status = find_table(s, target->table, &info, err);
   if (status == VECMILL_OK) status = read_columns(s, &info, err);
   if (status == VECMILL_OK)
     status = target->id_column ? named_key(s, &info, target->id_column, err)

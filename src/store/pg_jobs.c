@@ -102,7 +102,9 @@ vecmill_status pg_store_jobs(store *base, vecmill_jobs *jobs_out, vecmill_error 
   PGresult *columns = NULL, *workers = NULL;
   str sql = {0};
   bool there = false;
-  vecmill_status status = state_is_there(s, &there, err);
+  const pg_given_name name = {"--state-schema", s->state, NULL};
+  vecmill_status status = pg_check_names(s, &name, 1, err);
+  if (status == VECMILL_OK) status = state_is_there(s, &there, err);
   if (status != VECMILL_OK || !there) return status;
   append_columns(&sql, s);
   status = pg_run(s, PG_READER, &sql, NULL, "cannot read the runs", &columns, err);

@@ -178,6 +178,9 @@ vecmill_status pg_store_metrics_find(store *base, const store_metrics_target *ta
   *table_out = NULL;
   s->metrics.has_ratios = target->has_ratios;
   vecmill_status status = name_table(s, target->table, &why);
+  const pg_given_name name = {"--metrics-table", s->metrics.name, NULL};
+  if (status == VECMILL_OK && (target->table || target->creates))
+    status = pg_check_names(s, &name, 1, &why);
   if (status == VECMILL_OK) status = settle_table(s, target, &why);
   if (status == VECMILL_OK) *table_out = s->metrics.name;
   else pg_metrics_fini(&s->metrics);

@@ -256,6 +256,17 @@ void pg_metrics_append_insert(str *sql, const pg_store *s, const char *source);
 
 void pg_metrics_fini(pg_metrics *m);
 
+/* --- pg_names.c --- */
+
+typedef struct pg_given_name {
+  const char *option, *name; /* name NULL: not given */
+  const char *separator;     /* of several names in one; NULL: it is one */
+} pg_given_name;
+
+/* ARGUMENT when one of at most PG_MAX_KEYS names is longer than the server's names can be. */
+vecmill_status pg_check_names(pg_store *s, const pg_given_name *names, size_t n,
+                              vecmill_error *err);
+
 /* --- the operations, by file --- */
 
 /* pg_jobs.c */

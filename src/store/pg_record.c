@@ -349,7 +349,7 @@ static vecmill_status write_record(pg_store *s, const store_maker *maker, bool r
 }
 
 static vecmill_status settle_record(pg_store *s, const store_maker *maker, vecmill_error *err) {
-  store_maker there;
+  store_maker there = {0};
   bool found = false, has_vectors = false;
   vecmill_status status = pg_store_record(&s->base, &there, &found, err);
   if (status == VECMILL_OK && found && !agrees(s, &there, maker)) {
@@ -360,8 +360,11 @@ static vecmill_status settle_record(pg_store *s, const store_maker *maker, vecmi
   }
   /* read again: somebody may have come between, and this is whose record stands */
   if (status == VECMILL_OK) status = pg_store_record(&s->base, &there, &found, err);
-  if (status == VECMILL_OK && found && agrees(s, &there, maker)) return status;
-  if (status != VECMILL_OK) return status;
+  if (status != VECMILL_OK || (found && agrees(s, &there, maker))) return status;
+  if (!found)
+    return err_set(err, VECMILL_ERROR_CONFLICT,
+                   "%s: the record of column %s is gone (somebody removed it; run again)", s->shown,
+                   s->vector_column);
   return err_set(err, VECMILL_ERROR_CONFLICT,
                  "table %s: column %s is made by %s, prefix \"%s\", from column %s (run it so, or "
                  "give another --vector-column)",

@@ -1,0 +1,73 @@
+#!/usr/bin/python3
+"""Which databases, tables, columns and names vecmill takes on PostgreSQL, and what it says of those that it does not.
+
+  test_tables.py --vecmill PATH [NAME..]
+"""
+import sys
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
+from ingest_case import expect, run_tests  # noqa: E402
+from test_errors import fill, ingest, place, told  # noqa: E402
+from test_ingest import fresh  # noqa: E402
+
+
+def state(server) -> list:
+    """What a run could have left behind in the database: columns, schemas, tables."""
+    return server.psql("SELECT n.nspname, relname, attname FROM pg_attribute JOIN pg_class AS c ON c.oid = attrelid JOIN pg_namespace AS n ON n.oid = relnamespace "
+                       "WHERE nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') ORDER BY 1, 2, 3; SELECT nspname FROM pg_namespace ORDER BY 1")
+
+
+# --- names ---
+
+
+def test_long_names(vecmill, folder):
+    """A name that the server would cut is refused before anything is made under it; counted in the server's bytes."""
+    with fresh() as server:
+        fill(server, 5)
+        before = state(server)
+
+        def refused(option: str, name: str, n: int, *words, **more) -> None:
+            told(vecmill, server.uri, f"{option} {name}: {n} bytes, and a name has 63 at most on this server (give a shorter one)", *words, status=2, **more)
+
+        for option in ("--schema", "--state-schema", "--vector-column", "--text-column", "--id-column", "--metrics-table"):
+            refused(option, "v" * 64, 64, option, "v" * 64)
+            refused(option, "\u00e9" * 32, 64, option, "\u00e9" * 32)
+        refused("--id-column", "id," + "v" * 70, 70, "--id-column", "id," + "v" * 70)
+        refused("table", "v" * 64, 64, table="v" * 64)
+        refused("table", "public." + "v" * 64, 64, table="public." + "v" * 64)
+        done = vecmill.run("jobs", "--db", server.uri, "--state-schema", "v" * 64, status=2)
+        expect("64 bytes" in done.stderr, done.stderr)
+        expect(state(server) == before, "something was made")
+        # a table whose metrics would have too long a name does without
+        name = "t" * 60
+        server.psql(f"ALTER TABLE t RENAME TO {name}")
+        refused("--metrics-table", f"{name}_metrics", 68, "--create-metrics", table=name)
+        ingest(vecmill, server.uri, "--state-schema", "s" * 63, "--vector-column", "\u00e9" * 31, table=f"public.{name}")
+        ingest(vecmill, server.uri, "--state-schema", "s" * 63, "--vector-column", "\u00e9" * 31, "--metrics-table", "m" * 63, "--create-metrics", table=name)
+        expect(server.psql(f"SELECT count(\"{chr(0xe9) * 31}\") FROM {name}") == [("5",)], "rows without a vector")
+
+
+def test_empty_names(vecmill, folder):
+    with fresh() as server:
+        fill(server, 5)
+        for option in ("--schema", "--state-schema"):
+            told(vecmill, server.uri, f"{option} is empty (give a name, or leave it out)", f"{option}=", status=2)
+            done = vecmill.run("search", "t", "star", "--db", server.uri, option, "", status=2)
+            expect(done.stderr == f"vecmill: {option} is empty (give a name, or leave it out)\n", done.stderr)
+
+
+def test_record_gone(vecmill, folder):
+    """A record that is not there although it was written, as when somebody removes it at that moment."""
+    with fresh() as server:
+        fill(server, 5)
+        ingest(vecmill, server.uri)
+        server.psql("""DELETE FROM vecmill.columns; UPDATE t SET embedding = NULL;
+            CREATE FUNCTION ignore() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$;
+            CREATE TRIGGER ignore BEFORE INSERT ON vecmill.columns FOR EACH ROW EXECUTE FUNCTION ignore()""")
+        told(vecmill, server.uri, f"{place(server)}: the record of column embedding is gone (somebody removed it; run again)")
+
+
+if __name__ == "__main__":
+    sys.exit(run_tests(globals()))
