@@ -152,7 +152,7 @@ def test_copy_instead(vecmill, folder):
         server = threading.Thread(target=serve, args=(listener,), daemon=True)
         server.start()
         place = f"127.0.0.1:{listener.getsockname()[1]}"
-        told(vecmill, f"postgresql://u@{place}/d?sslmode=disable&gssencmode=disable", f"u@{place}/d: cannot read the catalog: the server began a COPY that "
+        told(vecmill, f"postgresql://u@{place}/d?sslmode=disable&gssencmode=disable", f"u@{place}/d: cannot check the names: the server began a COPY that "
              "nobody asked for (is it PostgreSQL?)")
         server.join(10)
 
