@@ -144,7 +144,9 @@ static vecmill_status find_table(pg_store *s, const char *name, table_info *info
   if (!s->schema || !s->table || sql.failed) status = err_set_memory(err, name, sql.n);
   if (status == VECMILL_OK && strcmp(s->schema, s->state) == 0)
     status = err_set(err, VECMILL_ERROR_ARGUMENT,
-                     "%s: not a table of yours (name one of your tables)", name);
+                     "table %s: lies in schema %s, where vecmill keeps its own state (name a table "
+                     "of yours, or another schema with --state-schema)",
+                     s->table, s->schema);
   PQclear(rows);
   return status;
 }

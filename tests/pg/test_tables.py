@@ -58,6 +58,16 @@ def test_empty_names(vecmill, folder):
             expect(done.stderr == f"vecmill: {option} is empty (give a name, or leave it out)\n", done.stderr)
 
 
+def test_state_schema(vecmill, folder):
+    """It holds none of the user's tables."""
+    with fresh() as server:
+        fill(server, 5)
+        advice = "where vecmill keeps its own state (name a table of yours, or another schema with --state-schema)"
+        told(vecmill, server.uri, f"table t: lies in schema public, {advice}", "--state-schema", "public", status=2)
+        ingest(vecmill, server.uri)
+        told(vecmill, server.uri, f"table leases: lies in schema vecmill, {advice}", table="vecmill.leases", status=2)
+
+
 def test_record_gone(vecmill, folder):
     """A record that is not there although it was written, as when somebody removes it at that moment."""
     with fresh() as server:
