@@ -337,7 +337,13 @@ static vecmill_status find_text_column(pg_store *s, const table_info *info, cons
   }
   if (!column) status = only_text_column(s, info, &column, err);
   if (status != VECMILL_OK) return status;
-  if (strcmp(column->name, s->vector_column) == 0)
+  bool is_vector = strcmp(column->name, s->vector_column) == 0;
+  if (!is_vector && !column->is_text)
+    return err_set(err, VECMILL_ERROR_ARGUMENT,
+                   "table %s: %s is of type %s, which is no text (name another column with "
+                   "--text-column, or put what it says into one of type text)",
+                   s->table, column->name, column->type);
+  if (is_vector)
     return err_set(err, VECMILL_ERROR_ARGUMENT,
                    "table %s: %s cannot be both text and vector column (name another with "
                    "--vector-column)",

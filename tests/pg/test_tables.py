@@ -3,6 +3,7 @@
 
   test_tables.py --vecmill PATH [NAME..]
 """
+import struct
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 from ingest_case import expect, run_tests  # noqa: E402
 from test_errors import fill, ingest, place, told  # noqa: E402
-from test_ingest import fresh  # noqa: E402
+from test_ingest import by_sqlite, floats, fresh  # noqa: E402
 
 
 def state(server) -> list:
@@ -77,6 +78,45 @@ def test_record_gone(vecmill, folder):
             CREATE FUNCTION ignore() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$;
             CREATE TRIGGER ignore BEFORE INSERT ON vecmill.columns FOR EACH ROW EXECUTE FUNCTION ignore()""")
         told(vecmill, server.uri, f"{place(server)}: the record of column embedding is gone (somebody removed it; run again)")
+
+
+# --- columns ---
+
+
+def test_text_types(vecmill, folder):
+    """Strings of every kind are embedded alike; what is no text is refused before anything is added."""
+    strings = {"text": "text", "varchar": "varchar(40)", "bpchar": "char(40)", "citext": "citext", "name": "name", "words": "words", "cwords": "cwords"}
+    others = {"integer": "1", "jsonb": "'1'", "timestamptz": "now()", "bytea": "'AB'", "text[]": "'{a}'", "uuid": "md5('')::uuid", "mood": "'glad'"}
+    with fresh() as server:
+        # citext's own definitions, the operators left out: these servers' programs come without the extension
+        server.psql("""CREATE TYPE citext;
+            CREATE FUNCTION citextin(cstring) RETURNS citext AS 'textin' LANGUAGE internal IMMUTABLE STRICT;
+            CREATE FUNCTION citextout(citext) RETURNS cstring AS 'textout' LANGUAGE internal IMMUTABLE STRICT;
+            CREATE TYPE citext(INPUT = citextin, OUTPUT = citextout, INTERNALLENGTH = VARIABLE, STORAGE = extended, CATEGORY = 'S', COLLATABLE = true);
+            CREATE CAST(citext AS text) WITHOUT FUNCTION AS IMPLICIT""", options="-c client_min_messages=error")
+        server.psql("CREATE DOMAIN words AS text; CREATE DOMAIN cwords AS citext; CREATE TYPE mood AS ENUM('glad')")
+        wanted = by_sqlite(vecmill, folder, ["star 1", "disk 2", "", "\u3000 ", "na\u00efve"])
+        for kind, sql in strings.items():
+            server.psql(f"CREATE TABLE t(id integer PRIMARY KEY, body {sql}); INSERT INTO t VALUES(1, 'star 1'), (2, 'disk 2'), (3, ''), (4, U&'\\3000 '), "
+                        "(5, U&'na\\00EFve')")
+            for words in (["--text-column", "body"], []):
+                ingest(vecmill, server.uri, *words)
+                got = [floats(vector) if vector else None for vector, in server.psql("SELECT embedding FROM t ORDER BY id")]
+                expect(as_floats(got) == as_floats(wanted), f"{kind}: other numbers")
+                server.psql("UPDATE t SET embedding = NULL")
+            server.psql("DROP TABLE t; DROP SCHEMA vecmill CASCADE", options="-c client_min_messages=error")
+        for kind, value in others.items():
+            server.psql(f"CREATE TABLE t(id integer PRIMARY KEY, body {kind}); INSERT INTO t VALUES(1, {value})")
+            before = state(server)
+            for words in ([], ["--dry-run"]):
+                told(vecmill, server.uri, f"table t: body is of type {kind.replace('timestamptz', 'timestamp with time zone')}, which is no text (name another "
+                     "column with --text-column, or put what it says into one of type text)", "--text-column", "body", *words, status=2)
+            expect(state(server) == before, f"{kind}: something was made")
+            server.psql("DROP TABLE t")
+
+
+def as_floats(vectors: list) -> list:
+    return [vector and struct.pack(f"<{len(vector)}f", *vector) for vector in vectors]
 
 
 if __name__ == "__main__":
