@@ -341,45 +341,7 @@ static vecmill_status try_again_and_again(pg_store *s, pg_role role, attempt *on
   return status;
 }
 
-typedef struct one_statement {
-  const char *sql, *what;
-  const pg_params *params; /* NULL: several statements, no parameters */
-  PGresult *result;
-} one_statement;
-
-static vecmill_status run_one(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
-  one_statement *one = context;
-  return send_and_take(s, conn, one->sql, one->params, one->what, &one->result, err);
-}
-
-static const pg_params no_params = {0};
-
-vecmill_status pg_run(pg_store *s, pg_role role, const str *sql, const pg_params *params,
-                      const char *what, PGresult **result_out, vecmill_error *err) {
-  *result_out = NULL;
-  if (sql->failed) return err_set_memory(err, what, sql->n);
-  one_statement one = {.sql = sql->data, .what = what, .params = params ? params : &no_params};
-  vecmill_status status = try_again_and_again(s, role, run_one, &one, err);
-  *result_out = one.result;
-  return status;
-}
-
-vecmill_status pg_run_script(pg_store *s, pg_role role, const char *sql, const char *what,
-                             vecmill_error *err) {
-  one_statement one = {.sql = sql, .what = what};
-  vecmill_status status = try_again_and_again(s, role, run_one, &one, err);
-  PQclear(one.result);
-  return status;
-}
-
 /* --- a transaction --- */
-
-vecmill_status pg_step(pg_store *s, PGconn *conn, const str *sql, const pg_params *params,
-                       const char *what, PGresult **result_out, vecmill_error *err) {
-  *result_out = NULL;
-  if (sql->failed) return err_set_memory(err, what, sql->n);
-  return send_and_take(s, conn, sql->data, params ? params : &no_params, what, result_out, err);
-}
 
 typedef struct transaction {
   pg_body *body;
@@ -395,15 +357,32 @@ static vecmill_status command(pg_store *s, PGconn *conn, const char *sql, const 
   return status;
 }
 
+/*
+ * Everywhere the same text for the same key, whatever the client's environment and the role's
+ * settings say: leases, failures and hashes are kept by it. Only within a transaction, which is all
+ * that pgbouncer keeps together; who connects through it cannot give these at the start.
+ * DateStyle's other half, the order of day and month in what is read, stays as it is.
+ */
+static const char fixed_forms[] =
+    "; SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO'; SET LOCAL IntervalStyle = "
+    "'postgres'; SET LOCAL extra_float_digits = 3; SET LOCAL bytea_output = 'hex'; SET LOCAL "
+    "lc_monetary = 'C'";
+
+static vecmill_status begin_transaction(pg_store *s, PGconn *conn, const char *what,
+                                        vecmill_error *err) {
+  char begin[128 + sizeof fixed_forms];
+  snprintf(begin, sizeof begin, "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '%us'%s",
+           s->lease_seconds, s->forms_vary ? fixed_forms : "");
+  return command(s, conn, begin, what, err);
+}
+
 /* A process that freezes in here, or whose machine goes, would keep all others from the column's
  * row: the server ends its transaction after a lease's time. */
 static vecmill_status run_transaction(pg_store *s, PGconn *conn, void *context,
                                       vecmill_error *err) {
   transaction *t = context;
-  char begin[96], state[6];
-  snprintf(begin, sizeof begin, "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '%us'",
-           s->lease_seconds);
-  vecmill_status status = command(s, conn, begin, t->what, err);
+  char state[6];
+  vecmill_status status = begin_transaction(s, conn, t->what, err);
   if (status == VECMILL_OK) status = t->body(s, conn, t->context, err);
   if (status == VECMILL_OK) return command(s, conn, "COMMIT", t->what, err);
   snprintf(state, sizeof state, "%s", pg_last_state()); /* of what failed, not of the rollback */
@@ -411,6 +390,54 @@ static vecmill_status run_transaction(pg_store *s, PGconn *conn, void *context,
     command(s, conn, "ROLLBACK", t->what, NULL);
   pg_set_state(state);
   return status;
+}
+
+typedef struct one_statement {
+  const char *sql, *what;
+  const pg_params *params; /* NULL: several statements, no parameters */
+  PGresult *result;
+} one_statement;
+
+static vecmill_status send_one(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
+  one_statement *one = context;
+  PQclear(one->result);
+  one->result = NULL;
+  return send_and_take(s, conn, one->sql, one->params, one->what, &one->result, err);
+}
+
+static vecmill_status run_one(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
+  one_statement *one = context;
+  transaction t = {send_one, one, one->what};
+  return s->forms_vary && one->params ? run_transaction(s, conn, &t, err)
+                                      : send_one(s, conn, one, err);
+}
+
+static const pg_params no_params = {0};
+
+vecmill_status pg_run(pg_store *s, pg_role role, const str *sql, const pg_params *params,
+                      const char *what, PGresult **result_out, vecmill_error *err) {
+  *result_out = NULL;
+  if (sql->failed) return err_set_memory(err, what, sql->n);
+  one_statement one = {.sql = sql->data, .what = what, .params = params ? params : &no_params};
+  vecmill_status status = try_again_and_again(s, role, run_one, &one, err);
+  if (status == VECMILL_OK) *result_out = one.result;
+  else PQclear(one.result);
+  return status;
+}
+
+vecmill_status pg_run_script(pg_store *s, pg_role role, const char *sql, const char *what,
+                             vecmill_error *err) {
+  one_statement one = {.sql = sql, .what = what};
+  vecmill_status status = try_again_and_again(s, role, run_one, &one, err);
+  PQclear(one.result);
+  return status;
+}
+
+vecmill_status pg_step(pg_store *s, PGconn *conn, const str *sql, const pg_params *params,
+                       const char *what, PGresult **result_out, vecmill_error *err) {
+  *result_out = NULL;
+  if (sql->failed) return err_set_memory(err, what, sql->n);
+  return send_and_take(s, conn, sql->data, params ? params : &no_params, what, result_out, err);
 }
 
 vecmill_status pg_transact(pg_store *s, pg_role role, pg_body *body, void *context,
@@ -427,6 +454,7 @@ vecmill_status pg_stream_begin(pg_store *s, const str *sql, const pg_params *p, 
   pg_connection *c = &s->connections[PG_READER];
   pthread_mutex_lock(&c->mutex);
   vecmill_status status = open_connection(s, c, err);
+  if (status == VECMILL_OK && s->forms_vary) status = begin_transaction(s, c->conn, what, err);
   if (status == VECMILL_OK && (!PQsendQueryParams(c->conn, sql->data, p->n, p->types, p->values,
                                                   p->lengths, p->formats, 1) ||
                                !PQsetSingleRowMode(c->conn)))
@@ -468,7 +496,10 @@ void pg_stream_end(pg_store *s) {
     if (is_copy(result)) break;
   }
   PQclear(result);
-  if (!is_over) {
+  bool ends =
+      is_over && (PQtransactionStatus(c->conn) == PQTRANS_IDLE ||
+                  command(s, c->conn, "ROLLBACK", "cannot end a search", NULL) == VECMILL_OK);
+  if (!ends) {
     PQfinish(c->conn);
     c->conn = NULL;
   }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "store/find_names.h"
 #include "store/pg_parts.h"
@@ -17,6 +18,7 @@ typedef struct column_info {
   int dimension; /* of a vector type as declared; -1: any */
   int key_position;
   bool is_text, is_vector, is_half, not_null, generated;
+  bool is_steady; /* written the same whatever the session's settings */
 } column_info;
 
 typedef struct table_info {
@@ -151,6 +153,10 @@ static vecmill_status find_table(pg_store *s, const char *name, table_info *info
   return status;
 }
 
+/* Besides strings, booleans and enums: int8, int2, int4, oid, json, numeric, uuid and jsonb
+ * (pg_type.dat). All others, even if theirs is such a form, cost two round trips a statement. */
+#define STEADY_TYPES "20, 21, 23, 26, 114, 1700, 2950, 3802"
+
 static vecmill_status read_columns(pg_store *s, table_info *info, vecmill_error *err) {
   str sql = {0};
   pg_params p = {0};
@@ -159,7 +165,8 @@ static vecmill_status read_columns(pg_store *s, table_info *info, vecmill_error 
       "SELECT attname::text, format_type(atttypid, -1), atttypid::text, atttypmod::text, "
       "(typcategory = 'S')::text, typname::text, attnotnull::text, (attgenerated <> '')::text, "
       "coalesce((SELECT array_position(i.indkey::int2[], a.attnum) FROM pg_index AS i WHERE "
-      "i.indrelid = a.attrelid AND i.indisprimary), -1)::text "
+      "i.indrelid = a.attrelid AND i.indisprimary), -1)::text, (typcategory IN ('S', 'B', 'E') OR "
+      "coalesce(nullif(typbasetype, 0), atttypid) IN (" STEADY_TYPES "))::text "
       "FROM pg_attribute AS a JOIN pg_type AS y ON y.oid = atttypid "
       "WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped ORDER BY attnum");
   pg_add_text(&p, info->oid);
@@ -183,6 +190,7 @@ static vecmill_status read_columns(pg_store *s, table_info *info, vecmill_error 
                                      .is_half = is_half,
                                      .is_vector = is_half || strcmp(type_name, "vector") == 0,
                                      .not_null = pg_text(info->rows, row, 6)[0] == 't',
+                                     .is_steady = pg_text(info->rows, row, 9)[0] == 't',
                                      .generated = pg_text(info->rows, row, 7)[0] == 't',
                                      /* int2vector counts from 0 */
                                      .key_position = (int)pg_integer(info->rows, row, 8) + 1};
@@ -213,6 +221,7 @@ static vecmill_status add_key(pg_store *s, const column_info *column, vecmill_er
   key->name = mem_strdup(column->name);
   key->type = mem_strdup(column->type);
   s->null_keys |= !column->not_null;
+  s->forms_vary |= !column->is_steady;
   return key->name && key->type ? VECMILL_OK : err_set_memory(err, column->name, 64);
 }
 
@@ -348,6 +357,7 @@ static vecmill_status find_text_column(pg_store *s, const table_info *info, cons
                    "table %s: %s cannot be both text and vector column (name another with "
                    "--vector-column)",
                    s->table, column->name);
+  s->forms_vary |= !column->is_steady;
   s->text_column = mem_strdup(column->name);
   return s->text_column ? VECMILL_OK : err_set_memory(err, column->name, 64);
 }
@@ -445,6 +455,10 @@ static vecmill_status check_where(pg_store *s, const char *where, vecmill_error 
     return err_set(err, VECMILL_ERROR_ARGUMENT, "--where %s: %s (give what would follow WHERE)",
                    where, why ? why + 11 : words.text);
   }
+  const char *zone = PQparameterStatus(s->connections[PG_READER].conn, "TimeZone");
+  if (s->forms_vary && zone && strcmp(zone, "UTC") != 0 && strcmp(zone, "Etc/UTC") != 0)
+    log_note("table %s: --where is read in time zone UTC, as the keys are, and not in %s", s->table,
+             zone);
   s->where = mem_strdup(where);
   return s->where ? VECMILL_OK : err_set_memory(err, "--where", strlen(where));
 }

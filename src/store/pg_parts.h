@@ -72,6 +72,7 @@ typedef struct pg_store {
   pg_key_column keys[PG_MAX_KEYS];
   size_t n_keys;
   bool has_vector_column, null_keys, retry_failed, changed, is_half;
+  bool forms_vary; /* how keys and texts are written depends on settings of the session */
   uint64_t limit;
   char *vector_type;          /* as SQL, schema and all; NULL: the database has no pgvector */
   char *vector_schema;        /* quoted: where its operators are */
@@ -123,7 +124,8 @@ void pg_add_text(pg_params *p, const char *value);
 void pg_add_binary(pg_params *p, const str *value);
 
 /*
- * Runs one statement; results come in binary, so that queries cast all but vectors to text. A
+ * Runs one statement (where forms_vary, in a transaction of its own); results come in binary, so
+ * that queries cast all but vectors to text. A
  * connection that was lost is made anew and the statement sent again, as it is after a deadlock or
  * a serialization failure: the statement must bear that. The caller clears *result_out. Errors:
  * DATABASE, MEMORY, STOPPED (a stop was asked for and the server did not answer in time).

@@ -1,0 +1,134 @@
+#!/usr/bin/python3
+"""Keys whose text depends on settings of the session, and processes with different ones: they share a table all the same.
+
+  test_keys.py --vecmill PATH [NAME..]
+"""
+import json
+import sys
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
+from ingest_case import expect, run_tests  # noqa: E402
+from servers import Bouncer  # noqa: E402
+from test_errors import begun  # noqa: E402
+from test_ingest import N_DIMENSIONS, each_written_once, fresh, log_writes  # noqa: E402
+from test_sharing import embedded  # noqa: E402
+
+N_ROWS = 600
+KEYS = {  # of row i; the times meet the hour that Berlin has twice
+    "timestamptz": "timestamptz '2024-10-26 22:00+00' + i * interval '13.000001 s'",
+    "timestamp": "timestamp '2024-10-03 00:00' + i * interval '1 hour'",
+    "date": "date '0040-01-02 BC' + i * 13",
+    "float8": "1 + i / 3e15::float8",
+    "real": "1 + i / 1e6::real",
+    "interval": "i * interval '1 month -3 days 1.5 s'",
+    "bytea": "decode(md5(i::text), 'hex')",
+    "tstzrange": "tstzrange(timestamptz '2024-10-27 00:00+00' + i * interval '13 s', NULL)",
+    "money": "i::money / 7",
+    "moment": "timestamptz '2024-10-26 22:00+00' + i * interval '17 s'",
+}
+ROLES = {
+    "plain": "",
+    "odd": """ALTER ROLE odd SET timezone = 'Europe/Berlin'; ALTER ROLE odd SET datestyle = 'SQL, DMY'; ALTER ROLE odd SET intervalstyle = 'iso_8601';
+        ALTER ROLE odd SET extra_float_digits = -4; ALTER ROLE odd SET bytea_output = 'escape';""",
+    "german": "ALTER ROLE german SET datestyle = 'German'; ALTER ROLE german SET intervalstyle = 'sql_standard'; ALTER ROLE german SET extra_float_digits = 0;",
+}
+
+
+def fill(server, key: str) -> None:
+    server.psql(f"""CREATE DOMAIN moment AS timestamptz;
+        CREATE TABLE t(id {key} PRIMARY KEY, n integer, text text, embedding vector({N_DIMENSIONS}));
+        INSERT INTO t SELECT {KEYS[key]}, i, 'star ' || i, NULL FROM generate_series(1, {N_ROWS}) AS i""")
+    for role, settings in ROLES.items():
+        server.psql(f"DROP ROLE IF EXISTS {role}; CREATE ROLE {role} LOGIN SUPERUSER; {settings}", options="-c client_min_messages=error")
+
+
+def start(vecmill, db: str, *words, **environment):
+    return vecmill.start("ingest", "t", *words, "--workers", 1, "--db", db, "--model", vecmill.model, env=vecmill.environment | environment)
+
+
+ODD = {"PGTZ": "Asia/Kathmandu", "PGDATESTYLE": "Postgres, DMY"}
+
+
+def share(vecmill, server, key: str) -> None:
+    fill(server, key)
+    log_writes(server, "t", "n")
+    dead = start(vecmill, server.uri_of(user="odd"), 20, "--sleep", 0.05)
+    begun(dead, 1)
+    dead.kill()
+    dead.communicate()
+    n_before = int(server.psql("SELECT count(embedding) FROM t")[0][0])
+    words = ["--sleep", 0.01]
+    runs = [start(vecmill, server.uri_of(user="odd"), 20, *words), start(vecmill, server.uri_of(user="german"), 30, *words),
+            start(vecmill, server.uri_of(user="plain"), 25, *words, **ODD)]
+    expect(n_before < N_ROWS and sum(map(embedded, runs)) == N_ROWS - n_before, f"{key}: rows embedded twice, or never")
+    each_written_once(server, N_ROWS)
+    # the hashes that one has kept are those that the others look for
+    for role, environment, i in (("plain", {}, 7), ("plain", ODD, 8), ("odd", {}, 9), ("german", {}, 10)):
+        server.psql(f"UPDATE t SET text = text || ' again' WHERE n % 12 = {i}")
+        done = start(vecmill, server.uri_of(user=role), 50, "--changed", **environment)
+        expect(embedded(done) == N_ROWS // 12, f"{key}: --changed of {role}")
+    expect(server.psql("SELECT count(*) FROM vecmill.hashes") == [(str(N_ROWS),)], f"{key}: more than one hash of a key")
+    # and so are failures
+    server.psql("UPDATE t SET embedding = NULL WHERE n IN (399, 400); ALTER TABLE t ADD CHECK (n <> 400 OR embedding IS NULL)")
+    for n, (role, environment) in enumerate((("odd", {}), ("plain", ODD), ("german", {}), ("plain", {}))):
+        done = start(vecmill, server.uri_of(user=role), 50, **environment)
+        output, errors = done.communicate(timeout=60)
+        expect(done.returncode == 3 and ("Embedded 1 rows" if n == 0 else "Nothing to embed") in output, f"{key}: a failure seen by {role}: {output} {errors}")
+
+
+def found(vecmill, server, key: str) -> None:
+    """What a search says of a key can be found again."""
+    for role, environment in (("odd", {}), ("german", {}), ("plain", ODD)):
+        for more in ([], ["--exact"], ["-k", "10001"]):
+            done = vecmill.run("search", "t", "star 77", "--db", server.uri_of(user=role), "--json", "-k", 1, *more, environment=environment)
+            row = json.loads(done.stdout.splitlines()[0])
+            expect(row["text"] == "star 77", f"{key}: {row}")
+            expect(server.psql("SELECT n FROM t WHERE id = '{}'".format(row["id"].replace("'", "''"))) == [("77",)], f"{key}: {row} is none of its keys")
+
+
+def test_keys(vecmill, folder):
+    """A run that dies, three that go on side by side, edits and failures, each by another role: every row is written once, every key is known again."""
+    for key in KEYS:
+        with fresh() as server:
+            share(vecmill, server, key)
+            found(vecmill, server, key)
+
+
+def test_where(vecmill, folder):
+    """Times in --where mean the same to every process, which is told."""
+    note = "vecmill: table t: --where is read in time zone UTC, as the keys are, and not in Europe/Berlin\n"
+    with fresh() as server:
+        fill(server, "timestamptz")
+        where = "id < '2024-10-26 22:30'"
+        n = int(server.psql("SET timezone = 'UTC'; SELECT count(*) FROM t WHERE " + where)[0][0])
+        run = start(vecmill, server.uri_of(user="odd"), 50, "--where", where)
+        output, errors = run.communicate(timeout=60)
+        expect(run.returncode == 0 and f"Embedded {n} rows" in output and errors == note, f"{n} {output} {errors}")
+
+
+def test_bouncer(vecmill, folder):
+    """In transaction mode, where each transaction may come to another session; all of them have odd settings, and keep them."""
+    for key in ("timestamptz", "float8", "bytea"):
+        with fresh() as server, Bouncer(server, pool_size=2) as bouncer:
+            fill(server, key)
+            log_writes(server, "t", "n")
+            server.psql(ROLES["odd"].replace("ROLE odd", "DATABASE corpus"))
+            try:
+                runs = [start(vecmill, bouncer.uri, 50), start(vecmill, bouncer.uri, 30, **ODD), start(vecmill, server.uri_of(user="german"), 40)]
+                expect(sum(map(embedded, runs)) == N_ROWS, f"{key}: rows embedded twice, or never")
+                each_written_once(server, N_ROWS)
+                server.psql("UPDATE t SET text = text || ' again' WHERE n % 12 = 7")
+                expect(embedded(start(vecmill, server.uri_of(user="german"), 50, "--changed")) == N_ROWS // 12, f"{key}: --changed")
+                server.psql("UPDATE t SET text = text || ' again' WHERE n % 12 = 8")
+                expect(embedded(start(vecmill, bouncer.uri, 50, "--changed")) == N_ROWS // 12, f"{key}: --changed through pgbouncer")
+                for _ in range(2):
+                    left = bouncer.psql("SELECT current_setting('IntervalStyle'), current_setting('extra_float_digits'), current_setting('bytea_output')")
+                    expect(left == [("iso_8601", "-4", "escape")], f"left in a session: {left}")
+            finally:
+                server.psql("ALTER DATABASE corpus RESET ALL")
+
+
+if __name__ == "__main__":
+    sys.exit(run_tests(globals()))
