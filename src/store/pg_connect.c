@@ -535,7 +535,7 @@ static void close_store(store *base) {
   }
   char *texts[] = {s->shown,    s->schema_wanted, s->state,       s->schema,    s->table,
                    s->where,    s->text_column,   s->id_list,     s->column_id, s->vector_column,
-                   s->keys_sql, s->table_sql,     s->vector_type, s->index,     s->vector_schema};
+                   s->keys_sql, s->table_sql,     s->table_name,  s->vector_type, s->index,     s->vector_schema};
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) mem_free(texts[i]);
   for (size_t i = 0; i < sizeof s->maker_text / sizeof *s->maker_text; i++)
     mem_free(s->maker_text[i]);

@@ -77,13 +77,15 @@ static vecmill_status missing_table(pg_store *s, const char *name, vecmill_error
   return status;
 }
 
-/* Rows of (oid, schema, name, kind) for a name as it is spelled. */
+/* Rows of (oid, schema, name, kind, those that inherit from it) for a name as it is spelled. */
 static vecmill_status look_up_table(pg_store *s, const char *schema, const char *name,
                                     PGresult **rows_out, vecmill_error *err) {
   str sql = {0};
   pg_params p = {0};
-  str_append_text(&sql, "SELECT c.oid::text, nspname::text, relname::text, relkind::text "
-                        "FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = relnamespace "
+  str_append_text(&sql, "SELECT c.oid::text, nspname::text, relname::text, relkind::text, (SELECT "
+                        "string_agg(i::regclass::text, ', ') FROM (SELECT inhrelid AS i FROM "
+                        "pg_inherits WHERE inhparent = c.oid ORDER BY 1 LIMIT 10) AS h) FROM "
+                        "pg_class AS c JOIN pg_namespace AS n ON n.oid = relnamespace "
                         "WHERE relname = $1::text AND relkind IN ('r', 'p', 'v', 'm', 'f') AND "
                         "CASE WHEN $2::text IS NULL THEN pg_table_is_visible(c.oid) "
                         "ELSE nspname = $2::text END");
@@ -139,16 +141,24 @@ static vecmill_status find_table(pg_store *s, const char *name, table_info *info
                      "%s: a %s, and vectors cannot be written there (name the table behind it, "
                      "with --where if need be)",
                      name, kind == 'f' ? "foreign table" : "view");
+  if (kind == 'r') str_append_text(&sql, "ONLY ");
+  size_t n_before = sql.n;
   pg_append_name(&sql, s->schema ? s->schema : "");
   str_append_char(&sql, '.');
   pg_append_name(&sql, s->table ? s->table : "");
   s->table_sql = sql.data;
-  if (!s->schema || !s->table || sql.failed) status = err_set_memory(err, name, sql.n);
+  s->table_name = sql.failed ? NULL : mem_strdup(sql.data + n_before);
+  if (!s->schema || !s->table || !s->table_name) status = err_set_memory(err, name, sql.n);
   if (status == VECMILL_OK && strcmp(s->schema, s->state) == 0)
     status = err_set(err, VECMILL_ERROR_ARGUMENT,
                      "table %s: lies in schema %s, where vecmill keeps its own state (name a table "
                      "of yours, or another schema with --state-schema)",
                      s->table, s->schema);
+  if (status == VECMILL_OK && kind == 'r' && *pg_text(rows, 0, 4))
+    log_note(
+        "table %s: its own rows alone, not those of tables that inherit from it: %s (name each "
+        "of them for its own)",
+        s->table, pg_text(rows, 0, 4));
   PQclear(rows);
   return status;
 }

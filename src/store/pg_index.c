@@ -26,7 +26,7 @@ vecmill_status pg_tell_indexes(pg_store *s, vecmill_error *err) {
                   "pg_attribute AS a ON a.attrelid = indrelid AND attnum = ANY (indkey::int2[]) "
                   "WHERE indrelid = $1::regclass AND attname = $2::text AND amname IN "
                   "('hnsw', 'ivfflat') ORDER BY 1");
-  pg_add_text(&p, s->table_sql);
+  pg_add_text(&p, s->table_name);
   pg_add_text(&p, s->vector_column);
   vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the indexes", &rows, err);
   for (int i = 0; status == VECMILL_OK && i < PQntuples(rows); i++)

@@ -55,7 +55,7 @@ static vecmill_status read_metrics_table(pg_store *s, PGresult **rows_out, vecmi
             "c.relname = $2::text AND c.relkind IN ('r', 'p') ORDER BY a.attnum");
   pg_add_text(&p, s->schema);
   pg_add_text(&p, s->metrics.name);
-  pg_add_text(&p, s->table_sql);
+  pg_add_text(&p, s->table_name);
   vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", rows_out, err);
   str_fini(&sql);
   return status;
@@ -104,7 +104,7 @@ static vecmill_status choose_joins(pg_store *s, vecmill_error *err) {
   vecmill_status status = VECMILL_OK;
   str_append_text(&sql, "SELECT format_type(atttypid, NULL) FROM pg_attribute WHERE attrelid = "
                         "$1::regclass AND attname = $2::text AND attnum > 0 AND NOT attisdropped");
-  pg_add_text(&p, s->table_sql);
+  pg_add_text(&p, s->table_name);
   pg_add_text(&p, shared ? shared : "");
   if (shared) status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", &rows, err);
   bool is_shared = shared && status == VECMILL_OK && PQntuples(rows) > 0;

@@ -78,7 +78,10 @@ typedef struct pg_store {
   char *vector_schema;        /* quoted: where its operators are */
   Oid vector_oid;             /* element type of arrays */
   int vector_dimension;       /* as the column is declared; -1: any */
-  char *table_sql, *keys_sql; /* quoted */
+  /* Quoted, schema and all: where its rows are read and written; its bare name. A table that others
+   * inherit from is ONLY its own rows, for which alone its key is unique. */
+  char *table_sql, *table_name;
+  char *keys_sql; /* quoted */
 
   /* record */
   char *maker_text[6];

@@ -184,7 +184,7 @@ vecmill_status pg_store_record(store *base, store_maker *maker_out, bool *found_
   pg_add_text(&p, s->schema);
   pg_add_text(&p, s->table);
   pg_add_text(&p, s->vector_column);
-  pg_add_text(&p, s->table_sql);
+  pg_add_text(&p, s->table_name);
   status = pg_run(s, PG_READER, &sql, &p, "cannot read the record", &rows, err);
   if (status == VECMILL_OK && PQntuples(rows) > 0) {
     status = take_record(s, rows, maker_out, err);
@@ -258,7 +258,7 @@ static vecmill_status add_column(pg_store *s, size_t dimension, vecmill_error *e
   if (s->has_vector_column) return VECMILL_OK;
   str sql = {0};
   vecmill_error words = {0};
-  str_append_format(&sql, "ALTER TABLE %s ADD COLUMN IF NOT EXISTS ", s->table_sql);
+  str_append_format(&sql, "ALTER TABLE %s ADD COLUMN IF NOT EXISTS ", s->table_name);
   pg_append_name(&sql, s->vector_column);
   str_append_format(&sql, " %s(%zu)", s->vector_type, dimension);
   vecmill_status status =
@@ -282,14 +282,14 @@ static vecmill_status check_rights(pg_store *s, vecmill_error *err) {
   PGresult *rows = NULL;
   str_append_text(&sql, "SELECT has_column_privilege($1::text, $2::text, 'UPDATE')::text, "
                         "current_user::text");
-  pg_add_text(&p, s->table_sql);
+  pg_add_text(&p, s->table_name);
   pg_add_text(&p, s->vector_column);
   vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the rights", &rows, err);
   if (status == VECMILL_OK && pg_text(rows, 0, 0)[0] != 't') {
     str_clear(&sql);
     str_append_text(&sql, "GRANT UPDATE (");
     pg_append_name(&sql, s->vector_column);
-    str_append_format(&sql, ") ON %s TO ", s->table_sql);
+    str_append_format(&sql, ") ON %s TO ", s->table_name);
     pg_append_name(&sql, pg_text(rows, 0, 1));
     status = err_set(err, VECMILL_ERROR_DATABASE,
                      "%s: this user may not write column %s of table %s (have its owner run this): "

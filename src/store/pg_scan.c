@@ -101,7 +101,7 @@ static vecmill_status find_index(pg_store *s, PGconn *conn, vecmill_error *err) 
       "pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] WHERE indrelid "
       "= $1::regclass AND attname = $2::text AND indisvalid AND indpred IS NULL AND amname IN "
       "('hnsw', 'ivfflat') AND opcname LIKE '%cosine%' ORDER BY amname, c.relname LIMIT 1");
-  pg_add_text(&p, s->table_sql);
+  pg_add_text(&p, s->table_name);
   pg_add_text(&p, s->vector_column);
   vecmill_status status = pg_step(s, conn, &sql, &p, "cannot read the indexes", &rows, err);
   str_fini(&sql);

@@ -11,7 +11,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 from ingest_case import expect, run_tests  # noqa: E402
 from test_errors import fill, ingest, place, told  # noqa: E402
-from test_ingest import by_sqlite, floats, fresh  # noqa: E402
+from test_ingest import N_DIMENSIONS, by_sqlite, floats, fresh  # noqa: E402
 
 
 def state(server) -> list:
@@ -113,6 +113,37 @@ def test_text_types(vecmill, folder):
                      "column with --text-column, or put what it says into one of type text)", "--text-column", "body", *words, status=2)
             expect(state(server) == before, f"{kind}: something was made")
             server.psql("DROP TABLE t")
+
+
+# --- tables ---
+
+
+def test_inheritance(vecmill, folder):
+    """The same key, at the same place, written by the same transaction, in a table and in one that inherits from it: each table is its own."""
+    with fresh() as server:
+        for check in ("", ", CHECK (id <> 7 OR embedding IS NULL)"):
+            server.psql(f"""CREATE TABLE par(id integer PRIMARY KEY, text text, embedding vector({N_DIMENSIONS}){check});
+                CREATE TABLE chi(more text, PRIMARY KEY(id)) INHERITS (par);
+                CREATE TABLE "The other"() INHERITS (par);
+                BEGIN; INSERT INTO par SELECT i, 'star ' || i FROM generate_series(1, 30) AS i; INSERT INTO chi SELECT i, 'disk ' || i FROM generate_series(1, 30) AS i; COMMIT""")
+            told = 'vecmill: table par: its own rows alone, not those of tables that inherit from it: chi, "The other" (name each of them for its own)'
+            n, status = (29, 3) if check else (30, 0)
+            for table, word, notes in (("par", "star", [told]), ("chi", "disk", [])):
+                done = ingest(vecmill, server.uri, 16, "--create-metrics", table=table, status=status)
+                expect([line for line in done.stderr.splitlines() if "inherit" in line] == notes and f"Embedded {n} rows" in done.stdout, done.stdout + done.stderr)
+                expect("Remaining to embed in " + table + ": 30" in done.stdout, done.stdout)
+                got = dict(server.psql(f"SELECT text, embedding FROM ONLY {table} WHERE embedding IS NOT NULL"))
+                texts = [f"{word} {i}" for i in range(1, 31) if i != 7 or not check]
+                expect(sorted(got) == sorted(texts), f"{table}: {len(got)} vectors")
+                expect(as_floats([floats(got[text]) for text in texts]) == as_floats(by_sqlite(vecmill, folder, texts)), f"{table}: another row's vectors")
+                expect(server.psql(f"SELECT count(*), max(frequency) FROM {table}_metrics") == [(str(n), "1")], f"metrics of {table}")
+            expect(server.psql("SELECT count(*) FROM par WHERE embedding IS NOT NULL") == [(str(2 * n),)], "rows of others were written")
+            server.psql("UPDATE par SET text = text || ' edited'")
+            done = ingest(vecmill, server.uri, "--changed", table="par", status=status)
+            expect(f"Embedded {n} rows" in done.stdout, done.stdout)
+            done = vecmill.run("search", "par", "disk 3", "--db", server.uri, "-k", 50)
+            expect(len(done.stdout.splitlines()) == n and "disk" not in done.stdout, done.stdout)
+            server.psql("DROP TABLE par CASCADE; DROP TABLE par_metrics, chi_metrics; DROP SCHEMA vecmill CASCADE", options="-c client_min_messages=error")
 
 
 def as_floats(vectors: list) -> list:
