@@ -268,9 +268,18 @@ vecmill_status store_check_sqlite_writable(store *base, vecmill_error *err) {
                 : VECMILL_OK;
 }
 
+vecmill_status store_check_sqlite_version(int number, const char *name, vecmill_error *err) {
+  if (number >= 3037000) return VECMILL_OK;
+  return err_set(err, VECMILL_ERROR_UNSUPPORTED,
+                 "SQLite %s is loaded: 3.37 or newer is needed (update libsqlite3)", name);
+}
+
 vecmill_status store_open_sqlite(const char *path, const int *stop, store **store_out,
                                  vecmill_error *err) {
   struct stat status_of_file;
+  vecmill_status version =
+      store_check_sqlite_version(sqlite3_libversion_number(), sqlite3_libversion(), err);
+  if (version != VECMILL_OK) return version;
   if (stat(path, &status_of_file) != 0) {
     int failed = errno;
     if (failed != ENOENT) return err_set_errno(err, failed, "cannot open the database", path);

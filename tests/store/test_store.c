@@ -349,6 +349,15 @@ static void test_sample(void **state) {
   s->operations->close(s);
 }
 
+static void test_version(void **state) {
+  (void)state;
+  vecmill_error why = {0};
+  assert_int_equal(store_check_sqlite_version(3037000, "3.37.0", &why), VECMILL_OK);
+  assert_int_equal(store_check_sqlite_version(3036000, "3.36.0", &why), VECMILL_ERROR_UNSUPPORTED);
+  assert_string_equal(why.text,
+                      "SQLite 3.36.0 is loaded: 3.37 or newer is needed (update libsqlite3)");
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -365,6 +374,7 @@ int main(void) {
       CASE(test_record),
       CASE(test_sample),
       cmocka_unit_test(test_blank_characters),
+      cmocka_unit_test(test_version),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
