@@ -104,6 +104,20 @@ static vecmill_status add_service(const config *c, config_pg *pg, bool *has_serv
   return value.source == CONFIG_FILE ? config_pg_add(pg, "service", value.text, err) : VECMILL_OK;
 }
 
+/* Where services are described is no parameter of libpq's before 18: it asks the environment. */
+static vecmill_status refuse_service_file(const config *c, vecmill_error *err) {
+  static const char *const variables[] = {"PGSERVICEFILE", "PGSYSCONFDIR"};
+  for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
+    config_value value;
+    char origin[CONFIG_ORIGIN_SIZE];
+    if (!config_find(c, variables[i], &value) || value.source != CONFIG_FILE) continue;
+    config_origin(&value, origin);
+    return err_set(err, VECMILL_ERROR_ARGUMENT,
+                   "%s: libpq reads this from the environment alone (export it)", origin);
+  }
+  return VECMILL_OK;
+}
+
 /* "host=.. port=.. dbname=.. user=.." of what is passed, as libpq would read it. */
 static char *shown_pairs(const config_pg *pg) {
   static const char *const wanted[] = {"service", "host", "hostaddr", "port", "dbname", "user"};
@@ -134,6 +148,7 @@ vecmill_status config_pg_conninfo(const config *c, const char *db, config_pg *pg
   vecmill_status status = db ? add_said(db, &pg, err) : VECMILL_OK;
   bool has_host = config_pg_value(&pg, "host") != NULL;
   if (status == VECMILL_OK) status = add_service(c, &pg, &has_service, err);
+  if (status == VECMILL_OK && has_service) status = refuse_service_file(c, err);
   if (status == VECMILL_OK && !has_service) status = add_variables(c, &pg, err);
   if (status == VECMILL_OK && !has_service) status = add_from_file(c, has_host, &pg, err);
   if (status == VECMILL_OK) {

@@ -23,7 +23,8 @@ static inline void clear_environment(void) {
       "EMBED_MODEL",   "EMBED_PREFIX",     "PG_HOST",     "PGHOST",
       "PG_PORT",       "PGPORT",           "PG_DATABASE", "PG_DB",
       "PGDATABASE",    "PG_USER",          "PGUSER",      "PG_PASSWORD",
-      "PGPASSWORD",    "PGSERVICE",        "PGSSLMODE",   "PGHOSTADDR"};
+      "PGPASSWORD",    "PGSERVICE",        "PGSSLMODE",   "PGHOSTADDR",
+      "PGSERVICEFILE", "PGSYSCONFDIR"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) unsetenv(names[i]);
 }
 

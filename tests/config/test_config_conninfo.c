@@ -193,6 +193,22 @@ static void test_service_of_the_file(void **state) {
   assert_int_equal(config_open(path, &c, &error), VECMILL_OK);
   expect_passed(c, NULL, "service=s ");
   config_close(&c);
+  /* What libpq would not hear of is refused: it would look the service up elsewhere. */
+  write_file(path, "PGSERVICE=s\nPGSERVICEFILE=/f\n");
+  assert_int_equal(config_open(path, &c, &error), VECMILL_OK);
+  config_pg pg;
+  assert_int_equal(config_pg_conninfo(c, NULL, &pg, &error), VECMILL_ERROR_ARGUMENT);
+  assert_non_null(strstr(error.text, "PGSERVICEFILE=/f ("));
+  assert_non_null(strstr(error.text, ".env line 2): libpq reads this from the environment alone "
+                                     "(export it)"));
+  setenv("PGSERVICEFILE", "/g", 1);
+  expect_passed(c, NULL, "service=s ");
+  unsetenv("PGSERVICEFILE");
+  config_close(&c);
+  write_file(path, "PG_HOST=h\nPGSERVICEFILE=/f\n");
+  assert_int_equal(config_open(path, &c, &error), VECMILL_OK);
+  expect_passed(c, NULL, "host=h ");
+  config_close(&c);
   folder_close(folder);
 }
 
