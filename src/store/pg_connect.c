@@ -53,13 +53,6 @@ static uint64_t connect_ns(const pg_store *s) {
   return seconds > 0 ? (uint64_t)seconds * 1000000000u : UINT64_MAX;
 }
 
-/* Whether several places are to be tried in turn: libpq keeps their times only when it waits. */
-static bool has_several_hosts(const pg_store *s) {
-  for (size_t i = 0; s->keywords[i]; i++)
-    if (strncmp(s->keywords[i], "host", 4) == 0 && strchr(s->values[i], ',')) return true;
-  return false;
-}
-
 /* Waits until the socket can be read or written, a tick at most. */
 static bool wait_for_socket(PGconn *conn, bool to_write) {
   struct pollfd poller = {.fd = PQsocket(conn), .events = to_write ? POLLOUT : POLLIN};
@@ -89,21 +82,16 @@ static vecmill_status finish_connecting(pg_store *s, PGconn *conn, vecmill_error
   return step == PGRES_POLLING_OK ? VECMILL_OK : pg_connection_error(s, conn, err);
 }
 
-static vecmill_status open_connection(pg_store *s, pg_connection *c, vecmill_error *err) {
-  if (c->conn && PQstatus(c->conn) == CONNECTION_OK) return VECMILL_OK;
-  PQfinish(c->conn);
-  const char *const *keywords = (const char *const *)s->keywords;
-  const char *const *values = (const char *const *)s->values;
-  bool waits = has_several_hosts(s);
+static vecmill_status connect_to(pg_store *s, pg_connection *c, const char *const *values,
+                                 vecmill_error *err) {
   vecmill_status status;
-  c->conn =
-      waits ? PQconnectdbParams(keywords, values, 0) : PQconnectStartParams(keywords, values, 0);
+  c->conn = PQconnectStartParams((const char *const *)s->keywords, values, 0);
   if (!c->conn || PQstatus(c->conn) == CONNECTION_BAD) {
     status = pg_connection_error(s, c->conn, err);
   } else {
     /* the server's code is told only so, and its words may be in any language */
     PQsetErrorVerbosity(c->conn, PQERRORS_VERBOSE);
-    status = waits ? VECMILL_OK : finish_connecting(s, c->conn, err);
+    status = finish_connecting(s, c->conn, err);
   }
   if (status == VECMILL_OK) {
     PQsetErrorVerbosity(c->conn, PQERRORS_DEFAULT);
@@ -114,6 +102,36 @@ static vecmill_status open_connection(pg_store *s, pg_connection *c, vecmill_err
   PQfinish(c->conn);
   c->conn = NULL;
   return status;
+}
+
+/* Each in turn, beginning with the one that answered last. Why each of them did not is told. */
+static vecmill_status connect_to_any(pg_store *s, pg_connection *c, size_t n, vecmill_error *err) {
+  size_t first = __atomic_load_n(&s->first_host, __ATOMIC_RELAXED);
+  vecmill_status status = VECMILL_OK;
+  str words = {0};
+  for (size_t i = 0; i < n; i++) {
+    pg_host host;
+    vecmill_error why = {0};
+    size_t which = (first + i) % n;
+    status = pg_host_init(&host, s, which) ? connect_to(s, c, host.values, &why)
+                                           : err_set_memory(&why, "hosts", n * sizeof(char *));
+    pg_host_fini(&host);
+    if (status == VECMILL_OK) __atomic_store_n(&s->first_host, which, __ATOMIC_RELAXED);
+    str_append_format(&words, "%s%s", i > 0 ? "; then " : "", why.text);
+    if (status != VECMILL_ERROR_DATABASE) break;
+  }
+  if (status != VECMILL_OK) err_set(err, status, "%s", words.failed ? "" : words.data);
+  str_fini(&words);
+  return status;
+}
+
+static vecmill_status open_connection(pg_store *s, pg_connection *c, vecmill_error *err) {
+  if (c->conn && PQstatus(c->conn) == CONNECTION_OK) return VECMILL_OK;
+  PQfinish(c->conn);
+  c->conn = NULL;
+  size_t n = pg_n_hosts(s);
+  return n > 1 ? connect_to_any(s, c, n, err)
+               : connect_to(s, c, (const char *const *)s->values, err);
 }
 
 vecmill_status pg_open_all(pg_store *s, vecmill_error *err) {

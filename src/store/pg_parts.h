@@ -60,6 +60,7 @@ typedef struct pg_metrics {
 typedef struct pg_store {
   store base; /* first: a store * is a pg_store * */
   char **keywords, **values;
+  size_t first_host;                   /* atomic: of several, the one that answered last */
   char *shown, *schema_wanted, *state; /* state: the schema's name */
   const int *stop;
   pg_connection connections[PG_MAX_CONNECTIONS];
@@ -112,6 +113,21 @@ typedef struct pg_store {
 static inline pg_store *pg_of(store *s) {
   return (pg_store *)s;
 }
+
+/* --- pg_hosts.c --- */
+
+/* How many are named; 1 too where none is, or where libpq must say that lists do not fit. */
+size_t pg_n_hosts(const pg_store *s);
+
+/* What libpq is given for the i-th of several: s->keywords with these values. pg_host_fini after
+ * failure too, which is for want of memory. */
+#define PG_HOST_LISTS 3
+typedef struct pg_host {
+  const char **values;
+  char *items[PG_HOST_LISTS];
+} pg_host;
+bool pg_host_init(pg_host *h, const pg_store *s, size_t i);
+void pg_host_fini(pg_host *h);
 
 /* --- pg_connect.c --- */
 

@@ -3,6 +3,7 @@
 
   test_errors.py --vecmill PATH [NAME..]
 """
+import contextlib
 import os
 import re
 import signal
@@ -134,6 +135,26 @@ def test_server_frozen(vecmill, folder):
         run.send_signal(signal.SIGTERM)
         errors = ended(run, 143, 4)
         expect(errors == "vecmill: stopped while connecting to PostgreSQL\n", errors)
+
+
+def test_several_hosts(vecmill, folder):
+    """The first that answers is taken, and asked first from then on: a silent one is waited for once, not by each connection."""
+    with fresh() as server, socket.create_server(("127.0.0.1", 0)) as silent:
+        server.psql("CREATE TABLE t(id integer PRIMARY KEY, text text); INSERT INTO t VALUES(1, 'one')")
+        dead = silent.getsockname()[1]
+        hosts = f"host=127.0.0.1,localhost user=postgres dbname=corpus connect_timeout=2 gssencmode=disable sslmode=disable port={dead},"
+        vecmill.run("ingest", "t", "--db", f"{hosts}{server.port}", "--model", vecmill.model)
+        expect(server.psql("SELECT count(embedding) FROM t") == [("1",)], "not written")
+        silent.settimeout(0)
+        calls = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                silent.accept()[0].close()
+                calls += 1
+        expect(calls == 1, f"the silent host was asked {calls} times")
+    refused = 'connection to server at "127.0.0.1", port 1 failed: Connection refused (is the server running there, and is that its port?)'
+    told(vecmill, "host=127.0.0.1,127.0.0.1 port=1 user=u dbname=d", "; then ".join([f"PostgreSQL: cannot connect: {refused}"] * 2))
+    told(vecmill, "host=a,b port=1,2,3 user=u dbname=d", "PostgreSQL: cannot connect: could not match 3 port numbers to 2 hosts")
 
 
 def test_copy_instead(vecmill, folder):
