@@ -195,7 +195,7 @@ VECMILL_API vecmill_status vecmill_ingest_run(const vecmill_ingest_options *opti
 /*
  * Opens a database as a run would and closes it again; writes nothing. `config` and
  * `database`: as in the options. Errors: NOT_FOUND, DATABASE (also where the file or its folder may
- * not be written), IO, MEMORY.
+ * not be written), UNSUPPORTED (PostgreSQL without pgvector), IO, MEMORY.
  */
 VECMILL_API vecmill_status vecmill_database_check(const vecmill_config *config,
                                                   const char *database, vecmill_error *err);

@@ -35,7 +35,7 @@ VECMILL_API void vecmill_system_get(vecmill_system *system_out);
 VECMILL_API const char *vecmill_system_variant(size_t i, int *runs_out);
 
 /*
- * The i-th library that this one runs with: "sqlite", "jansson", "openssl"; NULL past the end.
+ * The i-th library that this one runs with: "sqlite", "libpq", "jansson", "openssl"; NULL past the end.
  * *version_out: of what is loaded, not of what was there at build time.
  */
 VECMILL_API const char *vecmill_system_library(size_t i, const char **version_out);

@@ -4,6 +4,7 @@
 #include "config/pg_settings.h"
 #include "ingest/database.h"
 #include "ingest/run.h"
+#include "store/pg.h"
 #include "store/sqlite.h"
 
 void vecmill_ingest_stop(vecmill_ingest_control *control) {
@@ -36,7 +37,8 @@ vecmill_status vecmill_database_check(const vecmill_config *c, const char *datab
   ingest_database where = {.config = c, .database = database};
   vecmill_status status = ingest_open_database(&where, NULL, &s, err);
   if (status != VECMILL_OK) return status;
-  if (!config_is_pg(database)) status = store_check_sqlite_writable(s, err);
+  status =
+      config_is_pg(database) ? store_check_pg_vector(s, err) : store_check_sqlite_writable(s, err);
   s->operations->close(s);
   return status;
 }

@@ -26,4 +26,7 @@ typedef struct pg_settings {
 vecmill_status store_open_pg(const pg_settings *settings, const int *stop, store **store_out,
                              vecmill_error *err);
 
+/* UNSUPPORTED, and what to do, where the database has no pgvector. */
+vecmill_status store_check_pg_vector(store *s, vecmill_error *err);
+
 #endif

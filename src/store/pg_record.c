@@ -197,15 +197,30 @@ vecmill_status pg_store_record(store *base, store_maker *maker_out, bool *found_
   return status;
 }
 
+static vecmill_status no_pgvector(const pg_store *s, vecmill_error *err) {
+  return err_set(err, VECMILL_ERROR_UNSUPPORTED,
+                 "%s: this database has no pgvector (install it, then as a superuser: CREATE "
+                 "EXTENSION vector)",
+                 s->shown);
+}
+
+vecmill_status store_check_pg_vector(store *base, vecmill_error *err) {
+  pg_store *s = pg_of(base);
+  str sql = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql, "SELECT count(*)::text FROM pg_extension WHERE extname = 'vector'");
+  vecmill_status status = pg_run(s, PG_READER, &sql, NULL, "cannot read the catalog", &rows, err);
+  if (status == VECMILL_OK && pg_integer(rows, 0, 0) == 0) status = no_pgvector(s, err);
+  PQclear(rows);
+  str_fini(&sql);
+  return status;
+}
+
 vecmill_status pg_store_inspect(store *base, size_t dimension, bool *has_vectors_out,
                                 vecmill_error *err) {
   pg_store *s = pg_of(base);
   *has_vectors_out = false;
-  if (!s->vector_type)
-    return err_set(err, VECMILL_ERROR_UNSUPPORTED,
-                   "%s: this database has no pgvector (install it, then as a superuser: CREATE "
-                   "EXTENSION vector)",
-                   s->shown);
+  if (!s->vector_type) return no_pgvector(s, err);
   if (!s->has_vector_column) return VECMILL_OK;
   if (s->vector_dimension > 0 && (size_t)s->vector_dimension != dimension)
     return err_set(err, VECMILL_ERROR_CONFLICT,

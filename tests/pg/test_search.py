@@ -6,6 +6,7 @@
 import json
 import math
 import random
+import subprocess
 import sys
 from pathlib import Path
 
@@ -45,11 +46,11 @@ def test_orders(vecmill, folder):
         few = [i for i in best if i % 300 == 0]
         told = "vecmill: by index near, which guesses (--exact compares every vector)\n"
         unusable = "vecmill: 1 rows hold no usable vector and were not compared (another size, all zeros, or not finite)\n"
-        for kind in ("hnsw (embedding vector_cosine_ops)", "ivfflat (embedding vector_cosine_ops) WITH (lists = 60)"):
+        for kind in ("hnsw (embedding vector_cosine_ops)", "ivfflat (embedding vector_cosine_ops) WITH (lists = 12)"):
             server.psql(f"SET maintenance_work_mem = '32MB'; CREATE INDEX near ON t USING {kind}")
             for planner in ({}, {"PGOPTIONS": "-c enable_seqscan=off -c enable_sort=off"}):
                 got, said = search(vecmill, server, "-k", 20, environment=planner)
-                expect(said == told and got[0] == best[0] and len({*got} & {*best[:20]}) >= 10, f"{kind}: {got} {said}")
+                expect(said == told and len({*got} & {*best[:20]}) >= 10, f"{kind}: {got} {said}")
                 expect(search(vecmill, server, "-k", 20, "--exact", environment=planner) == (best[:20], ""), f"{kind}: --exact")
                 # the index knows nothing of the condition: what it guesses are other rows
                 got, said = search(vecmill, server, "-k", 8, "--where", "id % 300 = 0", environment=planner)
@@ -87,6 +88,24 @@ def test_hints(vecmill, folder):
         for db, hint in hints.items():
             done = vecmill.run("search", "t", "one", *db, environment=server.environment)
             expect(done.stderr == f"vecmill: table t: no row has a vector yet (vecmill ingest t{hint})\n", done.stderr)
+
+
+def test_doctor(vecmill, folder):
+    """Which server the settings lead to, whether it answers, and whether it has pgvector."""
+    with Server(auth="scram-sha-256") as server:
+        (folder / ".env").write_text(f"PG_PORT={server.port}\nPG_HOST=127.0.0.1\nPG_DATABASE=corpus\nPG_PASSWORD={server.password}\n", encoding="utf-8")
+        for more, status, told in (({"PGUSER": "postgres"}, 0, "host=127.0.0.1 port={} dbname=corpus user=postgres"),
+                                   ({"PGUSER": "postgres", "PGDATABASE": "x", "PG_DATABASE": "template1"}, 1, "postgres@127.0.0.1:{}/template1: "
+                                    "this database has no pgvector (install it, then as a superuser: CREATE EXTENSION vector)"),
+                                   ({"PGUSER": "nobody"}, 1, 'PostgreSQL: cannot connect: connection to server at "127.0.0.1", port {} failed: FATAL: '
+                                    'password authentication failed for user "nobody" (check the user and its password)')):
+            done = subprocess.run([vecmill.command, "doctor", "--model", vecmill.model], cwd=folder, env=vecmill.environment | more, capture_output=True,
+                                  text=True, check=False)
+            lines = done.stdout.splitlines()
+            expect(done.returncode == status and lines[-2] == "database   " + told.format(server.port), done.stdout)
+            expect(lines[-1] == ("main job   cannot run: no database" if status else "main job   can run"), done.stdout)
+            expect("           PG_HOST=127.0.0.1 (.env line 2)\n" in done.stdout and "           PG_PASSWORD is set\n" in done.stdout, done.stdout)
+            expect(f"PGUSER={more['PGUSER']} (environment)\n" in done.stdout and server.password not in done.stdout + done.stderr, done.stdout)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,26 @@ static void tell_system(void) {
   putchar('\n');
 }
 
+/* Where a PostgreSQL server is looked for without --db; the passwords are not told. */
+static const char *const places[] = {"PG_HOST", "PGHOST",     "PG_PORT", "PGPORT", "PG_DATABASE",
+                                     "PG_DB",   "PGDATABASE", "PG_USER", "PGUSER", "PGSERVICE"};
+static const char *const passwords[] = {"PG_PASSWORD", "PGPASSWORD"};
+#define N_PLACES (sizeof places / sizeof *places)
+
+static bool is_place_set(const vecmill_config *config) {
+  const char *value;
+  for (size_t i = 0; i < N_PLACES; i++)
+    if ((value = vecmill_config_get(config, places[i])) != NULL && *value) return true;
+  return false;
+}
+
+/* The i-th variable that is told of; NULL past the end. */
+static const char *setting_at(size_t i) {
+  size_t n = 0;
+  while (n <= i && vecmill_config_name(n)) n++;
+  return i < n ? vecmill_config_name(i) : i - n < N_PLACES ? places[i - n] : NULL;
+}
+
 /* What the environment and .env say, and whether it can be meant. */
 static vecmill_status tell_settings(const vecmill_config *config, vecmill_error *error) {
   char origin[256];
@@ -59,9 +79,14 @@ static vecmill_status tell_settings(const vecmill_config *config, vecmill_error 
   unsigned n_workers;
   size_t batch, n_told = 0;
   double sleep_s;
-  for (size_t i = 0; (name = vecmill_config_name(i)) != NULL; i++) {
+  for (size_t i = 0; (name = setting_at(i)) != NULL; i++) {
     vecmill_config_origin(config, name, origin, sizeof origin);
     if (*origin) printf("%s %s\n", n_told++ ? "          " : "settings  ", origin);
+  }
+  for (size_t i = 0; i < sizeof passwords / sizeof *passwords; i++) {
+    const char *value = vecmill_config_get(config, passwords[i]);
+    if (value && *value)
+      printf("%s %s is set\n", n_told++ ? "          " : "settings  ", passwords[i]);
   }
   if (n_told == 0) puts("settings   none");
   vecmill_status status = vecmill_config_workers(config, &n_workers, error);
@@ -92,7 +117,8 @@ static vecmill_status tell_model(const vecmill_config *config, vecmill_error *er
 
 static vecmill_status tell_database(const vecmill_config *config, const char *database,
                                     vecmill_error *error) {
-  if (!database) return printf("database   none named (--db FILE)\n"), VECMILL_OK;
+  if (!database && !is_place_set(config))
+    return printf("database   none named (--db DB, or PG_HOST, PG_DATABASE ..)\n"), VECMILL_OK;
   vecmill_status status = vecmill_database_check(config, database, error);
   char shown[512]; /* without a password */
   vecmill_database_show(config, database, shown, sizeof shown);
