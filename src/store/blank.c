@@ -27,3 +27,24 @@ bool store_is_blank(const char *text, size_t n) {
   }
   return true;
 }
+
+/* Bytes of one well-formed UTF-8 sequence at text (Unicode 15, table 3-7); 0 if it is ill-formed.
+ */
+static size_t well_formed(const unsigned char *text, size_t n) {
+  unsigned char c = text[0];
+  if (c < 0x80) return 1;
+  size_t length = c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : 2;
+  if (c < 0xC2 || c > 0xF4 || n < length) return 0;
+  unsigned char low = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80;
+  unsigned char high = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
+  if (text[1] < low || text[1] > high) return 0;
+  for (size_t i = 2; i < length; i++)
+    if ((text[i] & 0xC0) != 0x80) return 0;
+  return length;
+}
+
+bool store_is_utf8(const char *text, size_t n) {
+  for (size_t i = 0, step; i < n; i += step)
+    if ((step = well_formed((const unsigned char *)text + i, n - i)) == 0) return false;
+  return true;
+}

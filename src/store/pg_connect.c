@@ -659,10 +659,12 @@ vecmill_status store_open_pg(const pg_settings *settings, const int *stop, store
   vecmill_status status = VECMILL_OK;
   if (!s->state || (settings->schema && !s->schema_wanted) || !copy_keywords(s, settings))
     status = err_set_memory(err, "PostgreSQL", sizeof *s);
-  if (status == VECMILL_OK) status = open_connection(s, &s->connections[PG_READER], err);
+  pg_connection *c = &s->connections[PG_READER];
+  if (status == VECMILL_OK) status = open_connection(s, c, err);
+  if (status == VECMILL_OK) status = pg_settle_encoding(s, err);
+  if (status == VECMILL_OK) status = open_connection(s, c, err);
   if (status == VECMILL_OK) {
-    s->shown = settings->shown ? mem_strdup(settings->shown)
-                               : shown_connection(s->connections[PG_READER].conn);
+    s->shown = settings->shown ? mem_strdup(settings->shown) : shown_connection(c->conn);
     if (!s->shown) status = err_set_memory(err, "PostgreSQL", sizeof *s);
   }
   if (status != VECMILL_OK) close_store(&s->base);

@@ -32,6 +32,7 @@ static const char *advice(void) {
       {"53300", " (too many connections: lower --connections or raise max_connections)"},
       {"53", " (the server is short of something: run again later, what was committed is kept)"},
       {"54000", " (a smaller BATCH)"},
+      {"22P05", " (that character is only in one of the database's encoding and UTF-8)"},
       {"25006",
        " (the server takes no writes: a standby, or default_transaction_read_only; name the "
        "primary)"},

@@ -57,12 +57,16 @@ typedef struct pg_metrics {
   str cursor; /* of metrics_page */
 } pg_metrics;
 
+/* What a database's texts are. */
+typedef enum pg_encoding { PG_ENCODING_UTF8 = 0, PG_ENCODING_OTHER, PG_ENCODING_NONE } pg_encoding;
+
 typedef struct pg_store {
   store base; /* first: a store * is a pg_store * */
   char **keywords, **values;
   size_t first_host;                   /* atomic: of several, the one that answered last */
   char *shown, *schema_wanted, *state; /* state: the schema's name */
   const int *stop;
+  pg_encoding encoding;
   pg_connection connections[PG_MAX_CONNECTIONS];
   unsigned n_connections, lease_seconds, wait_seconds;
   bool is_lost;   /* atomic: the server was waited for in vain */
@@ -219,7 +223,6 @@ void pg_append_key_array(str *sql, const pg_store *s);
 void pg_append_compare(str *sql, const pg_store *s, const char *comparison, const char *array);
 /* " AND ..." for each of: where, limit's cut (parameter $cut), keys that are not NULL */
 void pg_append_considered(str *sql, const pg_store *s, const char *cut);
-void pg_append_blank(str *sql, const pg_store *s);
 
 /* A key's bytes: for each column its length (4 bytes) and its text. */
 void pg_key_append(str *key, const PGresult *result, int row, int first, size_t n);
@@ -276,6 +279,14 @@ void pg_metrics_append_places(str *sql, const pg_store *s);
 void pg_metrics_append_insert(str *sql, const pg_store *s, const char *source);
 
 void pg_metrics_fini(pg_metrics *m);
+
+/* --- pg_encoding.c --- */
+
+/* Which one the database has; the connection may be closed by this, to be opened anew. */
+vecmill_status pg_settle_encoding(pg_store *s, vecmill_error *err);
+/* "(..)": the text is NULL, or nothing but characters of Unicode's White_Space property, as
+ * store_is_blank has it. */
+void pg_append_blank(str *sql, const pg_store *s);
 
 /* --- pg_names.c --- */
 

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "store/blank.h"
 #include "store/pg_parts.h"
 
 /* --- names --- */
@@ -75,22 +76,6 @@ void pg_append_considered(str *sql, const pg_store *s, const char *cut) {
     pg_append_compare(sql, s, "<=", cut);
   }
   if (s->where) str_append_format(sql, " AND (%s\n)", s->where);
-}
-
-/* Nothing but characters of Unicode's White_Space property, as store_is_blank has it. The
- * characters are written out: \s follows the database's locale. */
-void pg_append_blank(str *sql, const pg_store *s) {
-  str_append_text(sql, "(");
-  pg_append_column(sql, s, s->text_column);
-  /* most texts begin with a visible character of ASCII: no need to look through them */
-  str_append_text(sql, " IS NULL OR ascii(");
-  pg_append_column(sql, s, s->text_column);
-  str_append_text(sql, "::text) NOT BETWEEN 33 AND 126 AND ltrim(");
-  pg_append_column(sql, s, s->text_column);
-  str_append_text(
-      sql,
-      ", U&'\\0009\\000A\\000B\\000C\\000D\\0020\\0085\\00A0\\1680\\2000\\2001\\2002\\2003\\2004"
-      "\\2005\\2006\\2007\\2008\\2009\\200A\\2028\\2029\\202F\\205F\\3000') = '')");
 }
 
 /* --- arrays --- */
@@ -238,6 +223,13 @@ static bool is_number(const pg_store *s, size_t i) {
          strcmp(s->keys[i].type, "smallint") == 0;
 }
 
+/* Bytes that are no text to JSON, as SQL would say them. */
+static void append_json_bytes(str *json, const char *bytes, size_t n) {
+  str_append_text(json, "\"convert_from('\\\\x");
+  for (size_t i = 0; i < n; i++) str_append_format(json, "%02x", (unsigned char)bytes[i]);
+  str_append_text(json, "', 'SQL_ASCII')\"");
+}
+
 void pg_key_json(const store *base, const void *key, size_t n_key_bytes, str *json_out) {
   const pg_store *s = (const pg_store *)base;
   const char *at = key, *end = at + n_key_bytes, *part;
@@ -246,6 +238,8 @@ void pg_key_json(const store *base, const void *key, size_t n_key_bytes, str *js
   for (; (part = next_part(&at, end, &n)) != NULL; i++) {
     if (i > 0) str_append_char(json_out, ',');
     if (i < s->n_keys && is_number(s, i)) str_append(json_out, part, n);
+    else if (s->encoding == PG_ENCODING_NONE && !store_is_utf8(part, n))
+      append_json_bytes(json_out, part, n);
     else str_append_json(json_out, part, n);
   }
   if (s->n_keys > 1) str_append_char(json_out, ']');

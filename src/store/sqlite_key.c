@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/blank.h"
 #include "store/sqlite_parts.h"
 
 static void append_number(str *key, char type, const void *eight_bytes) {
@@ -91,27 +92,6 @@ void key_bind(sqlite3_stmt *statement, char prefix, const void *key, size_t n_by
   }
 }
 
-/* Bytes of one well-formed UTF-8 sequence at text (Unicode 15, table 3-7); 0 if it is ill-formed.
- */
-static size_t well_formed(const unsigned char *text, size_t n) {
-  unsigned char c = text[0];
-  if (c < 0x80) return 1;
-  size_t length = c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : 2;
-  if (c < 0xC2 || c > 0xF4 || n < length) return 0;
-  unsigned char low = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80;
-  unsigned char high = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
-  if (text[1] < low || text[1] > high) return 0;
-  for (size_t i = 2; i < length; i++)
-    if ((text[i] & 0xC0) != 0x80) return 0;
-  return length;
-}
-
-static bool is_utf8(const char *text, size_t n) {
-  for (size_t i = 0, step; i < n; i += step)
-    if ((step = well_formed((const unsigned char *)text + i, n - i)) == 0) return false;
-  return true;
-}
-
 /* JSON has no bytes: they are written as SQL's literals, those of text as CAST(x'..' AS TEXT). */
 static void append_json_bytes(str *json, const key_part *part) {
   str_append_text(json, part->type == 't' ? "\"CAST(x'" : "\"x'");
@@ -127,7 +107,7 @@ static bool is_plain(const key_part *part) {
     size_t n = strlen(literals[i]);
     if (part->n >= n && memcmp(part->bytes, literals[i], n) == 0) return false;
   }
-  return is_utf8(part->bytes, part->n);
+  return store_is_utf8(part->bytes, part->n);
 }
 
 /* The shortest of 15 to 17 digits that is the same number (SQLite's own printf is not exact in the

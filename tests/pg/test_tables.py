@@ -3,6 +3,9 @@
 
   test_tables.py --vecmill PATH [NAME..]
 """
+import contextlib
+import json
+import sqlite3
 import struct
 import sys
 from pathlib import Path
@@ -10,6 +13,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 from ingest_case import expect, run_tests  # noqa: E402
+from servers import Bouncer  # noqa: E402
 from test_errors import fill, ingest, place, told  # noqa: E402
 from test_ingest import N_DIMENSIONS, by_sqlite, floats, fresh  # noqa: E402
 
@@ -144,6 +148,103 @@ def test_inheritance(vecmill, folder):
             done = vecmill.run("search", "par", "disk 3", "--db", server.uri, "-k", 50)
             expect(len(done.stdout.splitlines()) == n and "disk" not in done.stdout, done.stdout)
             server.psql("DROP TABLE par CASCADE; DROP TABLE par_metrics, chi_metrics; DROP SCHEMA vecmill CASCADE", options="-c client_min_messages=error")
+
+
+# --- databases ---
+
+SPACES = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
+CODECS = {"UTF8": "utf-8", "LATIN1": "latin-1", "LATIN9": "iso8859-15", "WIN1252": "cp1252", "KOI8R": "koi8-r", "EUC_JP": "euc-jp", "EUC_KR": "euc-kr"}
+
+
+@contextlib.contextmanager
+def database_of(encoding: str):
+    with fresh() as server:
+        server.psql(f"DROP DATABASE IF EXISTS other WITH (FORCE); CREATE DATABASE other ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0",
+                    options="-c client_min_messages=error")
+        server.psql("CREATE EXTENSION vector", database="other")
+        yield server
+        server.psql("DROP DATABASE other WITH (FORCE)")
+
+
+def encodes(text: str, codec: str) -> bool:
+    try:
+        return text.encode(codec).decode(codec) == text
+    except UnicodeError:
+        return False
+
+
+def vectors_of_bytes(vecmill, folder, texts: list) -> list:
+    """What SQLite gets of texts that may be any bytes."""
+    path = folder / "bytes.db"
+    path.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, text TEXT)")
+        db.executemany("INSERT INTO t(text) VALUES(CAST(? AS TEXT))", [(text,) for text in texts])
+        db.commit()
+        vecmill.ingest(path)
+        return [vector for vector, in db.execute("SELECT embedding FROM t ORDER BY id")]
+
+
+def vectors_in(server, column: str = "embedding") -> list:
+    return [vector and struct.pack(f"<{N_DIMENSIONS}f", *floats(vector)) for vector, in server.psql(f"SELECT {column} FROM t ORDER BY id", database="other")]
+
+
+def test_encodings(vecmill, folder):
+    """The same texts give the same vectors and metrics whatever the database's encoding; the same ones are blank; --changed and search too."""
+    texts = ["star 1", "", "a\u00e9 na\u00efve", *SPACES, *(a + b for a in SPACES for b in " \u3000x"), "\u6771\u4eac", "\u3000\u6771 \u4eac", "\xa0 \xa0", "\u041c\u0438\u0440",
+             "\ub300\ud55c Seoul City", "\u2026", "\u20ac 5", "\x1c", "\u200b"]
+    for encoding, codec in CODECS.items():
+        with database_of(encoding) as server:
+            db = server.uri_of(dbname="other")
+            mine = [text for text in texts if encodes(text, codec)]
+            rows = ", ".join(f"({i}, convert_from('\\x{text.encode().hex()}', 'UTF8'), 'k' || {i} || convert_from('\\x{mine[2].encode().hex()}', 'UTF8'))"
+                             for i, text in enumerate(mine))
+            server.psql(f"CREATE TABLE t(id integer, text text, key text PRIMARY KEY); INSERT INTO t VALUES{rows}", database="other")
+            expected = vectors_of_bytes(vecmill, folder, [text.encode() for text in mine])
+            n = sum(vector is not None for vector in expected)
+            done = ingest(vecmill, db, 7, "--dry-run")
+            expect(f"Dry run: nothing was written. {n} rows" in done.stdout, f"{encoding}: {done.stdout}")
+            ingest(vecmill, db, 7, "--create-metrics")
+            expect(vectors_in(server) == expected, f"{encoding}: other vectors")
+            got = server.psql("SELECT length, entity_count FROM t LEFT JOIN t_metrics USING (key) ORDER BY id", database="other")
+            expect([length and int(length) for length, _ in got] == [len(text) if vector else None for text, vector in zip(mine, expected)], f"{encoding}: {got}")
+            changed = "UPDATE t SET text = text || 'x' WHERE id < 3; UPDATE t SET text = ' ' WHERE id = 2"
+            server.psql(changed, database="other")
+            done = ingest(vecmill, db, "--changed")
+            mine[:3] = ["star 1x", "x", " "]
+            expect(vectors_in(server) == vectors_of_bytes(vecmill, folder, [text.encode() for text in mine]), f"{encoding}: {done.stdout}")
+            ingest(vecmill, db, "--metrics-only")
+            done = vecmill.run("search", "t", "star 1x", "--db", db, "-k", 1, "--json")
+            expect(json.loads(done.stdout) | {"score": 1} == {"id": f"k0a\u00e9 na\u00efve", "score": 1, "text": "star 1x"} if encodes("\u00e9\u00ef", codec) else True,
+                   f"{encoding}: {done.stdout}")
+    with database_of("WIN1252") as server:
+        server.psql("CREATE TABLE t(id integer PRIMARY KEY, text text); INSERT INTO t VALUES(1, chr(129))", database="other")
+        told(vecmill, server.uri_of(dbname="other"), f"{place(server).replace('corpus', 'other')}: cannot count the rows: character with byte sequence 0x81 in "
+             'encoding "WIN1252" has no equivalent in encoding "UTF8" (that character is only in one of the database\'s encoding and UTF-8)')
+
+
+def test_no_encoding(vecmill, folder):
+    """SQL_ASCII: bytes, taken as UTF-8 and mended as in SQLite, in keys too; through pgbouncer as well."""
+    texts = [text.encode() for text in ("star 1", "", "na\u00efve", *SPACES, "\u3000\u6771\u4eac", "\u1000", "\u200b")]
+    texts += [b"na\xefve star", b"\xff", b"\xe2\x80", b" \xe3\x80 ", b"\x20\xa0", b"\xe3\x80\x80\xe3", b"\x85", b"\x80"]
+    with database_of("SQL_ASCII") as server:
+        expected = vectors_of_bytes(vecmill, folder, texts)
+        rows = ", ".join(f"({i}, convert_from('\\x{text.hex()}', 'SQL_ASCII'), 'k' || {i} || convert_from('\\xefbb', 'SQL_ASCII'))" for i, text in enumerate(texts))
+        server.psql(f"CREATE TABLE t(id integer, text text, key text PRIMARY KEY, again vector); INSERT INTO t VALUES{rows}", database="other")
+        with Bouncer(server, pool_size=2) as bouncer:
+            for place, column in ((server, "embedding"), (bouncer, "again")):
+                done = ingest(vecmill, place.uri_of(dbname="other"), 4, "--vector-column", column, "--create-metrics")
+                expect("with ill-formed UTF-8, repaired" in done.stdout, done.stdout)
+                expect(vectors_in(server, column) == expected, f"other vectors: {done.stdout}")
+                server.psql("UPDATE t SET text = text || convert_from('\\xff', 'SQL_ASCII') WHERE id = 0", database="other")
+                ingest(vecmill, place.uri_of(dbname="other"), "--vector-column", column, "--changed")
+                expected[0] = vectors_of_bytes(vecmill, folder, [b"star 1" + b"\xff" * (1 + (column == "again"))])[0]
+                got = vectors_in(server, column)
+                expect(got == expected, "an edited text keeps its vector")
+            done = vecmill.run("search", "t", "na\ufffdve star", "--db", server.uri_of(dbname="other"), "-k", 1, "--json")
+            found = json.loads(done.stdout)
+            key = b"k%d\xef\xbb" % texts.index(b"na\xefve star")
+            expect(found["id"] == f"convert_from('\\x{key.hex()}', 'SQL_ASCII')" and found["text"] == "na\ufffdve star", done.stdout)
 
 
 def as_floats(vectors: list) -> list:
