@@ -1,10 +1,13 @@
-/* config/conninfo.h: any text as a connection. A password that it has stands in nothing shown. */
+/* config/conninfo.h: any text as a connection. A password that it has stands in nothing shown, nor
+ * does anything else that stands between a : and an @. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/str.h"
 #include "config/conninfo.h"
+#include "config/pg_settings.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes);
 
@@ -18,6 +21,30 @@ static void check_hidden(const char *text, const char *hidden, const conninfo *c
     for (size_t j = s->value_from; j < s->value_to; j++)
       if (hidden[j] != 'x') abort();
   }
+}
+
+/* The input with a secret put in at its middle. */
+static void check_planted(const char *text) {
+  static const char planted[] = ":S3CRET-0451@";
+  str with = {0};
+  vecmill_error err = {0};
+  config_pg pg;
+  size_t n = strlen(text) / 2;
+  if (strstr(text, "S3CRET")) return; /* the fuzzer learns it */
+  str_append(&with, text, n);
+  str_append_text(&with, planted);
+  str_append_text(&with, text + n);
+  if (with.failed) abort();
+  if (config_database_of(with.data) != CONFIG_DATABASE_FILE) { /* else there is one of that name */
+    char *shown = config_database_shown(NULL, with.data);
+    if (config_pg_conninfo(NULL, with.data, &pg, &err) == VECMILL_OK) config_pg_fini(&pg);
+    conninfo_hide(with.data);
+    if (strstr(shown, "S3CRET-0451") || strstr(err.text, "S3CRET") ||
+        strstr(with.data, "S3CRET-0451"))
+      abort();
+    mem_free(shown);
+  }
+  str_fini(&with);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes) {
@@ -39,6 +66,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes) {
     }
     conninfo_fini(&c);
   }
+  check_planted(text);
   mem_free(text);
   mem_free(hidden);
   mem_free(shown);

@@ -80,5 +80,5 @@ void vecmill_database_show(const vecmill_config *c, const char *database, char *
 }
 
 void vecmill_database_hide(char *database) {
-  if (conninfo_is(database)) conninfo_hide(database);
+  if (database && config_database_of(database) != CONFIG_DATABASE_FILE) conninfo_hide(database);
 }

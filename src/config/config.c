@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/str.h"
+#include "config/conninfo.h"
 #include "config/env.h"
 
 /* Every setting and the bounds that are told with it. */
@@ -137,6 +138,8 @@ void config_origin(const config_value *value, char text_out[CONFIG_ORIGIN_SIZE])
   /* A value of any length leaves room for the rest; of a cut one the last bytes may be half a
    * character, which only a message shows. */
   const char *text = value->text ? value->text : "";
+  /* A password may stand in what is no value of a setting at all. */
+  if (conninfo_is(text) || conninfo_is_doubtful(text)) text = "...";
   int n_shown = 100;
   while (n_shown > 0 && (size_t)n_shown < strlen(text) &&
          ((unsigned char)text[n_shown] & 0xC0) == 0x80)

@@ -7,6 +7,8 @@
 
 /* What a password with one of these in it comes out as. */
 #define ESCAPE_IT "(write @ : / ? of a password as %40 %3A %2F %3F)"
+/* A separator that libpq does not have, before KEYWORD=VALUE. */
+#define HOLDS_EQUALS "a = where none can stand (before KEYWORD=VALUE stands ? or &; write = as %3D)"
 
 /* libpq's own, to version 18, beside the variables of its environment that stand for them. */
 static const conninfo_keyword keywords[] = {
@@ -89,21 +91,75 @@ static bool is_space(char c) {
   return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-/* After the scheme; 0: there is none. */
-static size_t scheme_length(const char *text) {
-  static const char *const schemes[] = {"postgresql://", "postgres://"};
-  for (size_t i = 0; i < 2; i++)
-    if (strncmp(text, schemes[i], strlen(schemes[i])) == 0) return strlen(schemes[i]);
-  return 0;
+/* Blanks before, and for an address after, and a pair of quotes around it all. */
+typedef struct span {
+  size_t from, to;
+} span;
+
+static span without_blanks(const char *text, span s) {
+  while (s.from < s.to && is_space(text[s.from])) s.from++;
+  while (s.from < s.to && is_space(text[s.to - 1])) s.to--;
+  return s;
+}
+
+static size_t scheme_length(const char *text, size_t n);
+
+static span inner(const char *text) {
+  size_t n = strlen(text);
+  span whole = {0, n}, s = without_blanks(text, whole);
+  bool is_quoted =
+      s.to - s.from >= 2 && strchr("'\"", text[s.from]) != NULL && text[s.from] == text[s.to - 1];
+  if (is_quoted) return without_blanks(text, (span){s.from + 1, s.to - 1});
+  /* A blank at the end of KEYWORD=VALUE may be a value's, after a backslash. */
+  return scheme_length(text + s.from, s.to - s.from) ? s : (span){s.from, n};
+}
+
+/* After postgres[ql][+DRIVER]://, in any case; 0: it does not begin so. */
+static size_t scheme_length(const char *text, size_t n) {
+  static const char name[] = "postgres";
+  size_t at = 0;
+  while (at < sizeof name - 1 && at < n && str_lower(text[at]) == name[at]) at++;
+  if (at < sizeof name - 1) return 0;
+  if (n - at >= 2 && str_lower(text[at]) == 'q' && str_lower(text[at + 1]) == 'l') at += 2;
+  if (at < n && text[at] == '+') {
+    size_t from = ++at;
+    while (at < n && (str_is_alnum(text[at]) || text[at] == '_')) at++;
+    if (at == from) return 0;
+  }
+  return n - at >= 3 && memcmp(text + at, "://", 3) == 0 ? at + 3 : 0;
 }
 
 bool conninfo_is(const char *text) {
-  if (scheme_length(text) > 0) return true;
-  while (is_space(*text)) text++;
-  size_t n = strcspn(text, "= \t\r\n\v\f");
-  const char *after = text + n;
-  while (is_space(*after)) after++;
-  return *after == '=' && conninfo_find_keyword(text, n) >= 0;
+  span s = inner(text);
+  if (scheme_length(text + s.from, s.to - s.from) > 0) return true;
+  size_t at = s.from;
+  while (at < s.to && text[at] != '=' && !is_space(text[at])) at++;
+  size_t n = at - s.from;
+  while (at < s.to && is_space(text[at])) at++;
+  return at < s.to && text[at] == '=' && conninfo_find_keyword(text + s.from, n) >= 0;
+}
+
+bool conninfo_is_doubtful(const char *value) {
+  const char *colon = strchr(value, ':');
+  return colon && (strstr(value, "://") || strchr(colon, '@'));
+}
+
+/* A word that stands by itself and has a = after it. */
+static bool has_pair(const char *text) {
+  for (const char *at = text; (at = strchr(at, '=')) != NULL; at++) {
+    const char *word = at;
+    while (word > text && is_space(word[-1])) word--;
+    while (word > text && (str_is_alnum(word[-1]) || strchr("_-.", word[-1]))) word--;
+    if (word == text || is_space(word[-1]) || strchr(";&?,'\"", word[-1])) return true;
+  }
+  return false;
+}
+
+/* What is written as a path may hold : and = (/data/day=3/corpus.db), anything else hardly. */
+bool conninfo_is_meant(const char *text) {
+  while (is_space(*text) || *text == '\'' || *text == '"') text++;
+  if (conninfo_is_doubtful(text)) return true;
+  return *text == '/' || *text == '.' ? has_pair(text) : strpbrk(text, ":=@") != NULL;
 }
 
 /* --- parts --- */
@@ -113,9 +169,14 @@ static vecmill_status malformed(const char *why, vecmill_error *err) {
 }
 
 /* Takes over `value`. */
-static void put(conninfo *c, int keyword, char *value) {
+static vecmill_status put(conninfo *c, int keyword, char *value, vecmill_error *err) {
+  if (!keywords[keyword].is_secret && conninfo_is_doubtful(value)) {
+    free_secret(value);
+    return malformed("a value looks like an address itself (give the address to --db)", err);
+  }
   free_secret(c->values[keyword]);
   c->values[keyword] = value;
+  return VECMILL_OK;
 }
 
 static vecmill_status add_secret(conninfo *c, size_t value_from, size_t value_to, size_t from,
@@ -159,8 +220,8 @@ static vecmill_status put_decoded(conninfo *c, const char *keyword, const char *
   char *text = NULL;
   if (n == 0) return VECMILL_OK; /* libpq takes an empty part as not said */
   vecmill_status status = decode(from, n, &text, err);
-  if (status == VECMILL_OK) put(c, conninfo_find_keyword(keyword, strlen(keyword)), text);
-  return status;
+  return status == VECMILL_OK ? put(c, conninfo_find_keyword(keyword, strlen(keyword)), text, err)
+                              : status;
 }
 
 /* --- postgresql://USER:PASSWORD@HOST:PORT,HOST:PORT/DBNAME?KEYWORD=VALUE&.. --- */
@@ -173,6 +234,7 @@ static vecmill_status parse_credentials(const char *text, size_t *at, conninfo *
   if (text[end] != '@') return VECMILL_OK;
   size_t colon = from + strcspn(text + from, ":@");
   *at = end + 1;
+  if (memchr(text + from, '=', colon - from)) return malformed(HOLDS_EQUALS, err);
   vecmill_status status = put_decoded(c, "user", text + from, colon - from, err);
   if (status != VECMILL_OK || colon == end) return status;
   status = add_secret(c, colon + 1, end, colon, end, err);
@@ -213,6 +275,8 @@ static vecmill_status parse_hosts(const char *text, size_t *at, conninfo *c, vec
     status = err_set_memory(err, "connection", hosts.n);
   if (status == VECMILL_OK && hosts.n > 0 && strchr(hosts.data, '@'))
     status = malformed("a host holds @ " ESCAPE_IT, err);
+  if (status == VECMILL_OK && hosts.n > 0 && strchr(hosts.data, '='))
+    status = malformed(HOLDS_EQUALS, err);
   if (status == VECMILL_OK && hosts.n > 0)
     status = put_decoded(c, "host", hosts.data, hosts.n, err);
   if (status == VECMILL_OK && ports.n > 0)
@@ -249,7 +313,7 @@ static vecmill_status parse_parameter(const char *text, size_t *at, conninfo *c,
   if (status == VECMILL_OK && keywords[keyword].is_secret)
     status =
         add_secret(c, equals + 1, end, text[end] ? from : from - 1, text[end] ? end + 1 : end, err);
-  if (status == VECMILL_OK) put(c, keyword, value), value = NULL;
+  if (status == VECMILL_OK) status = put(c, keyword, value, err), value = NULL;
   free_secret(name);
   free_secret(value);
   return status;
@@ -263,6 +327,7 @@ static vecmill_status parse_address(const char *text, size_t at, conninfo *c, ve
     at = from + strcspn(text + from, "?");
     if (memchr(text + from, '@', at - from))
       return malformed("the database's name holds @ " ESCAPE_IT, err);
+    if (memchr(text + from, '=', at - from)) return malformed(HOLDS_EQUALS, err);
     status = put_decoded(c, "dbname", text + from, at - from, err);
   }
   while (status == VECMILL_OK && text[at]) {
@@ -312,10 +377,17 @@ static vecmill_status parse_pair(const char *text, size_t *at, conninfo *c, vecm
   if (status != VECMILL_OK) return status;
   size_t value_to = i;
   while (is_space(text[i])) i++;
-  put(c, keyword, value);
   *at = i;
-  return keywords[keyword].is_secret ? add_secret(c, value_from, value_to, from, i, err)
-                                     : VECMILL_OK;
+  bool is_secret = keywords[keyword].is_secret, is_quoted = text[value_from] == '\'',
+       has_options = strcmp(keywords[keyword].name, "options") == 0;
+  if (!is_secret && !is_quoted && !has_options && strchr(value, '=')) {
+    free_secret(value);
+    return malformed("a value holds = (put blanks between KEYWORD=VALUE, and values with = in ' ')",
+                     err);
+  }
+  status = put(c, keyword, value, err);
+  return status == VECMILL_OK && is_secret ? add_secret(c, value_from, value_to, from, i, err)
+                                           : status;
 }
 
 static vecmill_status parse_pairs(const char *text, conninfo *c, vecmill_error *err) {
@@ -339,16 +411,34 @@ static bool are_ports(const char *text) {
   return true;
 }
 
+/* Where its secrets stand in the text that `inside` was cut from. */
+static void shift(conninfo *c, span inside) {
+  for (size_t i = 0; i < c->n_secrets; i++) {
+    conninfo_secret *s = &c->secrets[i];
+    s->value_from += inside.from;
+    s->value_to += inside.from;
+    s->from += inside.from;
+    s->to += inside.from;
+  }
+  c->from = inside.from;
+  c->to = inside.to;
+}
+
 vecmill_status conninfo_parse(const char *text, conninfo *conninfo_out, vecmill_error *err) {
   conninfo c = {0};
-  size_t scheme = scheme_length(text);
   *conninfo_out = c;
   if (strlen(text) > CONNINFO_MAX_BYTES) return malformed("longer than 65536 bytes", err);
+  span inside = inner(text);
+  char *copy = mem_strndup(text + inside.from, inside.to - inside.from);
+  if (!copy) return err_set_memory(err, "connection", inside.to - inside.from);
+  size_t scheme = scheme_length(copy, strlen(copy));
   vecmill_status status =
-      scheme ? parse_address(text, scheme, &c, err) : parse_pairs(text, &c, err);
+      scheme ? parse_address(copy, scheme, &c, err) : parse_pairs(copy, &c, err);
   const char *port = c.values[conninfo_find_keyword("port", 4)];
   if (status == VECMILL_OK && port && !are_ports(port))
     status = malformed("the port is not a number from 1 to 65535 " ESCAPE_IT, err);
+  free_secret(copy);
+  shift(&c, inside);
   if (status == VECMILL_OK) *conninfo_out = c;
   else conninfo_fini(&c);
   return status;
@@ -359,15 +449,18 @@ vecmill_status conninfo_parse(const char *text, conninfo *conninfo_out, vecmill_
 char *conninfo_shown(const char *text) {
   conninfo c;
   str shown = {0};
-  size_t scheme = scheme_length(text), at = 0;
+  span inside = inner(text);
+  size_t scheme = scheme_length(text + inside.from, inside.to - inside.from);
   if (conninfo_parse(text, &c, NULL) != VECMILL_OK)
     return mem_strdup(scheme ? "postgresql://..." : "a connection string");
+  size_t at = c.from;
   for (size_t i = 0; i < c.n_secrets; i++) {
     const conninfo_secret *s = &c.secrets[i];
     if (s->from > at) str_append(&shown, text + at, s->from - at);
     if (s->to > at) at = s->to;
   }
-  str_append_text(&shown, text + at);
+  str_append(&shown, text + at, c.to - at);
+  str_append_text(&shown, "");
   /* What stood between the last one and the end. */
   const char *left_over = scheme && c.n_secrets > 0 ? "?&" : " \t\r\n\v\f";
   while (!shown.failed && shown.n > 0 && strchr(left_over, shown.data[shown.n - 1]))
@@ -380,9 +473,14 @@ char *conninfo_shown(const char *text) {
 
 void conninfo_hide(char *text) {
   conninfo c;
-  size_t scheme = scheme_length(text);
+  if (!conninfo_is(text)) {
+    if (conninfo_is_meant(text)) memset(text, 'x', strlen(text));
+    return;
+  }
   if (conninfo_parse(text, &c, NULL) != VECMILL_OK) {
-    size_t from = scheme ? scheme : strcspn(text, "=");
+    span inside = inner(text);
+    size_t scheme = scheme_length(text + inside.from, inside.to - inside.from);
+    size_t from = scheme ? inside.from + scheme : strcspn(text, "=");
     memset(text + from, 'x', strlen(text + from));
     return;
   }

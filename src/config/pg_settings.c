@@ -1,6 +1,7 @@
 #include "config/pg_settings.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/mem.h"
 #include "base/str.h"
@@ -44,8 +45,24 @@ vecmill_status config_pg_add(config_pg *pg, const char *keyword, const char *val
   return VECMILL_OK;
 }
 
+config_database config_database_of(const char *db) {
+  struct stat there;
+  if (!db || conninfo_is(db)) return CONFIG_DATABASE_PG;
+  if (stat(db, &there) == 0 || !conninfo_is_meant(db)) return CONFIG_DATABASE_FILE;
+  return CONFIG_DATABASE_NEITHER;
+}
+
 bool config_is_pg(const char *db) {
-  return !db || conninfo_is(db);
+  return config_database_of(db) == CONFIG_DATABASE_PG;
+}
+
+vecmill_status config_check_database(const char *db, vecmill_error *err) {
+  if (db && !*db) return err_set(err, VECMILL_ERROR_ARGUMENT, "--db: empty (name a database)");
+  if (config_database_of(db) != CONFIG_DATABASE_NEITHER) return VECMILL_OK;
+  return err_set(err, VECMILL_ERROR_ARGUMENT,
+                 "--db: not an SQLite file and not an address of PostgreSQL (give a file that "
+                 "exists, postgresql://USER:PASSWORD@HOST:PORT/DATABASE, or \"host=HOST "
+                 "dbname=DATABASE user=USER\")");
 }
 
 /* What --db itself says. */
@@ -63,6 +80,23 @@ static bool is_port_list(const char *text) {
   return *text && strspn(text, "0123456789,") == strlen(text);
 }
 
+/* Of a variable: libpq, and messages, would quote what stands there. */
+static vecmill_status check_variable(const char *keyword, const config_value *value,
+                                     vecmill_error *err) {
+  int i = conninfo_find_keyword(keyword, strlen(keyword));
+  if (conninfo_keyword_at((size_t)i)->is_secret) return VECMILL_OK;
+  char origin[CONFIG_ORIGIN_SIZE];
+  if (conninfo_is_doubtful(value->text)) {
+    config_origin(value, origin);
+    return err_set(err, VECMILL_ERROR_ARGUMENT,
+                   "%s: an address, where only its %s is meant (give the address to --db)", origin,
+                   keyword);
+  }
+  if (strcmp(keyword, "port") != 0 || is_port_list(value->text)) return VECMILL_OK;
+  config_origin(value, origin);
+  return err_set(err, VECMILL_ERROR_ARGUMENT, "%s: not a port (1 to 65535)", origin);
+}
+
 static vecmill_status add_variables(const config *c, config_pg *pg, vecmill_error *err) {
   vecmill_status status = VECMILL_OK;
   config_value value;
@@ -70,12 +104,8 @@ static vecmill_status add_variables(const config *c, config_pg *pg, vecmill_erro
     if (config_pg_value(pg, settings[i].keyword) ||
         !config_find_any(c, settings[i].variables, &value))
       continue;
-    if (strcmp(settings[i].keyword, "port") == 0 && !is_port_list(value.text)) {
-      char origin[CONFIG_ORIGIN_SIZE];
-      config_origin(&value, origin);
-      return err_set(err, VECMILL_ERROR_ARGUMENT, "%s: not a port (1 to 65535)", origin);
-    }
-    status = config_pg_add(pg, settings[i].keyword, value.text, err);
+    status = check_variable(settings[i].keyword, &value, err);
+    if (status == VECMILL_OK) status = config_pg_add(pg, settings[i].keyword, value.text, err);
   }
   return status;
 }
@@ -89,8 +119,9 @@ static vecmill_status add_from_file(const config *c, bool has_host, config_pg *p
     config_value value;
     /* An address would lead elsewhere than the host that --db names. */
     if (!keyword->variable || (has_host && strcmp(keyword->name, "hostaddr") == 0)) continue;
-    if (config_find(c, keyword->variable, &value) && value.source == CONFIG_FILE)
-      status = config_pg_add(pg, keyword->name, value.text, err);
+    if (!config_find(c, keyword->variable, &value) || value.source != CONFIG_FILE) continue;
+    status = check_variable(keyword->name, &value, err);
+    if (status == VECMILL_OK) status = config_pg_add(pg, keyword->name, value.text, err);
   }
   return status;
 }
@@ -162,7 +193,9 @@ vecmill_status config_pg_conninfo(const config *c, const char *db, config_pg *pg
 
 char *config_database_shown(const config *c, const char *db) {
   config_pg pg;
-  if (db) return conninfo_is(db) ? conninfo_shown(db) : mem_strdup(db);
+  config_database kind = config_database_of(db);
+  if (kind == CONFIG_DATABASE_NEITHER) return mem_strdup("--db");
+  if (db) return kind == CONFIG_DATABASE_PG ? conninfo_shown(db) : mem_strdup(db);
   if (config_pg_conninfo(c, NULL, &pg, NULL) != VECMILL_OK) return mem_strdup("PostgreSQL");
   char *shown = pg.shown;
   pg.shown = NULL;

@@ -48,8 +48,19 @@ vecmill_status config_pg_add(config_pg *pg, const char *keyword, const char *val
 
 const char *config_pg_value(const config_pg *pg, const char *keyword); /* NULL: not passed */
 
-/* --db is PostgreSQL: NULL, an address, or KEYWORD=VALUE. Otherwise it is an SQLite file. */
+typedef enum config_database {
+  CONFIG_DATABASE_PG = 0, /* NULL, an address, or KEYWORD=VALUE */
+  CONFIG_DATABASE_FILE,   /* a file's path, whether there is one or not */
+  /* No file that there is, and by its look meant for a server: a password may stand in it, so that
+   * no message holds any of it. */
+  CONFIG_DATABASE_NEITHER
+} config_database;
+
+config_database config_database_of(const char *db);
 bool config_is_pg(const char *db);
+
+/* ARGUMENT: neither. */
+vecmill_status config_check_database(const char *db, vecmill_error *err);
 
 /* A database for messages, without passwords: an SQLite file's path, or as config_pg has it.
  * mem_free; NULL when memory is out. */

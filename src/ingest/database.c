@@ -53,6 +53,8 @@ vecmill_status ingest_open_database(const ingest_database *where, const int *sto
   if (empty)
     return err_set(err, VECMILL_ERROR_ARGUMENT, "%s is empty (give a name, or leave it out)",
                    empty);
+  vecmill_status status = config_check_database(where->database, err);
+  if (status != VECMILL_OK) return status;
   if (config_is_pg(where->database)) return open_pg(where, stop, store_out, err);
   const char *option = where->schema          ? "--schema"
                        : where->state_schema  ? "--state-schema"

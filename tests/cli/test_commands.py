@@ -46,7 +46,7 @@ def test_refusals(_folder):
     for words, why in [(["search", "a", "-k"], "-k: needs a value"), (["ingest", "t", "--db"], "--db: needs a value"),
                        (["embed", "-xy"], "-x: unknown option"), (["embed", "a", "-\u00e9"], "-?: unknown option"),
                        (["search", "a", "--json=5", "b"], "--json=5: takes no value"), (["ingest", "t", "--w", "2"], "--w: unknown option"), (["embed", "--form", "npy"], "--form: unknown option"),
-                       (["embed", "--form=npy"], "--form=npy: unknown option")]:
+                       (["embed", "--form=npy"], "--form: unknown option")]:
         expect(run(*words), 2, b"", f"vecmill: {why} (see vecmill {words[0]} --help)\n".encode())
     expect(run("fly"), 2, b"", b"vecmill: fly: no such command (see vecmill --help)\n")
     with tempfile.TemporaryDirectory() as folder:

@@ -59,6 +59,20 @@ static void test_strings(void **state) {
   expect_passed(NULL, "host=/tmp dbname=x sslmode=disable", "host=/tmp dbname=x sslmode=disable ");
 }
 
+/* As other programs write them, and as a shell takes them out of an .env file. */
+static void test_other_spellings(void **state) {
+  const char *const wanted = "host=h user=u password=s3cret ";
+  static const char *const same[] = {
+      "POSTGRESQL://u:s3cret@h",          "Postgres://u:s3cret@h",
+      "postgresql+psycopg2://u:s3cret@h", "postgres+asyncpg://u:s3cret@h",
+      " postgresql://u:s3cret@h\r\n",     "'postgresql://u:s3cret@h'",
+      "\"postgresql://u:s3cret@h\"",      " ' PostgreSQL+psycopg://u:s3cret@h ' "};
+  for (size_t i = 0; i < sizeof same / sizeof *same; i++) expect_passed(NULL, same[i], wanted);
+  expect_passed(NULL, "'host=h user=u password=s3cret'", wanted);
+  expect_passed(NULL, "\"host=h user=u password='s3cret'\"", wanted);
+  expect_passed(NULL, "host=h dbname=a\\ ", "host=h dbname=a  ");
+}
+
 static void expect_refused(const char *db, const char *why) {
   config_pg pg;
   char wanted[300];
@@ -101,6 +115,20 @@ static void test_refusals(void **state) {
   expect_refused("host=h password=my s3cret",
                  "KEYWORD=VALUE expected (put values with spaces in ' ')");
   expect_refused("host=h password='s3cret", "a quote is not closed");
+#define EQUALS "a = where none can stand (before KEYWORD=VALUE stands ? or &; write = as %3D)"
+  expect_refused("postgresql://h/d;password=s3cret", EQUALS);
+  expect_refused("postgresql://h&password=s3cret", EQUALS);
+  expect_refused("postgresql://user=u,password=s3cret@h", EQUALS);
+#define PAIRS "a value holds = (put blanks between KEYWORD=VALUE, and values with = in ' ')"
+  expect_refused("host=h;password=s3cret", PAIRS);
+  expect_refused("host=hpassword=s3cret", PAIRS);
+  expect_refused("dbname=d,user=u,pwd=s3cret", PAIRS);
+#define INNER "a value looks like an address itself (give the address to --db)"
+  expect_refused("dbname=postgresql://u:s3cret@h", INNER);
+  expect_refused("user=u:s3cret@h user=u", INNER);
+  expect_refused("postgresql://h/?user=u:s3cret@h", INNER);
+  expect_passed(NULL, "options=-csearch_path=a dbname='a=b' user=u@h",
+                "dbname=a=b user=u@h options=-csearch_path=a ");
 }
 
 static void expect_shown(const char *db, const char *shown, const char *hidden) {
@@ -132,16 +160,116 @@ static void test_shown(void **state) {
   expect_shown("dbname=d", "dbname=d", "dbname=d");
 }
 
-static void test_is_pg(void **state) {
-  static const char *const yes[] = {NULL,          "postgresql://", "postgres://h/d", "host=x",
-                                    " dbname = x", "service=s",     "user=",          "password=x"};
-  static const char *const no[] = {"",         "corpus.db",  "./host=x",           "a=b.db",
-                                   "host",     "postgresql", "postgresql:/h",      "dbname",
-                                   "x host=h", "Host=h",     "/tmp/postgresql://x"};
-  for (size_t i = 0; i < sizeof yes / sizeof *yes; i++)
-    if (!config_is_pg(yes[i])) fail_msg("%s is PostgreSQL", yes[i]);
-  for (size_t i = 0; i < sizeof no / sizeof *no; i++)
-    if (config_is_pg(no[i])) fail_msg("%s is a file", no[i]);
+static void expect_kind(const char *const *all, size_t n, config_database kind) {
+  for (size_t i = 0; i < n; i++) {
+    char *copy = all[i] ? mem_strdup(all[i]) : NULL, *shown = config_database_shown(NULL, all[i]);
+    if (config_database_of(all[i]) != kind) fail_msg("%s: not of kind %d", all[i], kind);
+    assert_null(strstr(shown, "s3cret"));
+    if (copy) conninfo_hide(copy);
+    if (copy) assert_null(strstr(copy, "s3cret"));
+    mem_free(copy);
+    mem_free(shown);
+  }
+}
+
+static void test_kinds(void **state) {
+  static const char *const pg[] = {NULL,     "postgresql://", "postgres://h/d",
+                                   "host=x", " dbname = x",   "service=s",
+                                   "user=",  "password=x",    "Postgres+x_1://"};
+  static const char *const files[] = {"",
+                                      "corpus.db",
+                                      "./host=x",
+                                      "host",
+                                      "postgresql",
+                                      "./a=b.db",
+                                      "dbname",
+                                      "a b.db",
+                                      "a-b_c.d/e+",
+                                      "/",
+                                      "/data/day=3/corpus.db",
+                                      "../a@b:c"};
+  static const char *const neither[] = {
+      "Host=h",
+      "HOST=h PASSWORD=s3cret",
+      "passwrod=s3cret host=h",
+      "x host=h password=s3cret",
+      "Server=h;Password=s3cret",
+      "a=b.db",
+      "postgresql:/h",
+      "postgres:s3cret@h/d",
+      "h:5432:d:u:s3cret",
+      "jdbc:postgresql://h/d?password=s3cret",
+      "postgis://u:s3cret@h/d",
+      "postgresql+://u:s3cret@h/d\"",
+      "x postgresql://u:s3cret@h/d",
+      "postgresql+psy copg2://u:s3cret@h/d",
+      "//u:s3cret@h/d",
+      "./u:s3cret@h/d",
+      "/tmp/postgresql://u:s3cret@h",
+      "'postgresql://u:s3cret@h",
+      "/x password=s3cret",
+      "\"u:s3cret\"@h",
+      "DATABASE_URL=postgresql://u:s3cret@h/d",
+  };
+  expect_kind(pg, sizeof pg / sizeof *pg, CONFIG_DATABASE_PG);
+  expect_kind(files, sizeof files / sizeof *files, CONFIG_DATABASE_FILE);
+  expect_kind(neither, sizeof neither / sizeof *neither, CONFIG_DATABASE_NEITHER);
+  assert_int_equal(config_check_database("a:s3cret@b", &error), VECMILL_ERROR_ARGUMENT);
+  assert_string_equal(error.text,
+                      "--db: not an SQLite file and not an address of PostgreSQL (give a file that "
+                      "exists, postgresql://USER:PASSWORD@HOST:PORT/DATABASE, or \"host=HOST "
+                      "dbname=DATABASE user=USER\")");
+  assert_int_equal(config_check_database("", &error), VECMILL_ERROR_ARGUMENT);
+}
+
+/* A file that is there may have any name. */
+static void test_odd_file(void **state) {
+  char *folder = folder_open(), path[200];
+  snprintf(path, sizeof path, "%s/a:b@c d=e", folder);
+  assert_int_equal(config_database_of(path), CONFIG_DATABASE_NEITHER);
+  write_file(path, "");
+  assert_int_equal(config_database_of(path), CONFIG_DATABASE_FILE);
+  char *shown = config_database_shown(NULL, path);
+  assert_string_equal(shown, path);
+  mem_free(shown);
+  folder_close(folder);
+}
+
+/* Whatever stands around it, what a : precedes and an @ follows is never told. */
+static void test_random(void **state) {
+  static const char *const pieces[] = {
+      "postgresql", "postgres", "://",  ":",       "/",        "@", "?",    "&",
+      "=",          " ",        "'",    "\"",      "\\",       "%", "%3A",  "+",
+      "psycopg2",   "host",     "user", "dbname",  "password", "h", "5432", ",",
+      "[",          "]",        ";",    "sslmode", "options",  ".", "\n",   "application_name=",
+      "user='"};
+  uint64_t seed = 88172645463325252u;
+  for (int round = 0; round < 200000; round++) {
+    char text[400] = "";
+    size_t n = 0, secret_at = 0;
+    seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
+    uint64_t bits = seed;
+    secret_at = bits % 7;
+    for (size_t i = 0; i < 8; i++) {
+      seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
+      const char *piece =
+          i == secret_at ? ":S3CRET@" : pieces[(seed >> 20) % (sizeof pieces / sizeof *pieces)];
+      n += (size_t)snprintf(text + n, sizeof text - n, "%s", piece);
+    }
+    char *shown = config_database_shown(NULL, text);
+    if (strstr(shown, "S3CRET")) fail_msg("%s is shown as %s", text, shown);
+    mem_free(shown);
+    config_pg pg;
+    if (config_is_pg(text)) {
+      if (config_pg_conninfo(NULL, text, &pg, &error) != VECMILL_OK)
+        assert_null(strstr(error.text, "S3CRET"));
+      for (size_t i = 0; i < pg.n; i++)
+        if (strstr(pg.values[i], "S3CRET")) assert_non_null(strstr(pg.keywords[i], "password"));
+      config_pg_fini(&pg);
+    }
+    conninfo_hide(text);
+    if (strstr(text, "S3CRET")) fail_msg("not hidden: %s", text);
+  }
 }
 
 static void test_variables(void **state) {
@@ -174,8 +302,16 @@ static void test_variables(void **state) {
   expect_passed(c, NULL, "");
   expect_passed(c, "dbname=x", "dbname=x ");
   unsetenv("PGSERVICE");
-  setenv("PG_PORT", "54x", 1);
   config_pg pg;
+  static const char *const names[] = {"PG_HOST", "PG_DB", "PG_USER", "PG_PORT"};
+  for (size_t i = 0; i < 4; i++) {
+    setenv(names[i], "postgresql://u:s3cret@h/d", 1);
+    assert_int_equal(config_pg_conninfo(c, NULL, &pg, &error), VECMILL_ERROR_ARGUMENT);
+    assert_null(strstr(error.text, "s3cret"));
+    assert_non_null(strstr(error.text, "=... (environment): an address, where only its "));
+    unsetenv(names[i]);
+  }
+  setenv("PG_PORT", "54x", 1);
   assert_int_equal(config_pg_conninfo(c, NULL, &pg, &error), VECMILL_ERROR_ARGUMENT);
   assert_string_equal(error.text, "PG_PORT=54x (environment): not a port (1 to 65535)");
   shown = config_database_shown(c, NULL);
@@ -249,9 +385,12 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup(test_addresses, begin),
       cmocka_unit_test_setup(test_strings, begin),
+      cmocka_unit_test_setup(test_other_spellings, begin),
       cmocka_unit_test_setup(test_refusals, begin),
       cmocka_unit_test_setup(test_shown, begin),
-      cmocka_unit_test_setup(test_is_pg, begin),
+      cmocka_unit_test_setup(test_kinds, begin),
+      cmocka_unit_test_setup(test_odd_file, begin),
+      cmocka_unit_test_setup(test_random, begin),
       cmocka_unit_test_setup(test_variables, begin),
       cmocka_unit_test_setup(test_service_of_the_file, begin),
       cmocka_unit_test_setup(test_add, begin),

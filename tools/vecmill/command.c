@@ -40,8 +40,10 @@ int command_next_option(int argc, char **argv, const char *short_options,
   const char *why = option == ':'            ? "needs a value"
                     : is_long && optopt != 0 ? "takes no value"
                                              : "unknown option";
-  fprintf(stderr, "vecmill: %s: %s (see vecmill %s --help)\n",
-          is_long ? argv[optind - 1 - (optarg == argv[optind - 1])] : letter, why, argv[0]);
+  const char *word = is_long ? argv[optind - 1 - (optarg == argv[optind - 1])] : letter;
+  /* What follows an unknown one may be a misspelt --db's. */
+  size_t n = optopt == 0 ? strcspn(word, "=") : strlen(word);
+  fprintf(stderr, "vecmill: %.*s: %s (see vecmill %s --help)\n", (int)n, word, why, argv[0]);
   return '?';
 }
 
@@ -95,6 +97,7 @@ bool command_number(const char *word, uint64_t min, uint64_t max, uint64_t *numb
 
 int command_usage_error(const char *format, const char *word) {
   if (!format) return COMMAND_EXIT_USAGE;
+  if (word && vecmill_database_is_postgresql(word)) word = "..."; /* without --db before it */
   /* The format is a literal of the caller's with one %s or none: split there. */
   const char *hole = strstr(format, "%s");
   if (hole) fprintf(stderr, "vecmill: %.*s%s%s\n", (int)(hole - format), format, word, hole + 2);
