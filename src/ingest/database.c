@@ -40,7 +40,8 @@ static vecmill_status open_pg(const ingest_database *where, const int *stop, sto
   status = store_open_pg(&settings, stop, store_out, &why);
   if (status != VECMILL_OK)
     err_set(err, status, "%s%s", why.text,
-            where->database ? "" : "; no --db was given (--db FILE is an SQLite database)");
+            where->database || pg.n > 0 ? ""
+                                        : "; no --db was given (--db FILE is an SQLite database)");
   config_pg_fini(&pg);
   return status;
 }
