@@ -66,10 +66,14 @@ static bool is_refusal(void) {
   return pg_state_is("23") || pg_state_is("P0") || pg_state_is("22") || pg_state_is("44");
 }
 
-/* Locks the row, if it is still what was claimed: from then on only a trigger keeps it from being
- * written. */
-static vecmill_status lock_row(pg_store *s, PGconn *conn, const store_row *row, bool *is_same_out,
-                               vecmill_error *err) {
+typedef enum row_look {
+  LOOK_AND_LOCK, /* from then on only a trigger keeps it from being written */
+  LOOK_IF_BARRED /* whether it is there to be read; never, where row-level security is off */
+} row_look;
+
+/* Whether the row is still what was claimed. */
+static vecmill_status look_at_row(pg_store *s, PGconn *conn, const store_row *row, row_look look,
+                                  bool *is_same_out, vecmill_error *err) {
   str sql = {0}, key = {0};
   pg_params p = {0};
   PGresult *rows = NULL;
@@ -83,12 +87,15 @@ static vecmill_status lock_row(pg_store *s, PGconn *conn, const store_row *row, 
   pg_append_wants(&sql, s);
   str_append_text(&sql, " AND ");
   pg_append_hash(&sql, s);
-  str_append_text(&sql, " = $2::uuid FOR UPDATE");
+  str_append_text(&sql, " = $2::uuid");
+  str_append_text(&sql,
+                  look == LOOK_AND_LOCK ? " FOR UPDATE" : " AND row_security_active($3::regclass)");
   pg_add_binary(&p, &key);
   pg_add_binary(&p, &hash);
+  if (look == LOOK_IF_BARRED) pg_add_text(&p, s->table_name);
   vecmill_status status = key.failed || hash.failed
                               ? err_set_memory(err, "key", row->n_key_bytes)
-                              : pg_step(s, conn, &sql, &p, "cannot lock a row", &rows, err);
+                              : pg_step(s, conn, &sql, &p, "cannot look at a row", &rows, err);
   *is_same_out = status == VECMILL_OK && PQntuples(rows) > 0;
   PQclear(rows);
   str_fini(&sql);
@@ -104,16 +111,17 @@ static vecmill_status try_row(pg_store *s, PGconn *conn, slow_commit *c, size_t 
   static const char words_before[] = ": cannot write a vector: ";
   store_commit_counts before = c->counts;
   const store_row *row = &c->page->rows[i];
-  bool is_same = false;
+  bool is_same = false, is_barred = false;
   uint64_t n_written = 0;
   vecmill_error words = {0};
-  vecmill_status status = lock_row(s, conn, row, &is_same, &words);
+  vecmill_status status = look_at_row(s, conn, row, LOOK_AND_LOCK, &is_same, &words);
   if (status == VECMILL_OK)
     status = write_range(s, conn, c, PG_WRITE_ROW, &(pg_range){c->page, i, i + 1, NULL}, &n_written,
                          &words);
+  bool is_open = status == VECMILL_OK && n_written == 0 && c->is_ours && !pg_failure_of(s, row);
+  if (is_open && !is_same) status = look_at_row(s, conn, row, LOOK_IF_BARRED, &is_barred, &words);
   *refused_out = false;
-  if (status == VECMILL_OK && (n_written > 0 || !is_same || !c->is_ours || pg_failure_of(s, row)))
-    return VECMILL_OK;
+  if (status == VECMILL_OK && (!is_open || (!is_same && !is_barred))) return VECMILL_OK;
   if (status != VECMILL_OK && !is_refusal()) {
     if (err) *err = words;
     return status;
@@ -125,8 +133,9 @@ static vecmill_status try_row(pg_store *s, PGconn *conn, slow_commit *c, size_t 
     snprintf(c->counts.refusal, sizeof c->counts.refusal, "the database refused the vector: %.200s",
              why ? why + strlen(words_before) : words.text);
   else
-    snprintf(c->counts.refusal, sizeof c->counts.refusal,
-             "the database passed over the vector: a trigger on the table ignores the update");
+    snprintf(c->counts.refusal, sizeof c->counts.refusal, "the database passed over the vector: %s",
+             is_barred ? "row-level security lets this user read the row and not write it"
+                       : "a trigger on the table ignores the update");
   return VECMILL_OK;
 }
 

@@ -150,6 +150,24 @@ def test_inheritance(vecmill, folder):
             server.psql("DROP TABLE par CASCADE; DROP TABLE par_metrics, chi_metrics; DROP SCHEMA vecmill CASCADE", options="-c client_min_messages=error")
 
 
+def test_row_level_security(vecmill, folder):
+    """Rows that policies let a user read and not write have failed, for that reason; nobody kept changing them."""
+    with fresh() as server:
+        fill(server, 40)
+        server.psql("""DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN; GRANT CREATE ON DATABASE corpus TO guest; GRANT SELECT, UPDATE ON t TO guest;
+            GRANT USAGE ON SCHEMA public TO guest; ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY reads ON t FOR SELECT USING (id > 4);
+            CREATE POLICY writes ON t FOR UPDATE USING (id % 4 <> 0)""", options="-c client_min_messages=error")
+        guest = server.uri_of(user="guest")
+        done = ingest(vecmill, guest, 10, status=3)
+        expect(done.stderr == "vecmill: table t: 9 rows could not be embedded, the first because: the database passed over the vector: row-level security lets "
+               "this user read the row and not write it (see vecmill.failures; --retry-failed tries them again)\n", done.stderr)
+        expect("Embedded 27 rows" in done.stdout and "Rows: 9 failed\n" in done.stdout and "Progress: 36 / 36" in done.stdout, done.stdout)
+        server.psql("DROP POLICY writes ON t; CREATE POLICY writes ON t FOR UPDATE USING (true)")
+        ingest(vecmill, guest, "--retry-failed")
+        expect(server.psql("SELECT count(embedding) FROM t") == [("36",)], "rows without a vector")
+        server.psql("DROP OWNED BY guest CASCADE; DROP ROLE guest", options="-c client_min_messages=error")
+
+
 # --- databases ---
 
 SPACES = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
