@@ -3,8 +3,8 @@
  *
  * A vecmill_config holds what a program's own options said (vecmill_config_set) and what a file
  * says; the environment is looked at when something is asked for. The process's environment is
- * never changed. An empty variable counts as unset, except that EMBED_PREFIX= means no prefix.
- * docs/command.md tells the variables and the rules of the file.
+ * changed by vecmill_config_export alone. An empty variable counts as unset, except that
+ * EMBED_PREFIX= means no prefix. docs/command.md tells the variables and the rules of the file.
  *
  * Set everything first; after that any thread may read. Every error about a value says where it
  * came from: "--workers x", "EMBED_WORKERS=x (environment)", "EMBED_WORKERS=x (.env line 3)".
@@ -36,6 +36,14 @@ VECMILL_API void vecmill_config_close(vecmill_config **config); /* NULL inside i
 VECMILL_API vecmill_status vecmill_config_set(vecmill_config *config, const char *name,
                                               const char *value, const char *option,
                                               vecmill_error *err);
+
+/*
+ * Puts into the process's environment those variables of the file that libpq looks for nowhere
+ * else, where they are not set: PGSERVICEFILE, PGSYSCONFDIR, PGLOCALEDIR, PGDATESTYLE, PGTZ,
+ * PGGEQO. Before the program has started a thread. Without this call a service is refused where the
+ * file has one of the first two, and the others are not read. Errors: MEMORY.
+ */
+VECMILL_API vecmill_status vecmill_config_export(vecmill_config *config, vecmill_error *err);
 
 /* In all calls below `config` may be NULL: the environment alone. */
 

@@ -21,6 +21,10 @@ vecmill_status vecmill_config_set(vecmill_config *c, const char *name, const cha
   return config_set(c, name, value, option, err);
 }
 
+vecmill_status vecmill_config_export(vecmill_config *c, vecmill_error *err) {
+  return config_export(c, err);
+}
+
 const char *vecmill_config_get(const vecmill_config *c, const char *name) {
   return config_get(c, name);
 }

@@ -26,13 +26,20 @@ static const char *const names[] = {
     [SETTING_MODEL] = "EMBED_MODEL",     [SETTING_PREFIX] = "EMBED_PREFIX",
 };
 
+/* Where libpq's services are described, and what a session begins with: no keyword of a connection
+ * stands for these ("Environment Variables" in PostgreSQL's manual, 34.15). */
+static const char *const exported[] = {"PGSERVICEFILE", "PGSYSCONFDIR", "PGLOCALEDIR",
+                                       "PGDATESTYLE",   "PGTZ",         "PGGEQO"};
+#define N_EXPORTED (sizeof exported / sizeof *exported)
+
 struct vecmill_config {
   char *path; /* NULL: no file */
   env_file file;
   struct {
     char *text;
     const char *option;
-  } said[N_SETTINGS]; /* by the command line */
+  } said[N_SETTINGS];           /* by the command line */
+  bool is_exported[N_EXPORTED]; /* from the file */
 };
 
 const char *config_name(size_t i) {
@@ -105,6 +112,12 @@ static bool find_in_file(const config *c, const char *name, config_value *value_
   return true;
 }
 
+static bool was_exported(const config *c, const char *name) {
+  for (size_t i = 0; i < N_EXPORTED; i++)
+    if (c->is_exported[i] && strcmp(exported[i], name) == 0) return true;
+  return false;
+}
+
 bool config_find(const config *c, const char *name, config_value *value_out) {
   int i = c ? setting_named(name) : -1;
   *value_out = (config_value){.source = CONFIG_UNSET, .name = name};
@@ -115,6 +128,7 @@ bool config_find(const config *c, const char *name, config_value *value_out) {
                                 .option = c->said[i].option};
     return true;
   }
+  if (c && was_exported(c, name)) return find_in_file(c, name, value_out);
   return find_in_environment(name, value_out) || find_in_file(c, name, value_out);
 }
 
@@ -125,6 +139,21 @@ bool config_find_any(const config *c, const char *const *all, config_value *valu
   for (size_t i = 0; all[i]; i++)
     if (find_in_file(c, all[i], value_out)) return true;
   return false;
+}
+
+const char *config_exported(size_t i) {
+  return i < N_EXPORTED ? exported[i] : NULL;
+}
+
+vecmill_status config_export(config *c, vecmill_error *err) {
+  for (size_t i = 0; i < N_EXPORTED; i++) {
+    config_value value;
+    if (!config_find(c, exported[i], &value) || value.source != CONFIG_FILE) continue;
+    if (setenv(exported[i], value.text, 1) != 0)
+      return err_set_memory(err, exported[i], strlen(value.text));
+    c->is_exported[i] = true;
+  }
+  return VECMILL_OK;
 }
 
 const char *config_get(const config *c, const char *name) {

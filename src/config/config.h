@@ -47,6 +47,13 @@ const char *config_get(const config *c, const char *name);
 /* The same with where it came from. EMBED_PREFIX alone may be found empty. False: unset. */
 bool config_find(const config *c, const char *name, config_value *value_out);
 
+/*
+ * Puts into the process's environment what the file has, the environment has not, and libpq looks
+ * for nowhere else (config_exported). No other thread may run.
+ */
+vecmill_status config_export(config *c, vecmill_error *err);
+const char *config_exported(size_t i); /* the i-th name, NULL past the end */
+
 /* The first of several names, source by source: any name in the environment is before any in the
  * file. `names` ends in NULL. */
 bool config_find_any(const config *c, const char *const *names, config_value *value_out);

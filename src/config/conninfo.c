@@ -174,6 +174,14 @@ static vecmill_status put(conninfo *c, int keyword, char *value, vecmill_error *
     free_secret(value);
     return malformed("a value looks like an address itself (give the address to --db)", err);
   }
+  if (strcmp(keywords[keyword].name, "requiressl") ==
+      0) { /* an old name, which strings alone have */
+    keyword = conninfo_find_keyword("sslmode", 7);
+    char *mode = mem_strdup(value[0] == '1' ? "require" : "prefer");
+    free_secret(value);
+    value = mode;
+    if (!value) return err_set_memory(err, "connection", 8);
+  }
   free_secret(c->values[keyword]);
   c->values[keyword] = value;
   return VECMILL_OK;

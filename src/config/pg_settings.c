@@ -1,5 +1,6 @@
 #include "config/pg_settings.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -121,7 +122,11 @@ static vecmill_status add_from_file(const config *c, bool has_host, config_pg *p
     if (!keyword->variable || (has_host && strcmp(keyword->name, "hostaddr") == 0)) continue;
     if (!config_find(c, keyword->variable, &value) || value.source != CONFIG_FILE) continue;
     status = check_variable(keyword->name, &value, err);
-    if (status == VECMILL_OK) status = config_pg_add(pg, keyword->name, value.text, err);
+    if (status == VECMILL_OK && strcmp(keyword->name, "requiressl") != 0)
+      status = config_pg_add(pg, keyword->name, value.text, err);
+    /* libpq knows it as a variable alone, and as the last that is asked for sslmode. */
+    else if (status == VECMILL_OK && value.text[0] == '1' && !config_get(c, "PGSSLMODE"))
+      status = config_pg_add(pg, "sslmode", "require", err);
   }
   return status;
 }
@@ -135,18 +140,34 @@ static vecmill_status add_service(const config *c, config_pg *pg, bool *has_serv
   return value.source == CONFIG_FILE ? config_pg_add(pg, "service", value.text, err) : VECMILL_OK;
 }
 
-/* Where services are described is no parameter of libpq's before 18: it asks the environment. */
+/* Where services are described is no parameter of libpq's before 18: it asks the environment. Of a
+ * program that did not call config_export it would look elsewhere. */
 static vecmill_status refuse_service_file(const config *c, vecmill_error *err) {
   static const char *const variables[] = {"PGSERVICEFILE", "PGSYSCONFDIR"};
   for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
     config_value value;
     char origin[CONFIG_ORIGIN_SIZE];
-    if (!config_find(c, variables[i], &value) || value.source != CONFIG_FILE) continue;
+    const char *there = getenv(variables[i]);
+    if ((there && *there) || !config_find(c, variables[i], &value)) continue;
     config_origin(&value, origin);
     return err_set(err, VECMILL_ERROR_ARGUMENT,
                    "%s: libpq reads this from the environment alone (export it)", origin);
   }
   return VECMILL_OK;
+}
+
+const char *config_pg_unknown(const config *c, const config_pg *pg, config_pg_knows *knows,
+                              char origin_out[CONFIG_ORIGIN_SIZE]) {
+  for (size_t i = 0; i < pg->n; i++) {
+    int at = conninfo_find_keyword(pg->keywords[i], strlen(pg->keywords[i]));
+    const char *variable = at >= 0 ? conninfo_keyword_at((size_t)at)->variable : NULL;
+    config_value value;
+    if (!variable || knows(pg->keywords[i]) || !config_find(c, variable, &value)) continue;
+    if (value.source != CONFIG_FILE || strcmp(value.text, pg->values[i]) != 0) continue;
+    config_origin(&value, origin_out);
+    return pg->keywords[i];
+  }
+  return NULL;
 }
 
 /* "host=.. port=.. dbname=.. user=.." of what is passed, as libpq would read it. */

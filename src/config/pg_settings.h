@@ -46,6 +46,12 @@ void config_pg_fini(config_pg *pg);
 vecmill_status config_pg_add(config_pg *pg, const char *keyword, const char *value,
                              vecmill_error *err);
 
+/* The first keyword that the file said and this libpq does not know, with its origin; NULL: it
+ * knows them all. (Of the environment's libpq would pass over it in silence.) */
+typedef bool config_pg_knows(const char *keyword);
+const char *config_pg_unknown(const config *c, const config_pg *pg, config_pg_knows *knows,
+                              char origin_out[CONFIG_ORIGIN_SIZE]);
+
 const char *config_pg_value(const config_pg *pg, const char *keyword); /* NULL: not passed */
 
 typedef enum config_database {

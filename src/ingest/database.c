@@ -27,8 +27,18 @@ static vecmill_status open_pg(const ingest_database *where, const int *stop, sto
   config_pg pg;
   vecmill_status status = config_pg_conninfo(where->config, where->database, &pg, err);
   unsigned wait_seconds = 0;
-  if (status == VECMILL_OK) status = server_wait(where->config, &wait_seconds, err);
   if (status != VECMILL_OK) return status;
+  char origin[CONFIG_ORIGIN_SIZE];
+  const char *unknown = config_pg_unknown(where->config, &pg, store_pg_knows, origin);
+  if (unknown)
+    status = err_set(err, VECMILL_ERROR_UNSUPPORTED,
+                     "%s: libpq %d, which is used here, does not know %s (take it out of the file)",
+                     origin, store_pg_library() / 10000, unknown);
+  if (status == VECMILL_OK) status = server_wait(where->config, &wait_seconds, err);
+  if (status != VECMILL_OK) {
+    config_pg_fini(&pg);
+    return status;
+  }
   pg_settings settings = {.keywords = pg.keywords,
                           .values = pg.values,
                           .schema = where->schema,

@@ -26,6 +26,9 @@ typedef struct pg_settings {
 vecmill_status store_open_pg(const pg_settings *settings, const int *stop, store **store_out,
                              vecmill_error *err);
 
+bool store_pg_knows(const char *keyword); /* whether this libpq has that keyword */
+int store_pg_library(void);               /* libpq's version, as 150013 */
+
 /* UNSUPPORTED, and what to do, where the database has no pgvector. */
 vecmill_status store_check_pg_vector(store *s, vecmill_error *err);
 

@@ -551,9 +551,10 @@ static void close_store(store *base) {
     mem_free(s->keys[i].name);
     mem_free(s->keys[i].type);
   }
-  char *texts[] = {s->shown,    s->schema_wanted, s->state,       s->schema,    s->table,
-                   s->where,    s->text_column,   s->id_list,     s->column_id, s->vector_column,
-                   s->keys_sql, s->table_sql,     s->table_name,  s->vector_type, s->index,     s->vector_schema};
+  char *texts[] = {s->shown,      s->schema_wanted, s->state,       s->schema,
+                   s->table,      s->where,         s->text_column, s->id_list,
+                   s->column_id,  s->vector_column, s->keys_sql,    s->table_sql,
+                   s->table_name, s->vector_type,   s->index,       s->vector_schema};
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) mem_free(texts[i]);
   for (size_t i = 0; i < sizeof s->maker_text / sizeof *s->maker_text; i++)
     mem_free(s->maker_text[i]);
@@ -627,6 +628,19 @@ static bool copy_keywords(pg_store *s, const pg_settings *settings) {
     at++;
   }
   return true;
+}
+
+bool store_pg_knows(const char *keyword) {
+  PQconninfoOption *all = PQconndefaults();
+  bool found = !all; /* memory is out: libpq will say so */
+  for (PQconninfoOption *one = all; one && one->keyword; one++)
+    if (strcmp(one->keyword, keyword) == 0) found = true;
+  PQconninfoFree(all);
+  return found;
+}
+
+int store_pg_library(void) {
+  return PQlibVersion();
 }
 
 /* user@host:port/database, as the connection came out. */

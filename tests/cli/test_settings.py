@@ -245,6 +245,18 @@ def test_passwords(folder):
             assert not re.search("s3cret|s%33cret", done.stdout + done.stderr), done
 
 
+def test_service_file(folder):
+    """The one that .env names describes the services, whoever names the service; the environment's wins."""
+    for name, port in (("ours", 1), ("theirs", 2)):
+        (Path(folder) / f"{name}.conf").write_text(f"[s]\nhost=127.0.0.1\nport={port}\n", encoding="utf-8")
+    settings(folder, "PGSERVICEFILE=ours.conf\n")
+    for words, more, port in [(["--db", "service=s"], {}, 1), ([], {"PGSERVICE": "s"}, 1), ([], {"PGSERVICE": "s", "PGSERVICEFILE": "theirs.conf"}, 2)]:
+        done = run(folder, "jobs", *words, status=1, **more)
+        assert f'connection to server at "127.0.0.1", port {port} failed' in done.stderr, (words, more, done)
+    settings(folder, "PGSERVICEFILE=ours.conf\nPGSERVICE=s\n")
+    assert '"127.0.0.1", port 1 failed' in run(folder, "jobs", status=1).stderr
+
+
 def test_process_list(folder):
     """The password of --db is gone from the list of arguments before anything else happens."""
     read, write = os.pipe()

@@ -24,7 +24,8 @@ static inline void clear_environment(void) {
       "PG_PORT",       "PGPORT",           "PG_DATABASE", "PG_DB",
       "PGDATABASE",    "PG_USER",          "PGUSER",      "PG_PASSWORD",
       "PGPASSWORD",    "PGSERVICE",        "PGSSLMODE",   "PGHOSTADDR",
-      "PGSERVICEFILE", "PGSYSCONFDIR"};
+      "PGSERVICEFILE", "PGSYSCONFDIR",     "PGLOCALEDIR", "PGDATESTYLE",
+      "PGTZ",          "PGGEQO",           "PGREQUIRESSL"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) unsetenv(names[i]);
 }
 

@@ -348,6 +348,65 @@ static void test_service_of_the_file(void **state) {
   folder_close(folder);
 }
 
+/* Variables of the file that libpq finds in the environment alone are put there, others are not. */
+static void test_export(void **state) {
+  char *folder = folder_open(), path[200];
+  config *c = NULL;
+  config_value value;
+  snprintf(path, sizeof path, "%s/.env", folder);
+  write_file(path, "PGSERVICE=s\nPGSERVICEFILE=/f\nPGTZ=UTC\nPGDATESTYLE=ISO\nPGPASSWORD=s3cret\n"
+                   "PGSSLMODE=require\nPGGEQO=\n");
+  setenv("PGDATESTYLE", "SQL", 1);
+  assert_int_equal(config_open(path, &c, &error), VECMILL_OK);
+  assert_int_equal(config_export(c, &error), VECMILL_OK);
+  assert_string_equal(getenv("PGSERVICEFILE"), "/f");
+  assert_string_equal(getenv("PGTZ"), "UTC");
+  assert_string_equal(getenv("PGDATESTYLE"), "SQL");
+  assert_null(getenv("PGPASSWORD"));
+  assert_null(getenv("PGSSLMODE"));
+  assert_null(getenv("PGGEQO"));
+  expect_passed(c, NULL, "service=s ");
+  assert_true(config_find(c, "PGTZ", &value));
+  assert_int_equal(value.source, CONFIG_FILE); /* where it came from is told as ever */
+  assert_true(config_find(c, "PGDATESTYLE", &value));
+  assert_int_equal(value.source, CONFIG_ENVIRONMENT);
+  config_close(&c);
+  folder_close(folder);
+}
+
+static bool knows_no_require_auth(const char *keyword) {
+  return strcmp(keyword, "require_auth") != 0;
+}
+
+/* What an older libpq lacks, and what it has as a variable alone. */
+static void test_variables_of_other_versions(void **state) {
+  char *folder = folder_open(), path[200], origin[CONFIG_ORIGIN_SIZE];
+  config *c = NULL;
+  config_pg pg;
+  snprintf(path, sizeof path, "%s/.env", folder);
+  write_file(path, "PGREQUIRESSL=1\nPGREQUIREAUTH=none\n");
+  assert_int_equal(config_open(path, &c, &error), VECMILL_OK);
+  expect_passed(c, NULL, "require_auth=none sslmode=require ");
+  expect_passed(c, "sslmode=disable", "sslmode=disable require_auth=none ");
+  assert_int_equal(config_pg_conninfo(c, NULL, &pg, &error), VECMILL_OK);
+  assert_string_equal(config_pg_unknown(c, &pg, knows_no_require_auth, origin), "require_auth");
+  assert_non_null(strstr(origin, "PGREQUIREAUTH=none ("));
+  config_pg_fini(&pg);
+  setenv("PGREQUIREAUTH", "none", 1); /* libpq's affair */
+  assert_int_equal(config_pg_conninfo(c, "require_auth=none", &pg, &error), VECMILL_OK);
+  assert_null(config_pg_unknown(c, &pg, knows_no_require_auth, origin));
+  config_pg_fini(&pg);
+  setenv("PGSSLMODE", "prefer", 1);
+  expect_passed(c, NULL, "");
+  unsetenv("PGSSLMODE");
+  unsetenv("PGREQUIREAUTH");
+  config_close(&c);
+  expect_passed(NULL, "requiressl=1", "sslmode=require ");
+  expect_passed(NULL, "sslmode=disable requiressl=0 host=h", "host=h sslmode=prefer ");
+  expect_passed(NULL, "postgresql://h?requiressl=1", "host=h sslmode=require ");
+  folder_close(folder);
+}
+
 static void test_add(void **state) {
   config_pg pg;
   assert_int_equal(config_pg_conninfo(NULL, "application_name=mine", &pg, &error), VECMILL_OK);
@@ -393,6 +452,8 @@ int main(void) {
       cmocka_unit_test_setup(test_random, begin),
       cmocka_unit_test_setup(test_variables, begin),
       cmocka_unit_test_setup(test_service_of_the_file, begin),
+      cmocka_unit_test_setup(test_export, begin),
+      cmocka_unit_test_setup(test_variables_of_other_versions, begin),
       cmocka_unit_test_setup(test_add, begin),
       cmocka_unit_test_setup(test_memory_fails, begin),
   };

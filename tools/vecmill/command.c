@@ -65,6 +65,7 @@ int command_config(const command_words *words, vecmill_config **config_out) {
   for (size_t i = 0; status == VECMILL_OK && i < sizeof said / sizeof *said; i++)
     if (said[i].word)
       status = vecmill_config_set(*config_out, said[i].name, said[i].word, said[i].option, &error);
+  if (status == VECMILL_OK) status = vecmill_config_export(*config_out, &error);
   if (status == VECMILL_OK) return COMMAND_GO_ON;
   vecmill_config_close(config_out);
   return command_told(status, &error);
