@@ -75,7 +75,7 @@ help:
 	@echo 'make                build/vecmill and libvecmill (shared and static)'
 	@echo 'make run            the whole thing on real text; ROWS=2000, ROWS=all'
 	@echo 'make test           all tests, as CI runs them'
-	@echo 'make torture        the long forms: 50 kills, every golden text on every variant'
+	@echo 'make torture        the long forms: 210 kills, edits throughout, every golden text on every variant'
 	@echo 'make bench          speed and memory, this machine'
 	@echo 'make bench-ingest   rows a second into PostgreSQL, beside bare statements and a Python script'
 	@echo 'make bench-peers    the same beside ONNX Runtime and sentence-transformers'

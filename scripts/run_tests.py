@@ -184,13 +184,18 @@ def repeated(n: int, *tests: str) -> list:
 
 def torture_extras(seed: int) -> dict:
     """What only make torture does, by name: (command, environment) one after the other."""
+    def on(name: str, *words: str) -> list:
+        return [sys.executable, f"tests/{name}", "--vecmill", "build/vecmill", *words]
+
     def kills(*words: str) -> list:
-        return [([sys.executable, "tests/ingest/kill_harness.py", "--vecmill", "build/vecmill", *words], {})]
+        return [(on("ingest/kill_harness.py", *words), {})]
     tsan = next(p.env for p in PASSES if p.name == "tsan")
     return {
         "kill-tiny": kills("--kills", "60"),
-        "kill-pg": [([sys.executable, "tests/pg/kill_harness.py", "--vecmill", "build/vecmill", "--kills", "100", "--restarts", "20"], {})],
-        "workers-pg": [([sys.executable, "tests/pg/test_workers.py", "--vecmill", "build/vecmill", "--model", str(fetch_model.folder())], {})],
+        "kill-pg": [(on("pg/kill_harness.py", "--kills", "100", "--restarts", "20"), {})],
+        "frozen-pg": [(on("pg/test_sharing.py", "frozen"), {"VECMILL_TEST": "long"})],
+        "edits": [(on(name, "--seconds", "90"), {}) for name in ("ingest/test_edits.py", "pg/test_edits_shared.py")],
+        "workers-pg": [(on("pg/test_workers.py", "--model", str(fetch_model.folder())), {})],
         "kill-minilm": kills("--kills", "50", "--rows", "1000", "--model", str(fetch_model.folder())),
         "seeds": [([f"build/tests/{name}"], {"VECMILL_SEED": str(seed + i)}) for name in RANDOM_TESTS for i in range(TORTURE_SEEDS)],
         "races": [(repeated(TORTURE_REPEATS, "queue", "thread", "mem", "embed", "pipeline"), tsan),
@@ -207,7 +212,7 @@ def run_extra(name: str, runs: list) -> tuple[int, int]:
             failed += 1
             print(f"  torture      {name}: again: VECMILL_SEED={env.get('VECMILL_SEED', os.environ['VECMILL_SEED'])}"
                   f" {' '.join(map(str, command))}", flush=True)
-        quote(log, r"in flight at|each id written once|^uninterrupted|embedded once|^model calls|^Ok:|^Fail:")
+        quote(log, r"in flight at|each id written once|^uninterrupted|embedded once|past its lease|^\d+ edits|^model calls|^Ok:|^Fail:")
     print(f"  torture      {name:<12} {time.monotonic() - start:6.1f} s"
           f"  {len(runs) - failed} of {len(runs)} runs passed", flush=True)
     return len(runs) - failed, failed

@@ -1,5 +1,6 @@
 """What the tests of the real command share: databases, runs, comparisons. Python 3's standard library alone."""
 import argparse
+import array
 import copy
 import json
 import os
@@ -56,6 +57,19 @@ def vectors(path: Path, table: str = "t", column: str = "embedding") -> dict:
     return dict(query(path, f'SELECT id, "{column}" FROM "{table}"'))
 
 
+def made_alone(vecmill, folder: Path, texts: list) -> dict:
+    """The vector of each text, as little-endian floats: by `vecmill embed`, which knows no table."""
+    path, out = folder / "texts.jsonl", folder / "vectors.npy"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    vecmill.run("embed", path, "--input", "jsonl", "--format", "npy", "-o", out, "--model", vecmill.model)
+    data = out.read_bytes()
+    numbers = array.array("f", data[10 + struct.unpack("<H", data[8:10])[0]:])
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    whole, n = numbers.tobytes(), 4 * len(numbers) // max(len(texts), 1)
+    return {text: whole[i * n:(i + 1) * n] for i, text in enumerate(texts)}
+
+
 def floats(blob: bytes) -> tuple:
     return struct.unpack(f"<{len(blob) // 4}f", blob)
 
@@ -97,8 +111,8 @@ class Vecmill:
         return other
 
     def start(self, *words, **options) -> subprocess.Popen:
-        return subprocess.Popen([self.command, *map(str, words)], text=True, encoding="utf-8", stdin=subprocess.DEVNULL,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, **{"env": self.environment, **self.options, **options})
+        defaults = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": self.environment}
+        return subprocess.Popen([self.command, *map(str, words)], text=True, encoding="utf-8", **{**defaults, **self.options, **options})
 
     def run(self, *words, status: int | None = 0, environment: dict | None = None,
             timeout: float = 600) -> subprocess.CompletedProcess:

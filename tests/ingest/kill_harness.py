@@ -6,7 +6,7 @@
 One table is embedded without interruption; a copy of it is embedded by runs that are ended N times, then by one
 that is let finish. Moments are uniform over the run: each is a number of rows drawn from the whole table, and a
 random part of a batch's time after the line that reports it; a tenth of them fall into the time before the first batch. What was
-in flight comes from the last line that the ended process printed. N is 10, and 50 or 4 where VECMILL_TEST is torture or short. In the end the two
+in flight comes from the last line that the ended process printed. N is 10, and 4 where VECMILL_TEST is short. In the end the two
 databases must be equal row by row, and the log that a trigger on the vector column keeps must hold each id once.
 """
 import argparse
@@ -129,7 +129,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--vecmill", required=True)
     parser.add_argument("--model", help="a directory; a tiny random BERT if none is named")
-    parser.add_argument("--kills", type=int, default={"torture": 50, "short": 4}.get(os.environ.get("VECMILL_TEST", ""), 10))
+    parser.add_argument("--kills", type=int, default=4 if os.environ.get("VECMILL_TEST") == "short" else 10)
     parser.add_argument("--signal", choices=("KILL", "INT", "TERM"), default="KILL")
     parser.add_argument("--rows", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=20)

@@ -5,14 +5,11 @@
 """
 import contextlib
 import json
-import random
 import sqlite3
 import sys
-import threading
-import time
 
 sys.dont_write_bytecode = True
-from ingest_case import execute, expect, make_table, query, run_tests, text_of, vectors  # noqa: E402
+from ingest_case import execute, expect, make_table, query, run_tests, vectors  # noqa: E402
 
 
 def summary(vecmill, path, *words, **options) -> dict:
@@ -161,51 +158,6 @@ def test_other_record(vecmill, folder):
     expect(query(path, "SELECT count(*) FROM vecmill_hashes") == [(5,)], "hashes of the other record")
     done = vecmill.ingest(path, "--changed", "--prefix", "", status=1)
     expect("was made with prefix" in done.stderr, done.stderr)
-
-
-def test_edits_throughout(vecmill, folder):
-    """Rows edited (vectors left alone), inserted and deleted throughout a run, killed now and then: once the edits stop, --changed leaves every row with its own
-    text's vector and none missing; a vector and the hash beside it are of one text at every moment."""
-    rng = random.Random(7)
-    path = folder / "a.db"
-    make_table(path, 3000, 7)
-    vecmill.ingest(path, "--limit", 1500)
-    stop = threading.Event()
-
-    def edit() -> None:
-        with contextlib.closing(sqlite3.connect(path, timeout=60)) as db:
-            i = 0
-            while not stop.is_set():
-                i += 1
-                at = rng.randrange(1, 3000)
-                db.execute("UPDATE t SET text = ? || id WHERE id BETWEEN ? AND ?", (text_of(rng), at, at + 5))
-                db.execute("UPDATE t SET text = ' ' WHERE id = ?", (at + 6,))
-                db.execute("DELETE FROM t WHERE id = ?", (at + 7,))
-                db.executemany("INSERT INTO t(id, text) VALUES(?, ?)", [(10000 + i, text_of(rng)), (-i, text_of(rng))])
-                db.commit()
-                time.sleep(0.003)
-
-    editor = threading.Thread(target=edit)
-    editor.start()
-    try:
-        for _ in range(6):
-            run = vecmill.start("ingest", "t", 20, "--db", path, "--model", vecmill.model, "--changed")
-            time.sleep(rng.uniform(0.3, 0.9))
-            run.kill()
-            run.communicate()
-        run = vecmill.start("ingest", "t", 20, "--db", path, "--model", vecmill.model, "--changed")
-        time.sleep(1)
-    finally:
-        stop.set()
-        editor.join()
-    output, errors = run.communicate(timeout=120)
-    expect(run.returncode in (0, 3), f"{run.returncode} {output[-500:]} {errors}")
-    told = summary(vecmill, path)
-    expect(told["left"] == 0 and told["unknown"] == 0, str(told))
-    own_vectors(vecmill, folder, path)
-    counted(summary(vecmill, path), written=0, outdated=0, removed=0)
-    n_texts = query(path, "SELECT count(embedding) FROM t")
-    expect(query(path, "SELECT count(*) FROM vecmill_hashes") == n_texts, "hashes and vectors")
 
 
 def test_jobs(vecmill, folder):

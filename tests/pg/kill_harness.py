@@ -159,8 +159,8 @@ def main() -> int:
     parser.add_argument("--vecmill", required=True)
     parser.add_argument("--model", help="a directory; a tiny random BERT if none is named")
     mode = os.environ.get("VECMILL_TEST", "")
-    parser.add_argument("--kills", type=int, default={"torture": 100, "short": 5}.get(mode, 10))
-    parser.add_argument("--restarts", type=int, default={"torture": 20, "short": 1}.get(mode, 2))
+    parser.add_argument("--kills", type=int, default=5 if mode == "short" else 10)
+    parser.add_argument("--restarts", type=int, default=1 if mode == "short" else 2)
     parser.add_argument("--seed", type=int, help="default: VECMILL_SEED, else drawn",
                         default=int(os.environ.get("VECMILL_SEED") or random.SystemRandom().randrange(1 << 32)))
     arguments = parser.parse_args()

@@ -165,31 +165,6 @@ def test_kills(vecmill, folder):
         own_vectors(vecmill, folder, server)
 
 
-def test_edits_throughout(vecmill, folder):
-    """Rows edited (vectors left alone), inserted and deleted by another session throughout the runs of two processes: once the edits stop, --changed leaves every row
-    with its own text's vector and none missing."""
-    rng = random.Random(5)
-    with fresh() as server:
-        filled(server, 4000)
-        ingest(vecmill, server, "t", "--limit", 2000)
-        runs = [start(vecmill, server, "t", 20, "--workers", 1, "--changed") for _ in range(2)]
-        with server.session() as session:
-            for i in range(150):
-                at = rng.randrange(1, 4000)
-                session.sql(f"UPDATE t SET text = 'edit {i} ' || id WHERE id BETWEEN {at} AND {at + 30}; UPDATE t SET text = ' ' WHERE id = {at + 32};"
-                            f"DELETE FROM t WHERE id = {at + 31}; INSERT INTO t VALUES({10000 + i}, 'new {i}'), ({-i}, 'before {i}')")
-                if i == 75:
-                    runs[0].kill()
-                    runs[0].communicate()
-                    runs[0] = start(vecmill, server, "t", 20, "--workers", 1, "--changed")
-        for run in runs:
-            output, errors = run.communicate(timeout=120)
-            expect(run.returncode in (0, 3), f"{run.returncode} {output[-500:]} {errors}")
-        counted(summary(vecmill, server, "t"), left=0, unknown=0)
-        own_vectors(vecmill, folder, server)
-        counted(summary(vecmill, server, "t"), outdated=0, written=0, removed=0)
-
-
 def test_jobs(vecmill, folder):
     """Who works on what: two processes, one of which stops and is lost; then nobody."""
     def jobs(*words) -> list:

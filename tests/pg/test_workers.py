@@ -20,12 +20,19 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 import corpus
 from test_ingest import each_written_once, fresh, log_writes  # noqa: E402, first: it sets the path
-from ingest_case import expect, run_tests  # noqa: E402
+from ingest_case import expect, made_alone, run_tests  # noqa: E402
 
 N_ROWS = 2000 if os.environ.get("VECMILL_TEST") == "short" else 10000
 SEED = 4
 TABLE = """SELECT sentenceid, encode(substr(vector_send(embedding), 5), 'hex'), float4send(hawaiian_word_ratio), word_count, length, entity_count, frequency
   FROM sentences LEFT JOIN sentence_metrics USING (sentenceid) ORDER BY 1"""
+
+
+def little_endian(sent: str) -> bytes:
+    """What vector_send gives, as memory has it elsewhere."""
+    numbers = array.array("f", bytes.fromhex(sent))
+    numbers.byteswap()
+    return numbers.tobytes()
 
 
 def word_list(folder: Path) -> Path:
@@ -67,17 +74,9 @@ def run_processes(vecmill, server, folder: Path, n: int, *words) -> list:
 
 def check_vectors(vecmill, folder: Path, rows: list, got: list) -> None:
     """As another command makes them of the texts alone."""
-    wanted = [row for row in rows if not row.blank]
-    texts, vectors = folder / "texts.jsonl", folder / "vectors.npy"
-    texts.write_text("".join(json.dumps({"text": row.text}) + "\n" for row in wanted), encoding="utf-8")
-    vecmill.run("embed", texts, "--input", "jsonl", "--format", "npy", "-o", vectors, "--model", vecmill.model)
-    data = vectors.read_bytes()
-    numbers = array.array("f", data[10 + struct.unpack("<H", data[8:10])[0]:])
-    if sys.byteorder == "little":
-        numbers.byteswap()
-    whole, n = numbers.tobytes(), 4 * len(numbers) // len(wanted)
-    by_id = {int(key): vector for key, vector, *_ in got}
-    wrong = [row.id for i, row in enumerate(wanted) if by_id[row.id] != whole[i * n:(i + 1) * n].hex()]
+    wanted = {row.id: row.text for row in rows if not row.blank}
+    alone = made_alone(vecmill, folder, list(dict.fromkeys(wanted.values())))
+    wrong = [int(key) for key, vector, *_ in got if vector and little_endian(vector) != alone[wanted[int(key)]]]
     expect(not wrong, f"{len(wrong)} vectors are not their texts': {wrong[:5]}")
 
 
