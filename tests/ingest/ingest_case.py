@@ -87,6 +87,7 @@ class Vecmill:
             subprocess.run([sys.executable, MAKE_TINY_MODEL, model], check=True)
         self.command, self.model = os.path.abspath(command), os.path.abspath(model)
         self.options = {}  # of every process
+        self.started = []
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("EMBED_", "VECMILL_", "HF_", "PG"))}
         self.environment["VECMILL_HOME"] = str(self.folder / "home")
         self.environment["HF_HOME"] = str(self.folder / "hf")
@@ -95,6 +96,7 @@ class Vecmill:
                 self.environment[name] = os.environ[name]
 
     def close(self) -> None:
+        self.end_all()
         shutil.rmtree(self.folder)
 
     def without_rights(self, folder: Path) -> "Vecmill":
@@ -112,7 +114,16 @@ class Vecmill:
 
     def start(self, *words, **options) -> subprocess.Popen:
         defaults = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": self.environment}
-        return subprocess.Popen([self.command, *map(str, words)], text=True, encoding="utf-8", **{**defaults, **self.options, **options})
+        self.started.append(subprocess.Popen([self.command, *map(str, words)], text=True, encoding="utf-8", **{**defaults, **self.options, **options}))
+        return self.started[-1]
+
+    def end_all(self) -> None:
+        """Processes that a test which failed has left behind, stopped ones too."""
+        while self.started:
+            run = self.started.pop()
+            if run.poll() is None:
+                run.kill()
+                run.communicate()
 
     def run(self, *words, status: int | None = 0, environment: dict | None = None,
             timeout: float = 600) -> subprocess.CompletedProcess:
@@ -163,6 +174,7 @@ def run_tests(namespace: dict) -> int:
             except (AssertionError, subprocess.TimeoutExpired, OSError) as problem:
                 print(f"  FAIL  {name}: {problem}", flush=True)
                 failed.append(name)
+            vecmill.end_all()
             shutil.rmtree(folder)
     finally:
         vecmill.close()

@@ -9,8 +9,8 @@ moment of it, by a log that a trigger keeps, a vector lands only on the text tha
 vector is `vecmill embed` says, afterwards and of the texts alone. tests/pg/test_edits_shared.py does it with processes
 that share a table in PostgreSQL.
 
-A key that is changed takes its row out of reach of the hashes, which are kept by the key (docs/ingest.md): rows that
-get a new key here are such as have no vector, or were never edited, and stay as they are.
+Hashes are kept by the key, so that a key which is changed takes its row away from its hash, or to another's
+(docs/ingest.md): rows that get a new key here are such as have no vector, or were never edited, and are not edited later.
 """
 import argparse
 import contextlib
@@ -30,7 +30,7 @@ N_ROWS, N_TEXTS = 3000, 500
 MOVED = 1000000  # keys from here on are of rows that were given them
 SECONDS = 3 if os.environ.get("VECMILL_TEST") == "short" else 5
 BATCH, SLEEP_S, PAUSE_S = 20, 0.01, 0.003
-COLUMNS = "id INTEGER PRIMARY KEY, text TEXT, was TEXT, edited INTEGER NOT NULL DEFAULT 0"
+COLUMNS = "id INTEGER PRIMARY KEY, text TEXT, was TEXT, edited INTEGER NOT NULL DEFAULT 0, moved INTEGER NOT NULL DEFAULT 0"
 
 
 def edit_sql(rng: random.Random, texts: int, i: int, at: int) -> str:
@@ -38,23 +38,27 @@ def edit_sql(rng: random.Random, texts: int, i: int, at: int) -> str:
     def text() -> str:
         return f"(SELECT text FROM texts WHERE n = {rng.randrange(texts)}) || ' {i} ' || id"
 
-    row = f"id = {at}"
-    some = f"id BETWEEN {at} AND {at + rng.randrange(30)} AND id < {MOVED}"
-    pair = f"id IN ({at}, {at + 1}) AND 2 = (SELECT count(*) FROM t WHERE id IN ({at}, {at + 1})"
-    other = f"CASE id WHEN {at} THEN {at + 1} ELSE {at} END"
+    row, free = f"id = {at} AND moved = 0", "moved = 0"
+    some = f"id BETWEEN {at} AND {at + rng.randrange(30)} AND {free}"
+    pair, other = f"id IN ({at}, {at + 1})", f"CASE t.id WHEN {at} THEN {at + 1} ELSE {at} END"
+
+    def both(condition: str) -> str:
+        return f"{pair} AND 2 = (SELECT count(*) FROM t WHERE {pair} AND {condition})"
+
     return rng.choice([
         f"UPDATE t SET text = {text()}, edited = 1 WHERE {some}",
         f"UPDATE t SET text = {text()}, edited = 1, embedding = NULL WHERE {some}",
         f"UPDATE t SET was = text, text = {text()}, edited = 1 WHERE {some} AND was IS NULL",
-        f"UPDATE t SET text = was, was = NULL WHERE was IS NOT NULL AND id < {MOVED}",
+        f"UPDATE t SET text = was, was = NULL WHERE was IS NOT NULL AND {free}",
         f"UPDATE t SET text = {rng.choice(['NULL', chr(39) * 2, chr(39) + ' ' + chr(39)])}, edited = 1 WHERE {row}",
-        f"DELETE FROM t WHERE {row}",
-        f"INSERT INTO t(id, text) SELECT {at}, {text().replace('id', str(at))} WHERE NOT EXISTS (SELECT 1 FROM t WHERE {row})",
+        f"DELETE FROM t WHERE id = {at}",
+        f"INSERT INTO t(id, text) SELECT {at}, {text().replace('id', str(at))} WHERE NOT EXISTS (SELECT 1 FROM t WHERE id = {at})",
         f"INSERT INTO t(id, text) VALUES({10000 + i}, 'new {i}'), ({-i}, 'before {i}')",
-        f"UPDATE t SET text = (SELECT o.text FROM t AS o WHERE o.id = {other.replace('CASE id', 'CASE t.id')}), edited = 1 WHERE {pair})",
+        f"UPDATE t SET text = (SELECT o.text FROM t AS o WHERE o.id = {other}), edited = 1 WHERE {both(free)}",
         # two rows that have vectors change keys: there is a hash for each, and it is the other one's
-        f"UPDATE t SET id = -{MOVED} - id WHERE {pair} AND embedding IS NOT NULL); UPDATE t SET id = {2 * at + 1} + {MOVED} + id WHERE id < -{MOVED}",
-        f"UPDATE t SET id = {MOVED + i} WHERE {row} AND (embedding IS NULL OR edited = 0)",
+        f"UPDATE t SET id = -{MOVED} - id, moved = 1 WHERE {both('embedding IS NOT NULL AND edited = 0 AND moved = 0')}; "
+        f"UPDATE t SET id = {2 * at + 1} + {MOVED} + id WHERE id < -{MOVED}",
+        f"UPDATE t SET id = {MOVED + i}, moved = 1 WHERE {row} AND (embedding IS NULL OR edited = 0)",
     ])
 
 
@@ -70,8 +74,8 @@ class SqliteTable:
 
     def make(self, texts: list) -> None:
         execute(self.path, f"""CREATE TABLE texts(n INTEGER PRIMARY KEY, text TEXT); CREATE TABLE t({COLUMNS}, embedding BLOB);
-            CREATE TABLE log(text TEXT, embedding BLOB);
-            CREATE TRIGGER wrote AFTER UPDATE OF embedding ON t WHEN new.embedding IS NOT NULL BEGIN INSERT INTO log VALUES(new.text, new.embedding); END""")
+            CREATE TABLE log(id INTEGER, text TEXT, embedding BLOB);
+            CREATE TRIGGER wrote AFTER UPDATE OF embedding ON t WHEN new.embedding IS NOT NULL BEGIN INSERT INTO log VALUES(new.id, new.text, new.embedding); END""")
         with contextlib.closing(sqlite3.connect(self.path)) as db:
             db.executemany("INSERT INTO texts VALUES(?, ?)", enumerate(texts))
             db.execute(f"WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < {N_ROWS}) "
@@ -79,11 +83,16 @@ class SqliteTable:
             db.commit()
 
     def at(self, rng: random.Random) -> int:
+        """Half of them where pages are in flight, beyond what was written last."""
+        if self.editor is None:  # the thread's own
+            self.editor = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+        if rng.random() < 0.5:
+            last = self.editor.execute("SELECT id FROM log ORDER BY rowid DESC LIMIT 1").fetchone()
+            if last and last[0] < N_ROWS:
+                return last[0] + rng.randrange(6 * BATCH)
         return rng.randrange(1, N_ROWS)
 
     def edit(self, sql: str) -> None:
-        if self.editor is None:  # the thread's own
-            self.editor = sqlite3.connect(self.path, timeout=60, isolation_level=None)
         try:
             for statement in ("BEGIN IMMEDIATE", *sql.split("; "), "COMMIT"):
                 self.editor.execute(statement)
@@ -143,8 +152,8 @@ class Edits:
 
     def phase(self, seconds: float, *words) -> None:
         self.runs = [self.start(*words) for _ in range(self.table.n_processes)]
-        until, kill_at = time.monotonic() + seconds, time.monotonic() + self.rng.uniform(0.3, 1)
-        while time.monotonic() < until:
+        until, kill_at = time.monotonic() + seconds, time.monotonic() + self.rng.uniform(0.5, 1.5)
+        while time.monotonic() < until or (self.n_lost == 0 and time.monotonic() < until + 20):
             time.sleep(0.05)
             expect(self.problem is None, f"the editor: {self.problem}")
             for i, run in enumerate(self.runs):
@@ -157,7 +166,7 @@ class Edits:
                 self.runs[i].communicate()
                 self.n_kills += self.runs[i].returncode == -signal.SIGKILL
                 self.runs[i] = self.start(*words)
-                kill_at = time.monotonic() + self.rng.uniform(0.3, 1)
+                kill_at = time.monotonic() + self.rng.uniform(0.5, 1.5)
 
     def run(self, seconds: float) -> None:
         self.table.make([text_of(self.rng) for _ in range(N_TEXTS)])
@@ -173,17 +182,9 @@ class Edits:
         finally:
             self.stop.set()
             editor.join()
-            if sys.exc_info()[0]:
-                self.end()
         expect(self.problem is None, f"the editor: {self.problem}")
         for run in self.runs:
             self.take_end(run, (0, 3))
-
-    def end(self) -> None:
-        for run in self.runs:
-            if run.poll() is None:
-                run.kill()
-                run.communicate()
 
     def changed(self) -> dict:
         run = self.start("--changed")
