@@ -177,7 +177,10 @@ def test_jobs(vecmill, folder):
         for run in runs:
             while "Processed batch" not in run.stdout.readline():
                 pass
-        (job,) = jobs()
+        for _ in range(100):  # at some moments one has committed all that it had claimed
+            (job,) = jobs()
+            if all(worker["in_flight"] > 0 for worker in job["workers"]):
+                break
         counted(job, schema="public", table="t", vector_column="embedding", text_column="text", model=vecmill.model, running=True, total=20000, failed=0,
                 selection="id id; text text")
         expect(sorted(worker["pid"] for worker in job["workers"]) == sorted(run.pid for run in runs), str(job))
