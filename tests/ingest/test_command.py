@@ -308,6 +308,22 @@ def test_failures_belong_to_a_text(vecmill, folder):
     expect(query(path, "SELECT id FROM t WHERE embedding IS NULL") == [(5,)], "not all")
 
 
+def test_names_that_would_move_the_terminal(vecmill, folder):
+    """Controls and marks that turn the direction are shown, not sent: in lines, errors and the list of jobs."""
+    path = folder / "t.db"
+    name, shown = "a\x1b[2Jb\nc\x9bd\u202ee\u00e9", "a\\x1b[2Jb\\x0ac\\xc2\\x9bd\\xe2\\x80\\xaee\u00e9"
+    execute(path, f'CREATE TABLE "{name}"(id INTEGER PRIMARY KEY, text TEXT); INSERT INTO "{name}" VALUES(1, \'one\')')
+    done = vecmill.ingest(path, table=name)
+    expect(done.stdout.splitlines()[0].endswith(f", table={shown}") and f"\nUsing table={shown}, id_col=id, " in done.stdout, repr(done.stdout))
+    done = vecmill.ingest(path, "--text-column", "nope\x1b]0;x\a", table=name, status=1)
+    expect("no column nope ]0;x  for --text-column" in done.stderr and "\\xc2\\x9bd\\xe2\\x80\\xaee" in done.stderr, repr(done.stderr))
+    told = vecmill.run("jobs", "--db", path).stdout + vecmill.run("search", name, "x", "--where", "0", "--db", path).stderr
+    expect(f"{shown}.embedding from text" in told and f"vecmill: table {shown}: no row that --where leaves" in told, repr(told))
+    done = vecmill.run("ingest", "t", "--wor\x1bkers", status=2)
+    for text in (told, done.stderr, done.stdout):
+        expect(not any(c in text for c in "\x1b\x9b\u202e\a"), repr(text))
+
+
 def test_failures_of_odd_keys(vecmill, folder):
     """Each key has a record of its own: a BLOB, the text that looks like its literal, and the text of its bytes."""
     path = folder / "t.db"

@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,12 +44,53 @@ int command_next_option(int argc, char **argv, const char *short_options,
   const char *word = is_long ? argv[optind - 1 - (optarg == argv[optind - 1])] : letter;
   /* What follows an unknown one may be a misspelt --db's. */
   size_t n = optopt == 0 ? strcspn(word, "=") : strlen(word);
-  fprintf(stderr, "vecmill: %.*s: %s (see vecmill %s --help)\n", (int)n, word, why, argv[0]);
+  command_show(stderr, "vecmill: %.*s: %s (see vecmill %s --help)\n", (int)n, word, why, argv[0]);
   return '?';
 }
 
+size_t command_control_bytes(const char *text, size_t n) {
+  const unsigned char *c = (const unsigned char *)text;
+  if (n == 0) return 0;
+  if (c[0] < ' ' || c[0] == 0x7F) return 1;
+  if (n >= 2 && c[0] == 0xC2 && c[1] >= 0x80 && c[1] < 0xA0) return 2;
+  bool turns = n >= 3 && c[0] == 0xE2 &&
+               ((c[1] == 0x80 && c[2] >= 0xAA && c[2] <= 0xAE) ||
+                (c[1] == 0x81 && c[2] >= 0xA6 && c[2] <= 0xA9));
+  return turns ? 3 : 0;
+}
+
+/* Lines stay where they are meant: in the SQL that an error tells. */
+static void show(FILE *to, const char *text, size_t n, bool keeps_lines) {
+  for (size_t i = 0, n_control; i < n; i += n_control ? n_control : 1) {
+    n_control = command_control_bytes(text + i, n - i);
+    bool stays = n_control == 0 || (keeps_lines && (text[i] == '\n' || text[i] == '\t'));
+    if (stays) putc(text[i], to);
+    for (size_t k = 0; !stays && k < n_control; k++)
+      fprintf(to, "\\x%02x", (unsigned char)text[i + k]);
+  }
+}
+
+void command_show(FILE *to, const char *format, ...) {
+  char *line = NULL;
+  va_list args;
+  va_start(args, format);
+  int n = vasprintf(&line, format, args);
+  va_end(args);
+  if (n <= 0) return; /* memory is out: the line is lost */
+  bool ends = line[n - 1] == '\n';
+  show(to, line, (size_t)n - ends, false);
+  if (ends) putc('\n', to);
+  free(line);
+}
+
+void command_show_error(const char *text) {
+  fputs("vecmill: ", stderr);
+  show(stderr, text, strlen(text), true);
+  putc('\n', stderr);
+}
+
 int command_told(vecmill_status status, const vecmill_error *error) {
-  if (status != VECMILL_OK) fprintf(stderr, "vecmill: %s\n", error->text);
+  if (status != VECMILL_OK) command_show_error(error->text);
   return command_exit_status(status);
 }
 
@@ -101,7 +143,8 @@ int command_usage_error(const char *format, const char *word) {
   if (word && vecmill_database_is_postgresql(word)) word = "..."; /* without --db before it */
   /* The format is a literal of the caller's with one %s or none: split there. */
   const char *hole = strstr(format, "%s");
-  if (hole) fprintf(stderr, "vecmill: %.*s%s%s\n", (int)(hole - format), format, word, hole + 2);
+  if (hole)
+    command_show(stderr, "vecmill: %.*s%s%s\n", (int)(hole - format), format, word, hole + 2);
   else fprintf(stderr, "vecmill: %s\n", format);
   return COMMAND_EXIT_USAGE;
 }

@@ -56,6 +56,17 @@ vecmill_status command_open_model(const vecmill_config *config, vecmill_model **
  * process's own list of arguments, which other users may read. NULL: memory is out. */
 const char *command_database(char *word);
 
+/*
+ * Names and a server's words are others': characters that a terminal would act upon, and those that
+ * turn the direction of what follows (C0, C1, U+202A to U+202E, U+2066 to U+2069), are shown as
+ * \x1b. A newline at the end of the format is one; command_show_error, which tells what may be
+ * several lines of SQL, keeps all of them.
+ */
+void command_show(FILE *to, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void command_show_error(const char *text);
+/* Bytes of such a character at `text`; 0: it is none. */
+size_t command_control_bytes(const char *text, size_t n);
+
 /* Tells an error on stderr; returns the exit status. */
 int command_told(vecmill_status status, const vecmill_error *error);
 

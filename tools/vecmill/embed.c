@@ -204,7 +204,7 @@ static int run_embed(const arguments *a) {
   vecmill_model_close(&model);
   close_blocks(&r);
   records_close(&r.input);
-  if (status != VECMILL_OK) fprintf(stderr, "vecmill: %s\n", error.text);
+  if (status != VECMILL_OK) command_show_error(error.text);
   return status == VECMILL_OK && r.n_failed > 0 ? command_exit_status(VECMILL_ERROR_PARTIAL)
                                                 : command_exit_status(status);
 }

@@ -48,16 +48,19 @@ static int take_arguments(int argc, char **argv, vecmill_jobs_options *options, 
 /* --- for people --- */
 
 static void print_worker(const vecmill_worker *worker) {
-  printf("  %s process %ld: since %.0f s, last sign of life %.0f s ago%s, %llu rows in flight\n",
-         worker->host, worker->pid, worker->seconds, worker->silent_seconds,
-         worker->is_lost ? " (lost: its rows are taken over)" : "",
-         (unsigned long long)worker->n_in_flight);
+  command_show(
+      stdout,
+      "  %s process %ld: since %.0f s, last sign of life %.0f s ago%s, %llu rows in flight\n",
+      worker->host, worker->pid, worker->seconds, worker->silent_seconds,
+      worker->is_lost ? " (lost: its rows are taken over)" : "",
+      (unsigned long long)worker->n_in_flight);
 }
 
 static void print_job(const vecmill_job *job) {
-  if (job->schema) printf("%s.", job->schema);
-  printf("%s.%s from %s with %s: %s", job->table, job->vector_column, job->text_column, job->model,
-         job->is_running ? "being worked on" : "nobody works on it");
+  if (job->schema) command_show(stdout, "%s.", job->schema);
+  command_show(stdout, "%s.%s from %s with %s: %s", job->table, job->vector_column,
+               job->text_column, job->model,
+               job->is_running ? "being worked on" : "nobody works on it");
   if (job->n_total >= 0)
     printf(", %lld of %lld rows done", (long long)job->n_done, (long long)job->n_total);
   else printf(", its table or a column of it is gone");

@@ -34,7 +34,7 @@ static int print_usage(FILE *to, int exit_status) {
 static void tell(void *context, vecmill_log_level level, const char *text) {
   (void)context;
   if (level <= VECMILL_LOG_NOTE)
-    fprintf(stderr, "vecmill: %s%s\n", level == VECMILL_LOG_WARNING ? "warning: " : "", text);
+    command_show(stderr, "vecmill: %s%s\n", level == VECMILL_LOG_WARNING ? "warning: " : "", text);
 }
 
 /* An address that does not follow --db would be taken for a table or a text, and be told with its
@@ -64,7 +64,7 @@ static int run(int argc, char **argv) {
   }
   if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0)
     return print_usage(stdout, 0);
-  if (*word) fprintf(stderr, "vecmill: %s: no such command (see vecmill --help)\n", word);
+  if (*word) command_show(stderr, "vecmill: %s: no such command (see vecmill --help)\n", word);
   return *word ? COMMAND_EXIT_USAGE : print_usage(stderr, COMMAND_EXIT_USAGE);
 }
 

@@ -1,3 +1,4 @@
+#include "command.h"
 #include "progress.h"
 
 #include <jansson.h>
@@ -126,7 +127,7 @@ static void end_bar(void) {
 void progress_message(const char *text) {
   pthread_mutex_lock(&draw_mutex);
   if (shown[0]) fprintf(stderr, "\r\033[K");
-  fprintf(stderr, "vecmill: %s\n", text);
+  command_show_error(text);
   if (shown[0]) fprintf(stderr, "%s\033[K", shown);
   fflush(stderr);
   pthread_mutex_unlock(&draw_mutex);
@@ -151,19 +152,20 @@ static void print_averages(double ratio, double words, double length, double ent
 static void print_line(const vecmill_ingest_event *event) {
   switch (event->kind) {
     case VECMILL_INGEST_CONFIGURED:
-      printf("Configuration: workers=%u, batch_size=%zu, table=%s\n", event->n_workers,
-             event->batch, event->table);
+      command_show(stdout, "Configuration: workers=%u, batch_size=%zu, table=%s\n",
+                   event->n_workers, event->batch, event->table);
       break;
     case VECMILL_INGEST_MODEL:
-      printf("Loading model '%s' on device '%s'...\n", event->model, event->device);
+      command_show(stdout, "Loading model '%s' on device '%s'...\n", event->model, event->device);
       break;
     case VECMILL_INGEST_TABLE:
-      printf("Using table=%s, id_col=%s, text_col=%s, batch_size=%zu\n", event->table,
-             event->id_columns, event->text_column, event->batch);
+      command_show(stdout, "Using table=%s, id_col=%s, text_col=%s, batch_size=%zu\n", event->table,
+                   event->id_columns, event->text_column, event->batch);
       break;
     case VECMILL_INGEST_REMAINING:
-      printf("Remaining to %s in %s: %llu\n", event->metrics_only ? "measure" : "embed",
-             event->table, (unsigned long long)event->n_total);
+      command_show(stdout, "Remaining to %s in %s: %llu\n",
+                   event->metrics_only ? "measure" : "embed", event->table,
+                   (unsigned long long)event->n_total);
       break;
     case VECMILL_INGEST_STARTED:
       printf("Using parallel processing with %u workers\n", event->n_workers);
@@ -306,7 +308,7 @@ void progress_event(void *context, const vecmill_ingest_event *event) {
 
 static void print_metrics(const vecmill_ingest_report *report) {
   if (!report->metrics_table) return;
-  printf("Metrics in %s:", report->metrics_table);
+  command_show(stdout, "Metrics in %s:", report->metrics_table);
   print_averages(report->avg_ratio, report->avg_word_count, report->avg_length,
                  report->avg_entity_count);
   printf("; %llu frequencies written\n", (unsigned long long)report->n_frequencies);
@@ -362,9 +364,9 @@ static void print_workers(const vecmill_ingest_report *report) {
 }
 
 static void print_measured(const vecmill_ingest_report *report) {
-  printf("Measured %llu rows of %s into %s: %.1f s, %.0f rows/s\n",
-         (unsigned long long)report->n_measured, report->table, report->metrics_table,
-         report->seconds, report->rows_per_s);
+  command_show(stdout, "Measured %llu rows of %s into %s: %.1f s, %.0f rows/s\n",
+               (unsigned long long)report->n_measured, report->table, report->metrics_table,
+               report->seconds, report->rows_per_s);
   print_metrics(report);
 }
 
@@ -383,18 +385,19 @@ static void print_summary(const progress_display *display, const vecmill_ingest_
   }
   if (report->n_workers == 0 && !is_done) return; /* refused before it began: stderr says why */
   if (report->n_workers == 0 && is_done) { /* the count found nothing: no worker was started */
-    printf("Nothing to embed: %llu of %llu rows of %s have a vector already\n",
-           (unsigned long long)report->n_had_vector, (unsigned long long)report->n_rows,
-           report->table);
+    command_show(stdout, "Nothing to embed: %llu of %llu rows of %s have a vector already\n",
+                 (unsigned long long)report->n_had_vector, (unsigned long long)report->n_rows,
+                 report->table);
     print_counts(report);
     if (report->n_frequencies > 0) print_metrics(report);
     return;
   }
-  printf("Embedded %llu rows of %s into %s with %s: %llu tokens in %.1f s, %.0f rows/s, %.0f "
-         "tokens/s\n",
-         n_written, report->table, report->vector_column, report->model ? report->model : "?",
-         (unsigned long long)report->n_tokens, report->seconds, report->rows_per_s,
-         report->tokens_per_s);
+  command_show(stdout,
+               "Embedded %llu rows of %s into %s with %s: %llu tokens in %.1f s, %.0f rows/s, %.0f "
+               "tokens/s\n",
+               n_written, report->table, report->vector_column, report->model ? report->model : "?",
+               (unsigned long long)report->n_tokens, report->seconds, report->rows_per_s,
+               report->tokens_per_s);
   print_counts(report);
   print_metrics(report);
   if (report->n_workers > 0) print_workers(report);

@@ -119,25 +119,14 @@ static vecmill_status print_json(const vecmill_search_hit *hit, vecmill_error *e
   return VECMILL_ERROR_MEMORY;
 }
 
-/* Bytes of a character that a terminal would act upon, and those that turn the direction of what
- * follows: C0, C1, U+202A to U+202E, U+2066 to U+2069; 0 if it is none. */
-static size_t control_bytes(const char *text, size_t n) {
-  const unsigned char *c = (const unsigned char *)text;
-  if (c[0] <= ' ' || c[0] == 0x7F) return 1;
-  if (n >= 2 && c[0] == 0xC2 && c[1] < 0xA0) return 2;
-  bool turns = n >= 3 && c[0] == 0xE2 &&
-               ((c[1] == 0x80 && c[2] >= 0xAA && c[2] <= 0xAE) ||
-                (c[1] == 0x81 && c[2] >= 0xA6 && c[2] <= 0xA9));
-  return turns ? 3 : 0;
-}
-
 /* The beginning of the text on one line: runs of white space and of controls become a space. */
 static void print_snippet(const vecmill_search_hit *hit) {
   size_t n_characters = 0;
   bool space = false;
   for (size_t i = 0, n_control; i < hit->n_text_bytes; i++) {
     unsigned char c = (unsigned char)hit->text[i];
-    n_control = control_bytes(hit->text + i, hit->n_text_bytes - i);
+    n_control =
+        hit->text[i] == ' ' ? 1 : command_control_bytes(hit->text + i, hit->n_text_bytes - i);
     if (n_control > 0) {
       space = n_characters > 0;
       i += n_control - 1;
@@ -156,21 +145,22 @@ static void print_snippet(const vecmill_search_hit *hit) {
 }
 
 static void print_hit(size_t rank, const vecmill_search_hit *hit) {
-  printf("%3zu  %.4f  %s  ", rank, (double)hit->score, hit->id_json);
+  command_show(stdout, "%3zu  %.4f  %s  ", rank, (double)hit->score, hit->id_json);
   if (hit->text) print_snippet(hit);
   putchar('\n');
 }
 
 static void tell_nothing(const vecmill_search_options *options) {
   if (options->where)
-    fprintf(stderr, "vecmill: table %s: no row that --where leaves has a vector\n", options->table);
+    command_show(stderr, "vecmill: table %s: no row that --where leaves has a vector\n",
+                 options->table);
   else {
     char shown[512]; /* the database, without a password */
     vecmill_database_show(options->config, options->database, shown, sizeof shown);
     const char *quote = options->database && strchr(shown, ' ') ? "\"" : "";
-    fprintf(stderr, "vecmill: table %s: no row has a vector yet (vecmill ingest %s%s%s%s%s)\n",
-            options->table, options->table, options->database ? " --db " : "", quote,
-            options->database ? shown : "", quote);
+    command_show(stderr, "vecmill: table %s: no row has a vector yet (vecmill ingest %s%s%s%s%s)\n",
+                 options->table, options->table, options->database ? " --db " : "", quote,
+                 options->database ? shown : "", quote);
   }
 }
 
@@ -201,8 +191,8 @@ int command_search(int argc, char **argv) {
             (unsigned long long)result.n_skipped);
   if (status == VECMILL_OK && result.n_scanned == 0) tell_nothing(&options);
   if (status == VECMILL_OK && result.index)
-    fprintf(stderr, "vecmill: by index %s, which guesses (--exact compares every vector)\n",
-            result.index);
+    command_show(stderr, "vecmill: by index %s, which guesses (--exact compares every vector)\n",
+                 result.index);
   vecmill_search_result_fini(&result);
   vecmill_config_close(&config);
   return command_told(status, &error);
