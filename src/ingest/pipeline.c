@@ -1,9 +1,9 @@
 /*
- * See pipeline.h. Three parties share `mutex`: the reader thread, embed's
- * workers (in page_done) and the writer, which is the caller. Everything under
- * "shared" is touched with it held; nothing else is shared.
+ * See pipeline.h. Four parties share `mutex`: the reader thread, embed's workers (in page_done),
+ * the writers' threads, and the caller, who keeps the books. Everything under "shared" is touched
+ * with it held; nothing else is shared.
  *
- * How it ends. The writer alone decides to end early: it sees the stop flag or an error, sets
+ * How it ends. The caller alone decides to end early: it sees the stop flag or an error, sets
  * `ending` and calls embed_stop, so that batches being computed are finished and all other texts
  * come back at once, untouched. Pages that come back are still committed after a stop; after an
  * error they are dropped. The run is over when the reader has gone and no page is out.
@@ -24,35 +24,47 @@
 
 typedef struct pipeline pipeline;
 
-/* A page on its way. */
+/* A page on its way, and what became of it. */
 typedef struct page_job {
   embed_job job;
   store_page page;
   float *vectors;
   pipeline *p;
   struct page_job *next;
+
+  bool is_dropped; /* nothing of it was committed, because the run has failed */
+  uint64_t n_untouched;
+  store_commit_counts counts;
+  ingest_sums sums; /* metrics of the rows that were embedded */
+  vecmill_status status;
+  vecmill_error error;
 } page_job;
+
+typedef struct page_list {
+  page_job *first, *last;
+} page_list;
 
 struct pipeline {
   const ingest_plan *plan;
-  ingest_outcome *outcome; /* the writer's, but for n_passes, which is the reader's */
+  ingest_outcome *outcome; /* the caller's, but for n_passes, which is the reader's */
   embed *embed;
   size_t max_pages;
 
   pthread_mutex_t mutex; /* shared: */
-  pthread_cond_t changed_for_reader, changed_for_writer;
-  page_job *first_done, *last_done;
+  pthread_cond_t changed_for_reader, changed_for_writers, changed_for_caller;
+  page_list embedded, committed; /* for the writers, for the caller */
   size_t n_pages_out;
   uint64_t n_rows_out, n_settled; /* written or failed, ever */
-  bool ending, reader_gone;
+  uint64_t n_rows_unbooked;       /* taken by a writer, and not in the books yet */
+  bool ending, reader_gone, dropping, writers_may_go;
   vecmill_status status;
   vecmill_error error;
-  uint64_t reader_blocked_ns;
+  uint64_t reader_blocked_ns, writers_blocked_ns;
   uint64_t n_given_up; /* the reader's, read once it has gone */
 
-  progress progress; /* the writer's from here on */
-  uint64_t writer_blocked_ns;
-  bool dropping;
+  progress progress; /* the caller's from here on */
+  pthread_t *writers;
+  unsigned n_writers;
 };
 
 /* The first error is the one that is told. With the mutex held. */
@@ -63,6 +75,21 @@ static void keep_error(pipeline *p, vecmill_status status, const vecmill_error *
 }
 
 /* --- pages --- */
+
+static void list_append(page_list *list, page_job *job) {
+  job->next = NULL;
+  if (list->last) list->last->next = job;
+  else list->first = job;
+  list->last = job;
+}
+
+/* NULL: it is empty. */
+static page_job *list_take(page_list *list) {
+  page_job *job = list->first;
+  if (job) list->first = job->next;
+  if (!list->first) list->last = NULL;
+  return job;
+}
 
 static void page_job_free(pipeline *p, page_job *job) {
   for (size_t i = 0; job->job.texts && i < job->job.n_texts; i++)
@@ -79,17 +106,14 @@ static void measure_page(const pipeline *p, page_job *job) {
     if (job->job.texts[i].status == VECMILL_OK) measure_row(&job->page.rows[i], p->plan->list);
 }
 
-/* From a worker: the page joins the writer's list. */
+/* From a worker: the page joins the writers' list. */
 static void page_done(embed_job *done) {
   page_job *job = done->user;
   pipeline *p = job->p;
   if (p->plan->measures) measure_page(p, job);
   pthread_mutex_lock(&p->mutex);
-  job->next = NULL;
-  if (p->last_done) p->last_done->next = job;
-  else p->first_done = job;
-  p->last_done = job;
-  pthread_cond_signal(&p->changed_for_writer);
+  list_append(&p->embedded, job);
+  pthread_cond_signal(&p->changed_for_writers);
   pthread_mutex_unlock(&p->mutex);
 }
 
@@ -219,41 +243,101 @@ static void *reader_thread(void *context) {
   vecmill_error error = {0};
   vecmill_status status = read_all(p, &error);
   pthread_mutex_lock(&p->mutex);
-  if (status != VECMILL_OK && !(status == VECMILL_ERROR_STOPPED && p->ending))
+  if (status != VECMILL_OK && status != VECMILL_ERROR_STOPPED) /* the caller sees the flag */
     keep_error(p, status, &error);
   p->reader_gone = true;
-  pthread_cond_signal(&p->changed_for_writer);
+  pthread_cond_signal(&p->changed_for_caller);
   pthread_mutex_unlock(&p->mutex);
   return NULL;
 }
 
-/* --- the writer --- */
+/* --- the writers --- */
 
 /* Out of memory is no fault of the row's: it is left for another run, and this one ends. */
-static void settle_row(pipeline *p, const embed_text *text, store_row *row) {
-  ingest_outcome *outcome = p->outcome;
-  if (text->status == VECMILL_OK) {
-    outcome->n_tokens += text->n_tokens;
-    outcome->n_truncated += text->n_tokens_whole > text->n_tokens;
-    outcome->n_repaired += text->n_replaced > 0;
+static void settle_row(page_job *job, const embed_text *text, store_row *row) {
+  switch (text->status) {
+    case VECMILL_OK:
+      row->outcome = STORE_EMBEDDED;
+      row->vector = text->vector;
+      if (job->p->plan->measures) measure_add(&job->sums, &row->metrics);
+      break;
+    case VECMILL_ERROR_MEMORY:
+      job->status = err_set(&job->error, VECMILL_ERROR_MEMORY, "%s",
+                            text->reason ? text->reason : "out of memory");
+      row->outcome = STORE_UNTOUCHED;
+      break;
+    case VECMILL_ERROR_STOPPED: row->outcome = STORE_UNTOUCHED; break;
+    default:
+      row->outcome = STORE_FAILED;
+      row->reason = text->reason ? text->reason : vecmill_status_name(text->status);
   }
-  if (text->status == VECMILL_ERROR_STOPPED) {
-    row->outcome = STORE_UNTOUCHED;
-  } else if (text->status == VECMILL_ERROR_MEMORY) {
-    vecmill_error error = {0};
-    err_set(&error, VECMILL_ERROR_MEMORY, "%s", text->reason ? text->reason : "out of memory");
-    pthread_mutex_lock(&p->mutex);
-    keep_error(p, VECMILL_ERROR_MEMORY, &error);
-    pthread_mutex_unlock(&p->mutex);
-    row->outcome = STORE_UNTOUCHED;
-  } else if (text->status != VECMILL_OK) {
-    row->outcome = STORE_FAILED;
-    row->reason = text->reason ? text->reason : vecmill_status_name(text->status);
-  } else {
-    row->outcome = STORE_EMBEDDED;
-    row->vector = text->vector;
-  }
+  job->n_untouched += row->outcome == STORE_UNTOUCHED;
 }
+
+/* What can be written is, even of a page that has met an error of its own. */
+static void commit_page(pipeline *p, page_job *job) {
+  for (size_t i = 0; i < job->page.n_rows; i++)
+    settle_row(job, &job->job.texts[i], &job->page.rows[i]);
+  if (job->n_untouched == job->page.n_rows) return;
+  vecmill_error error = {0};
+  store *s = p->plan->store;
+  vecmill_status status = s->operations->commit(s, &job->page, &job->counts, &error);
+  if (status == VECMILL_OK || job->status != VECMILL_OK) return;
+  job->status = status;
+  job->error = error;
+}
+
+/* The next page to commit; NULL: there will be none. */
+static page_job *next_embedded(pipeline *p) {
+  uint64_t from_ns = clock_now_ns();
+  pthread_mutex_lock(&p->mutex);
+  while (!p->embedded.first && !p->writers_may_go)
+    pthread_cond_wait(&p->changed_for_writers, &p->mutex);
+  page_job *job = list_take(&p->embedded);
+  if (job) job->is_dropped = p->dropping;
+  if (job) p->n_rows_unbooked += job->page.n_rows;
+  p->writers_blocked_ns += clock_now_ns() - from_ns;
+  pthread_mutex_unlock(&p->mutex);
+  return job;
+}
+
+static void *writer_thread(void *context) {
+  pipeline *p = context;
+  page_job *job;
+  while ((job = next_embedded(p)) != NULL) {
+    if (!job->is_dropped) commit_page(p, job);
+    pthread_mutex_lock(&p->mutex);
+    list_append(&p->committed, job);
+    pthread_cond_signal(&p->changed_for_caller);
+    pthread_mutex_unlock(&p->mutex);
+  }
+  return NULL;
+}
+
+/* One will do, where the machine has no more threads. */
+static vecmill_status start_writers(pipeline *p, vecmill_error *err) {
+  unsigned n_wanted = p->plan->store->n_writers;
+  p->writers = mem_calloc(n_wanted, sizeof *p->writers);
+  if (!p->writers) return err_set_memory(err, "writers", n_wanted * sizeof *p->writers);
+  vecmill_status status = VECMILL_OK;
+  while (status == VECMILL_OK && p->n_writers < n_wanted) {
+    status = thread_start(&p->writers[p->n_writers], writer_thread, p, err);
+    p->n_writers += status == VECMILL_OK;
+  }
+  return p->n_writers > 0 ? VECMILL_OK : status;
+}
+
+/* Once no page is out. */
+static void end_writers(pipeline *p) {
+  pthread_mutex_lock(&p->mutex);
+  p->writers_may_go = true;
+  pthread_cond_broadcast(&p->changed_for_writers);
+  pthread_mutex_unlock(&p->mutex);
+  for (unsigned i = 0; i < p->n_writers; i++) pthread_join(p->writers[i], NULL);
+  mem_free(p->writers);
+}
+
+/* --- the caller --- */
 
 static void tell(pipeline *p, uint64_t n_batch, const ingest_sums *sums) {
   if (!p->plan->on_progress) return;
@@ -269,83 +353,77 @@ static void tell(pipeline *p, uint64_t n_batch, const ingest_sums *sums) {
   p->plan->on_progress(p->plan->context, &now);
 }
 
-static void count_commit(pipeline *p, const store_commit_counts *counts, uint64_t n_untouched,
-                         uint64_t n_tokens) {
+/* What was embedded, and the first thing that could not be. Gives the number of tokens. */
+static uint64_t count_texts(pipeline *p, const page_job *job) {
   ingest_outcome *outcome = p->outcome;
+  uint64_t n_tokens = 0;
+  for (size_t i = 0; i < job->page.n_rows; i++) {
+    const embed_text *text = &job->job.texts[i];
+    const store_row *row = &job->page.rows[i];
+    if (row->outcome == STORE_FAILED && !outcome->first_failure)
+      outcome->first_failure = mem_strdup(row->reason);
+    if (text->status != VECMILL_OK) continue;
+    n_tokens += text->n_tokens;
+    outcome->n_truncated += text->n_tokens_whole > text->n_tokens;
+    outcome->n_repaired += text->n_replaced > 0;
+  }
+  outcome->n_tokens += n_tokens;
+  return n_tokens;
+}
+
+static void count_rows(pipeline *p, const page_job *job, uint64_t n_left, uint64_t n_tokens) {
+  ingest_outcome *outcome = p->outcome;
+  const store_commit_counts *counts = &job->counts;
   uint64_t n_batch = counts->n_written + counts->n_failed;
   outcome->n_written += counts->n_written;
   outcome->n_failed += counts->n_failed;
   outcome->n_changed += counts->n_changed;
-  outcome->n_left += n_untouched;
+  outcome->n_left += n_left;
   outcome->n_batches += n_batch > 0;
   if (counts->refusal[0] && !outcome->first_failure)
     outcome->first_failure = mem_strdup(counts->refusal);
   pthread_mutex_lock(&p->mutex);
   p->n_settled += n_batch;
+  p->n_rows_unbooked -= job->page.n_rows;
+  /* Where several processes share the run, what is shown is the run's; but what it has done may
+   * hold pages of ours that are still to be booked. */
+  uint64_t n_known = p->progress.n_done + n_batch + p->n_rows_unbooked;
   pthread_mutex_unlock(&p->mutex);
-  /* Where several processes share the run, what is shown is the run's. */
-  uint64_t n_moved = counts->n_run_done > p->progress.n_done + n_batch
-                         ? counts->n_run_done - p->progress.n_done
-                         : n_batch;
-  progress_add(&p->progress, n_moved, n_tokens, clock_now_ns());
+  uint64_t n_others = counts->n_run_done > n_known ? counts->n_run_done - n_known : 0;
+  progress_add(&p->progress, n_batch + n_others, n_tokens, clock_now_ns());
 }
 
-static void commit_page(pipeline *p, page_job *job) {
-  uint64_t n_tokens_before = p->outcome->n_tokens, n_untouched = 0;
-  ingest_sums sums = {0};
-  for (size_t i = 0; i < job->page.n_rows; i++) {
-    store_row *row = &job->page.rows[i];
-    settle_row(p, &job->job.texts[i], row);
-    n_untouched += row->outcome == STORE_UNTOUCHED;
-    if (p->plan->measures && row->outcome == STORE_EMBEDDED) measure_add(&sums, &row->metrics);
-    if (row->outcome == STORE_FAILED && !p->outcome->first_failure)
-      p->outcome->first_failure = mem_strdup(row->reason);
-  }
-  store_commit_counts counts = {0};
-  vecmill_error error = {0};
-  store *s = p->plan->store;
-  vecmill_status status = VECMILL_OK;
+static void book_page(pipeline *p, page_job *job) {
   size_t n_rows = job->page.n_rows;
-  if (n_untouched < n_rows) status = s->operations->commit(s, &job->page, &counts, &error);
-  if (status == VECMILL_OK) {
-    measure_merge(&p->outcome->sums, &sums);
-    count_commit(p, &counts, n_untouched, p->outcome->n_tokens - n_tokens_before);
+  const store_commit_counts *counts = &job->counts;
+  uint64_t n_batch = counts->n_written + counts->n_failed;
+  if (job->is_dropped) {
+    p->outcome->n_left += n_rows;
   } else {
-    uint64_t n_lost = n_rows - counts.n_written - counts.n_failed - counts.n_changed;
-    count_commit(p, &counts, n_lost, p->outcome->n_tokens - n_tokens_before);
-    p->dropping = true;
+    uint64_t n_tokens = count_texts(p, job), n_lost = n_rows - n_batch - counts->n_changed;
+    if (job->status == VECMILL_OK) measure_merge(&p->outcome->sums, &job->sums);
+    count_rows(p, job, n_lost, n_tokens);
     pthread_mutex_lock(&p->mutex);
-    keep_error(p, status, &error);
+    if (job->status != VECMILL_OK) keep_error(p, job->status, &job->error);
+    p->dropping |= job->status != VECMILL_OK;
     pthread_mutex_unlock(&p->mutex);
   }
+  ingest_sums sums = job->sums;
   page_job_free(p, job);
   count_out(p, -1, n_rows);
-  if (counts.n_written + counts.n_failed > 0) tell(p, counts.n_written + counts.n_failed, &sums);
-}
-
-static void drop_page(pipeline *p, page_job *job) {
-  size_t n_rows = job->page.n_rows;
-  p->outcome->n_left += n_rows;
-  page_job_free(p, job);
-  count_out(p, -1, n_rows);
+  if (n_batch > 0) tell(p, n_batch, &sums);
 }
 
 static void wait_a_tick(pipeline *p) {
-  uint64_t from_ns = clock_now_ns(), until_ns = from_ns + TICK_NS;
+  uint64_t until_ns = clock_now_ns() + TICK_NS;
   struct timespec until = {(time_t)(until_ns / 1000000000u), (long)(until_ns % 1000000000u)};
-  pthread_cond_timedwait(&p->changed_for_writer, &p->mutex, &until);
-  p->writer_blocked_ns += clock_now_ns() - from_ns;
+  pthread_cond_timedwait(&p->changed_for_caller, &p->mutex, &until);
 }
 
 /* With the mutex held: ends the run early if somebody asked or something broke. */
 static void look_for_the_end(pipeline *p) {
   bool asked = p->plan->stop && __atomic_load_n(p->plan->stop, __ATOMIC_RELAXED) != 0;
   if (p->ending || (!asked && p->status == VECMILL_OK)) return;
-  if (asked) {
-    vecmill_error error = {0};
-    err_set(&error, VECMILL_ERROR_STOPPED, "stopped: what was done is kept (run again to go on)");
-    keep_error(p, VECMILL_ERROR_STOPPED, &error);
-  }
   p->ending = true;
   pthread_cond_signal(&p->changed_for_reader);
   pthread_mutex_unlock(&p->mutex);
@@ -353,26 +431,23 @@ static void look_for_the_end(pipeline *p) {
   pthread_mutex_lock(&p->mutex);
 }
 
-/* The next page to commit; NULL: a tick passed. False: all is over. */
-static bool next_page(pipeline *p, page_job **job_out) {
+/* The next page to book; NULL: a tick passed. False: all is over. */
+static bool next_committed(pipeline *p, page_job **job_out) {
   pthread_mutex_lock(&p->mutex);
   look_for_the_end(p);
-  if (!p->first_done && !(p->reader_gone && p->n_pages_out == 0)) wait_a_tick(p);
+  if (!p->committed.first && !(p->reader_gone && p->n_pages_out == 0)) wait_a_tick(p);
   look_for_the_end(p);
-  *job_out = p->first_done;
-  if (p->first_done) p->first_done = p->first_done->next;
-  if (!p->first_done) p->last_done = NULL;
+  *job_out = list_take(&p->committed);
   bool more = *job_out || !p->reader_gone || p->n_pages_out > 0;
   pthread_mutex_unlock(&p->mutex);
   return more;
 }
 
-static void write_all(pipeline *p) {
+static void keep_books(pipeline *p) {
   page_job *job;
   uint64_t told_ns = 0;
-  while (next_page(p, &job)) {
-    if (job && p->dropping) drop_page(p, job);
-    else if (job) commit_page(p, job);
+  while (next_committed(p, &job)) {
+    if (job) book_page(p, job);
     if (clock_now_ns() - told_ns < TICK_NS) continue;
     told_ns = clock_now_ns();
     tell(p, 0, &(ingest_sums){0});
@@ -389,7 +464,7 @@ static void measure(pipeline *p, uint64_t elapsed_ns) {
   ingest_outcome *outcome = p->outcome;
   outcome->seconds = (double)elapsed_ns * 1e-9;
   outcome->reader_busy = share(p->reader_blocked_ns, elapsed_ns);
-  outcome->writer_busy = share(p->writer_blocked_ns, elapsed_ns);
+  outcome->writer_busy = share(p->writers_blocked_ns / p->n_writers, elapsed_ns);
   outcome->n_workers = embed_n_workers(p->embed);
   outcome->worker_busy = mem_calloc(outcome->n_workers, sizeof(double));
   if (!outcome->worker_busy) outcome->n_workers = 0;
@@ -422,13 +497,15 @@ static void pipeline_init(pipeline *p, const ingest_plan *plan, ingest_outcome *
   pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
   pthread_mutex_init(&p->mutex, NULL);
   pthread_cond_init(&p->changed_for_reader, NULL);
-  pthread_cond_init(&p->changed_for_writer, &monotonic);
+  pthread_cond_init(&p->changed_for_writers, NULL);
+  pthread_cond_init(&p->changed_for_caller, &monotonic);
   pthread_condattr_destroy(&monotonic);
 }
 
 static void pipeline_fini(pipeline *p) {
   embed_close(&p->embed);
-  pthread_cond_destroy(&p->changed_for_writer);
+  pthread_cond_destroy(&p->changed_for_caller);
+  pthread_cond_destroy(&p->changed_for_writers);
   pthread_cond_destroy(&p->changed_for_reader);
   pthread_mutex_destroy(&p->mutex);
 }
@@ -446,16 +523,25 @@ vecmill_status ingest_pipeline_run(const ingest_plan *plan, ingest_outcome *outc
     return status;
   }
   unsigned n_workers = embed_n_workers(p->embed);
-  /* One page being read, one being written, and enough texts between them for the workers. */
-  p->max_pages = 3 + ((size_t)n_workers * TEXTS_PER_WORKER + plan->batch - 1) / plan->batch;
+  /* One page being read, one at each writer, and enough texts between them for the workers. */
+  p->max_pages = 2 + plan->store->n_writers +
+                 ((size_t)n_workers * TEXTS_PER_WORKER + plan->batch - 1) / plan->batch;
   if (plan->on_start) plan->on_start(plan->context, n_workers);
   uint64_t start_ns = clock_now_ns();
   progress_init(&p->progress, plan->n_run_total ? plan->n_run_total : plan->n_total, start_ns);
   p->progress.n_done = plan->n_run_done;
-  status = thread_start(&reader, reader_thread, p, err);
-  if (status == VECMILL_OK) {
-    write_all(p);
+  status = start_writers(p, err);
+  if (status == VECMILL_OK) status = thread_start(&reader, reader_thread, p, err);
+  bool has_reader = status == VECMILL_OK;
+  if (has_reader) {
+    keep_books(p);
     pthread_join(reader, NULL);
+  }
+  end_writers(p);
+  if (has_reader) {
+    if (p->ending && p->status == VECMILL_OK) /* and nothing tells more, as what it hung at */
+      p->status = err_set(&p->error, VECMILL_ERROR_STOPPED,
+                          "stopped: what was done is kept (run again to go on)");
     status = p->status;
     if (status != VECMILL_OK && err) *err = p->error;
     outcome_out->n_left += p->n_given_up;

@@ -1,11 +1,12 @@
 /*
- * The pipeline: a reader claims pages, embed's workers make their vectors, the
- * writer commits each page once.
+ * The pipeline: a reader claims pages, embed's workers make their vectors, writers commit each
+ * page once, and the calling thread keeps the books.
  *
- *   reader thread --claim--> page --embed_submit--> workers --done()--> writer: the calling thread
+ *   reader --claim--> page --embed_submit--> workers --done()--> writers --commit--> the caller
  *
  * What bounds memory: `max_pages` pages are out at once, from claim to commit,
- * however long the table. Pages are committed in the order in which they become complete.
+ * however long the table. Pages are committed as they become complete, as many at once as the store
+ * can.
  *
  * Passes: the reader goes through the table from the first key to the last, waits
  * until all of that is committed, and asks the store whether another pass could find

@@ -14,7 +14,7 @@ typedef struct pg_settings {
   const char *schema;       /* of the table; NULL: the search path */
   const char *state_schema; /* NULL: "vecmill" */
   unsigned lease_seconds;   /* 0: 60 */
-  unsigned n_connections;   /* at most; 0: 3, which is all that a run uses */
+  unsigned n_connections;   /* at most, to 16; 0: 4: a reader, a beat, two writers */
   unsigned wait_seconds;    /* that a server which went away is waited for; 0: 120 */
 } pg_settings;
 

@@ -160,11 +160,11 @@ static vecmill_status slow_body(pg_store *s, PGconn *conn, void *context, vecmil
   return write_range(s, conn, c, PG_WRITE_END, &(pg_range){c->page, n, n, NULL}, NULL, err);
 }
 
-static vecmill_status commit_slowly(pg_store *s, const store_page *page, const pg_page *head,
-                                    bool *is_ours_out, store_commit_counts *counts,
-                                    vecmill_error *err) {
+static vecmill_status commit_slowly(pg_store *s, pg_role role, const store_page *page,
+                                    const pg_page *head, bool *is_ours_out,
+                                    store_commit_counts *counts, vecmill_error *err) {
   slow_commit c = {.page = page, .head = head};
-  vecmill_status status = pg_transact(s, PG_WRITER, slow_body, &c, "cannot commit", err);
+  vecmill_status status = pg_transact(s, role, slow_body, &c, "cannot commit", err);
   *is_ours_out = c.is_ours;
   if (status == VECMILL_OK && c.is_ours) *counts = c.counts;
   return status;
@@ -174,7 +174,7 @@ static vecmill_status commit_slowly(pg_store *s, const store_page *page, const p
 
 /* The page, or what is still to be written of it. *is_over_out: its lease is done by this, or lost.
  */
-static vecmill_status write_page(pg_store *s, pg_write_part part, const pg_page *head,
+static vecmill_status write_page(pg_store *s, pg_role role, pg_write_part part, const pg_page *head,
                                  const pg_arrays *a, bool *is_over_out, bool *is_ours_out,
                                  store_commit_counts *counts, vecmill_error *err) {
   str sql = {0};
@@ -182,7 +182,7 @@ static vecmill_status write_page(pg_store *s, pg_write_part part, const pg_page 
   PGresult *rows = NULL;
   pg_append_write(&sql, s, part, a, &(store_commit_counts){0});
   pg_add_write_params(s, part, head, a, &p);
-  vecmill_status status = pg_run(s, PG_WRITER, &sql, &p, "cannot write vectors", &rows, err);
+  vecmill_status status = pg_run(s, role, &sql, &p, "cannot write vectors", &rows, err);
   if (status == VECMILL_OK) {
     *is_ours_out = pg_integer(rows, 0, PG_WROTE_LEASE) > 0;
     *is_over_out = !*is_ours_out || pg_text(rows, 0, PG_WROTE_DONE)[0] == 't';
@@ -193,28 +193,29 @@ static vecmill_status write_page(pg_store *s, pg_write_part part, const pg_page 
   return status;
 }
 
-static vecmill_status commit_at_once(pg_store *s, const pg_page *head, const pg_arrays *a,
-                                     bool *is_ours_out, store_commit_counts *counts,
-                                     vecmill_error *err) {
+static vecmill_status commit_at_once(pg_store *s, pg_role role, const pg_page *head,
+                                     const pg_arrays *a, bool *is_ours_out,
+                                     store_commit_counts *counts, vecmill_error *err) {
   bool is_over = false;
   vecmill_status status = VECMILL_OK;
   if (a->n_failed == 0)
-    status = write_page(s, PG_WRITE_PLACES, head, a, &is_over, is_ours_out, counts, err);
+    status = write_page(s, role, PG_WRITE_PLACES, head, a, &is_over, is_ours_out, counts, err);
   if (status == VECMILL_OK && !is_over)
-    status = write_page(s, PG_WRITE_PAGE, head, a, &is_over, is_ours_out, counts, err);
+    status = write_page(s, role, PG_WRITE_PAGE, head, a, &is_over, is_ours_out, counts, err);
   return status;
 }
 
 /* For a commit that was done although its answer was lost. */
-static vecmill_status ask_what_was_done(pg_store *s, const pg_page *head, bool *done_out,
-                                        store_commit_counts *counts, vecmill_error *err) {
+static vecmill_status ask_what_was_done(pg_store *s, pg_role role, const pg_page *head,
+                                        bool *done_out, store_commit_counts *counts,
+                                        vecmill_error *err) {
   str sql = {0};
   PGresult *rows = NULL;
   str_append_text(&sql, "SELECT n_written::text, n_failed::text FROM ");
   pg_append_state(&sql, s, "leases");
   str_append_format(&sql, " WHERE id = %s AND fence = %s AND owner = '%s'::uuid AND done",
                     head->lease, head->fence, s->owner);
-  vecmill_status status = pg_run(s, PG_WRITER, &sql, NULL, "cannot ask for a commit", &rows, err);
+  vecmill_status status = pg_run(s, role, &sql, NULL, "cannot ask for a commit", &rows, err);
   *done_out = status == VECMILL_OK && PQntuples(rows) > 0;
   if (*done_out) {
     counts->n_written = (uint64_t)pg_integer(rows, 0, 0);
@@ -234,20 +235,35 @@ static void settle(pg_store *s, pg_page *head) {
   pthread_mutex_unlock(&s->settled_mutex);
 }
 
+/* A writer that is not at work; there is one, as long as no more than n_writers commit at once. */
+static pg_role take_writer(pg_store *s) {
+  for (unsigned i = 0; i < s->base.n_writers; i++)
+    if (!(__atomic_fetch_or(&s->busy_writers, 1u << i, __ATOMIC_ACQUIRE) & 1u << i))
+      return i ? PG_MORE_WRITERS + i - 1 : PG_WRITER;
+  return PG_WRITER;
+}
+
+static void give_writer_back(pg_store *s, pg_role role) {
+  unsigned i = role == PG_WRITER ? 0 : role - PG_MORE_WRITERS + 1;
+  __atomic_fetch_and(&s->busy_writers, ~(1u << i), __ATOMIC_RELEASE);
+}
+
 vecmill_status pg_store_commit(store *base, const store_page *page, store_commit_counts *counts_out,
                                vecmill_error *err) {
   pg_store *s = pg_of(base);
   pg_page *head = page->memory;
   pg_arrays a = {0};
   bool is_ours = false;
+  pg_role role = take_writer(s);
   *counts_out = (store_commit_counts){0};
   vecmill_status status = pg_arrays_fill(&a, s, &(pg_range){page, 0, page->n_rows, NULL}, err);
-  if (status == VECMILL_OK) status = commit_at_once(s, head, &a, &is_ours, counts_out, err);
+  if (status == VECMILL_OK) status = commit_at_once(s, role, head, &a, &is_ours, counts_out, err);
   if (status != VECMILL_OK && is_refusal())
-    status = commit_slowly(s, page, head, &is_ours, counts_out, err);
+    status = commit_slowly(s, role, page, head, &is_ours, counts_out, err);
   /* lost to another, or done before a connection was lost with the answer */
   if (status == VECMILL_OK && !is_ours)
-    status = ask_what_was_done(s, head, &is_ours, counts_out, err);
+    status = ask_what_was_done(s, role, head, &is_ours, counts_out, err);
+  give_writer_back(s, role);
   if (status == VECMILL_OK) {
     settle(s, head);
     size_t n_taken = a.n_rows + a.n_failed;

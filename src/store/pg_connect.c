@@ -322,7 +322,7 @@ static vecmill_status try_again_and_again(pg_store *s, pg_role role, attempt *on
                                           vecmill_error *err) {
   pg_connection *c = &s->connections[role % s->n_connections];
   uint64_t from_ns = clock_now_ns();
-  bool told = false;
+  bool has_waited = false;
   vecmill_status status;
   pthread_mutex_lock(&c->mutex);
   for (unsigned wait_ms = FIRST_PAUSE_MS;;) {
@@ -334,10 +334,10 @@ static vecmill_status try_again_and_again(pg_store *s, pg_role role, attempt *on
     uint64_t waited_ns = clock_now_ns() - from_ns;
     bool hopeless = status != VECMILL_ERROR_DATABASE || !may_retry(s, c->conn);
     bool over = hopeless || waited_ns > patience_ns(s, role);
-    if (!over && !told && role != PG_BEAT && waited_ns > TRY_TELL_NS) {
-      told = true;
+    has_waited = true;
+    if (!over && role != PG_BEAT && waited_ns > TRY_TELL_NS &&
+        !__atomic_exchange_n(&s->has_told, true, __ATOMIC_RELAXED))
       log_warning("%s; trying again (Ctrl-C gives up)", now.text);
-    }
     if (!over && !pause_ms(s, role, wait_ms)) {
       status =
           err_set(err, VECMILL_ERROR_BUSY, "stopped while the server was waited for: %s", now.text);
@@ -356,6 +356,8 @@ static vecmill_status try_again_and_again(pg_store *s, pg_role role, attempt *on
     wait_ms = 2 * wait_ms < LAST_PAUSE_MS ? 2 * wait_ms : LAST_PAUSE_MS;
   }
   pthread_mutex_unlock(&c->mutex);
+  /* one line for all who wait, and another when the server goes once more */
+  if (has_waited && status == VECMILL_OK) __atomic_store_n(&s->has_told, false, __ATOMIC_RELAXED);
   return status;
 }
 
@@ -663,8 +665,10 @@ vecmill_status store_open_pg(const pg_settings *settings, const int *stop, store
   pthread_mutex_init(&s->beat_mutex, NULL);
   pthread_mutex_init(&s->settled_mutex, NULL);
   pthread_cond_init(&s->beat_wake, NULL);
-  bool few = settings->n_connections > 0 && settings->n_connections < PG_MAX_CONNECTIONS;
-  s->n_connections = few ? settings->n_connections : PG_MAX_CONNECTIONS;
+  s->n_connections = settings->n_connections ? settings->n_connections : PG_USUAL_CONNECTIONS;
+  if (s->n_connections > PG_MAX_CONNECTIONS) s->n_connections = PG_MAX_CONNECTIONS;
+  s->base.n_writers =
+      s->n_connections > PG_MORE_WRITERS ? s->n_connections - PG_MORE_WRITERS + 1 : 1;
   s->lease_seconds = settings->lease_seconds ? settings->lease_seconds : 60;
   s->wait_seconds = settings->wait_seconds ? settings->wait_seconds : WAIT_SECONDS;
   s->vector_dimension = -1;

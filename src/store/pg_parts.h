@@ -29,7 +29,8 @@
 #include "store/pg.h"
 
 #define PG_MAX_KEYS 16
-#define PG_MAX_CONNECTIONS 3
+#define PG_MAX_CONNECTIONS 16
+#define PG_USUAL_CONNECTIONS 4
 #define PG_POLL_MS 100   /* how often the end of other people's leases is looked for */
 #define PG_MAX_PARAMS 48 /* two keys of 16 columns, and some */
 
@@ -38,8 +39,9 @@ typedef struct pg_connection {
   pthread_mutex_t mutex;
 } pg_connection;
 
-/* Which of the connections a call takes, so that no party waits for another. */
-typedef enum pg_role { PG_READER = 0, PG_WRITER = 1, PG_BEAT = 2 } pg_role;
+/* Which of the connections a call takes, so that no party waits for another. From PG_MORE_WRITERS
+ * on, where there are as many, they are writers too. */
+typedef enum pg_role { PG_READER, PG_WRITER, PG_BEAT, PG_MORE_WRITERS } pg_role;
 
 typedef struct pg_key_column {
   char *name, *type; /* type as SQL */
@@ -69,8 +71,10 @@ typedef struct pg_store {
   pg_encoding encoding;
   pg_connection connections[PG_MAX_CONNECTIONS];
   unsigned n_connections, lease_seconds, wait_seconds;
-  bool is_lost;   /* atomic: the server was waited for in vain */
-  char owner[37]; /* a uuid: this run of this process */
+  unsigned busy_writers; /* atomic: a bit for each */
+  bool has_told;         /* atomic: that the server is waited for */
+  bool is_lost;          /* atomic: the server was waited for in vain */
+  char owner[37];        /* a uuid: this run of this process */
 
   /* find */
   char *schema, *table, *text_column, *vector_column, *where, *id_list;

@@ -293,6 +293,7 @@ vecmill_status store_open_sqlite(const char *path, const int *stop, store **stor
   sqlite_store *s = mem_calloc(1, sizeof *s);
   if (!s) return err_set_memory(err, path, sizeof *s);
   s->base.operations = &sqlite_operations;
+  s->base.n_writers = 1;
   s->stop = stop;
   s->lock.fd = -1;
   s->is_first_pass = true;

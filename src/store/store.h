@@ -17,8 +17,8 @@
  * A look that writes nothing: open, find, record, metrics_find, inspect, preview, close.
  * A search: open, find, record, scan, read_text, close.
  *
- * Threads: claim may run in one thread while commit runs in another; everything
- * else is called by one thread at a time. At pass_begin no page is out.
+ * Threads: claim may run in one thread while commit runs in `n_writers` others, each with a page of
+ * its own; everything else is called by one thread at a time. At pass_begin no page is out.
  * Calls that reach the database may block while others lock it, until the stop
  * flag given at open is set; then they fail with VECMILL_ERROR_BUSY after a short grace.
  * Between two calls no transaction is open: nothing of the database is held
@@ -62,7 +62,7 @@ typedef struct store_columns {
   const char *id_columns; /* joined by ", " */
   const char *text_column;
   const char *vector_column;
-  const char *failures;   /* the table that they are recorded in; in this schema, if there is one */
+  const char *failures; /* the table that they are recorded in; in this schema, if there is one */
   const char *failures_schema;
   bool has_vector_column; /* false: begin adds it */
 } store_columns;
@@ -287,6 +287,7 @@ typedef struct store_operations {
 /* What every store begins with. */
 struct store {
   const store_operations *operations;
+  unsigned n_writers; /* commits that may be under way at once, 1 at least */
 };
 
 #endif

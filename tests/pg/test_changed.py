@@ -173,7 +173,7 @@ def test_jobs(vecmill, folder):
     with fresh() as server:
         expect(vecmill.run("jobs", "--db", server.uri_of()).stdout == "No vector column of vecmill's in this database\n" and jobs() == [], "jobs of a new database")
         filled(server, 20000)
-        runs = [start(vecmill, server, "t", 20, "--workers", 1, "--lease", 2) for _ in range(2)]
+        runs = [start(vecmill, server, "t", 20, "--workers", 1, "--sleep", 0.05, "--lease", 2) for _ in range(2)]
         for run in runs:
             while "Processed batch" not in run.stdout.readline():
                 pass

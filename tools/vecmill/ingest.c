@@ -19,7 +19,7 @@ static const char usage[] =
     "  --schema S           PostgreSQL: of the table (or say S.TABLE)\n"
     "  --state-schema S     PostgreSQL: where vecmill keeps its state, default vecmill\n"
     "  --lease SECONDS      PostgreSQL: how long a silent process keeps its rows, default 60\n"
-    "  --connections N      PostgreSQL: at most, default 3, which is all that a run uses\n"
+    "  --connections N      PostgreSQL: at most, default 4; more commit side by side\n"
     "  --model NAME|DIR     default: EMBED_MODEL, else what made the column, else the default "
     "model\n"
     "  --workers N|auto     default: EMBED_WORKERS, else auto: one a processor that this process "
