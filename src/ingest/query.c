@@ -81,7 +81,8 @@ static vecmill_status find_column(store *s, const vecmill_search_options *option
                          .id_column = options->id_column,
                          .text_column = options->text_column,
                          .vector_column = options->vector_column,
-                         .where = options->where};
+                         .where = options->where,
+                         .only_reads = true};
   bool found = false;
   vecmill_status status = s->operations->find(s, &target, columns_out, err);
   if (status != VECMILL_OK) return status;

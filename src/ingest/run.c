@@ -77,7 +77,8 @@ static vecmill_status open_store(run *r, vecmill_error *err) {
                          .where = options->where,
                          .limit = options->limit,
                          .retry_failed = options->retry_failed != 0,
-                         .changed = options->changed != 0};
+                         .changed = options->changed != 0,
+                         .only_reads = options->dry_run != 0};
   ingest_database where = {.config = options->config,
                            .database = options->database,
                            .schema = options->schema,

@@ -480,6 +480,7 @@ vecmill_status pg_store_find(store *base, const store_target *target, store_colu
   s->limit = target->limit;
   s->retry_failed = target->retry_failed;
   s->changed = target->changed;
+  s->only_reads = target->only_reads;
   const pg_given_name names[] = {{"--schema", s->schema_wanted, NULL},
                                  {"--state-schema", s->state, NULL},
                                  {"table", target->table, s->schema_wanted ? NULL : "."},

@@ -80,7 +80,7 @@ typedef struct pg_store {
   char *schema, *table, *text_column, *vector_column, *where, *id_list;
   pg_key_column keys[PG_MAX_KEYS];
   size_t n_keys;
-  bool has_vector_column, null_keys, retry_failed, changed, is_half;
+  bool has_vector_column, null_keys, retry_failed, changed, only_reads, is_half;
   bool forms_vary; /* how keys and texts are written depends on settings of the session */
   uint64_t limit;
   char *vector_type;          /* as SQL, schema and all; NULL: the database has no pgvector */

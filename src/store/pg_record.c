@@ -91,7 +91,8 @@ static vecmill_status append_grants(pg_store *s, str *sql, vecmill_error *err) {
     pg_append_name(sql, s->state);
     str_append_text(sql, " TO ");
     pg_append_name(sql, pg_text(rows, 0, 0));
-    str_append_text(sql, ";\nGRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ");
+    str_append_format(sql, ";\nGRANT SELECT%s ON ALL TABLES IN SCHEMA ",
+                      s->only_reads ? "" : ", INSERT, UPDATE, DELETE");
     pg_append_name(sql, s->state);
     str_append_text(sql, " TO ");
     pg_append_name(sql, pg_text(rows, 0, 0));

@@ -168,6 +168,27 @@ def test_row_level_security(vecmill, folder):
         server.psql("DROP OWNED BY guest CASCADE; DROP ROLE guest", options="-c client_min_messages=error")
 
 
+def test_rights_to_read(vecmill, folder):
+    """A search and a dry run ask for no more than they need, and need no more."""
+    with fresh() as server:
+        fill(server, 12)
+        ingest(vecmill, server.uri)
+        server.psql("DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN; GRANT USAGE ON SCHEMA public TO guest; GRANT SELECT ON t TO guest; "
+                    "INSERT INTO t VALUES(13, 'star')", options="-c client_min_messages=error")
+        guest = server.uri_of(user="guest")
+        grants = 'GRANT USAGE ON SCHEMA "vecmill" TO "guest"; GRANT SELECT{} ON ALL TABLES IN SCHEMA "vecmill" TO "guest"; '
+        refusal = (f"guest@{server.host}:{server.port}/corpus: this user may not use schema vecmill (have its owner run this, or name another with "
+                   "--state-schema): ")
+        told(vecmill, guest, refusal + grants.format(", INSERT, UPDATE, DELETE"))
+        told(vecmill, guest, refusal + grants.format(""), "--dry-run")
+        done = vecmill.run("search", "t", "star 3", "--db", guest, status=1)
+        expect(done.stderr == f"vecmill: {refusal}{grants.format('')}\n", done.stderr)
+        server.psql(done.stderr.partition("--state-schema): ")[2])
+        expect("star 3" in vecmill.run("search", "t", "star 3", "--db", guest, "-k", 1).stdout, "not found")
+        expect("1 rows to embed" in ingest(vecmill, guest, "--dry-run").stdout, "no look")
+        server.psql("DROP OWNED BY guest CASCADE; DROP ROLE guest", options="-c client_min_messages=error")
+
+
 # --- databases ---
 
 SPACES = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
