@@ -37,7 +37,7 @@ typedef struct vecmill_worker {
 /* A vector column. Where something cannot be told, a number is below 0 and a string NULL. */
 typedef struct vecmill_job {
   char *schema, *table, *vector_column, *text_column, *model;
-  char *selection; /* which rows the run has in view, as "id id; text body; --limit 10" */
+  char *selection; /* which rows the run has in view, as "id id (bigint); text body; --limit 10" */
   int is_running;  /* not 0: somebody works on it now */
   int64_t
       n_total;    /* of the run that goes on or went last; in SQLite rows with a vector or a text */

@@ -138,6 +138,11 @@ static page_job *page_job_make(pipeline *p, store_page *page) {
     job->job.texts[i] = (embed_text){.text = page->rows[i].text,
                                      .n_bytes = page->rows[i].n_text_bytes,
                                      .vector = job->vectors + i * dimension};
+  for (size_t i = 0; i < n; i++) {
+    if (page->rows[i].outcome != STORE_FAILED) continue;
+    job->job.texts[i].status = VECMILL_ERROR_PARTIAL;
+    job->job.texts[i].reason = mem_strdup(page->rows[i].reason);
+  }
   return job;
 }
 
@@ -175,10 +180,15 @@ static vecmill_status read_page(pipeline *p, size_t *n_claimed_out, vecmill_erro
     return VECMILL_OK;
   }
   size_t n_rows = page.n_rows;
+  bool is_settled = page.rows[0].outcome == STORE_FAILED;
   page_job *job = page_job_make(p, &page);
   if (!job)
     return err_set_memory(err, "page", n_rows * sizeof(float) * p->plan->provider->dimension);
   count_out(p, 1, n_rows);
+  if (is_settled) {
+    page_done(&job->job);
+    return VECMILL_OK;
+  }
   uint64_t from_ns = clock_now_ns();
   status = embed_submit(p->embed, &job->job, err);
   uint64_t blocked_ns = clock_now_ns() - from_ns;

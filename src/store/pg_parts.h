@@ -83,10 +83,10 @@ typedef struct pg_store {
   bool has_vector_column, null_keys, retry_failed, changed, only_reads, is_half;
   bool forms_vary; /* how keys and texts are written depends on settings of the session */
   uint64_t limit;
-  char *vector_type;          /* as SQL, schema and all; NULL: the database has no pgvector */
-  char *vector_schema;        /* quoted: where its operators are */
-  Oid vector_oid;             /* element type of arrays */
-  int vector_dimension;       /* as the column is declared; -1: any */
+  char *vector_type;    /* as SQL, schema and all; NULL: the database has no pgvector */
+  char *vector_schema;  /* quoted: where its operators are */
+  Oid vector_oid;       /* element type of arrays */
+  int vector_dimension; /* as the column is declared; -1: any */
   /* Quoted, schema and all: where its rows are read and written; its bare name. A table that others
    * inherit from is ONLY its own rows, for which alone its key is unique. */
   char *table_sql, *table_name;
@@ -102,6 +102,8 @@ typedef struct pg_store {
   /* begin and later */
   size_t dimension;
   bool has_begun, is_first_pass, is_alone; /* alone: this process began the run */
+  bool has_single;                         /* atomic: such a row is out */
+  bool told_lost;                          /* that rows are handed out so */
   str cut;                                 /* the last key within `limit` */
   str selection;                           /* the rows that our run has in view, in words */
   int64_t pass;
@@ -340,6 +342,7 @@ vecmill_status pg_tell_indexes(pg_store *s, vecmill_error *err);
 typedef struct pg_page {
   char lease[24], fence[24]; /* numbers in text; lease "": none */
   bool is_settled;           /* committed, or lost to another */
+  bool is_single;            /* a row that is handed out alone: see pg_claim.c */
 } pg_page;
 
 /* Which version of a row was claimed, in PostgreSQL's binary forms. A version of a row never

@@ -63,7 +63,10 @@ vecmill_status pg_bury_the_dead(pg_store *s, PGconn *conn, vecmill_error *err) {
 /* The rows that a run has in view: only those who agree on them may share a cursor. */
 static vecmill_status name_selection(pg_store *s, vecmill_error *err) {
   str *text = &s->selection;
-  str_append_format(text, "id %s; text %s", s->id_list, s->text_column);
+  str_append_format(text, "id %s (", s->id_list);
+  for (size_t i = 0; i < s->n_keys; i++) /* leases of another type cannot be read */
+    str_append_format(text, "%s%s", i ? ", " : "", s->keys[i].type);
+  str_append_format(text, "); text %s", s->text_column);
   if (s->limit) str_append_format(text, "; --limit %llu", (unsigned long long)s->limit);
   if (s->retry_failed) str_append_text(text, "; --retry-failed");
   if (s->changed) str_append_text(text, "; --changed");
@@ -127,14 +130,20 @@ vecmill_status pg_lock_run(pg_store *s, PGconn *conn, const char *columns, PGres
                  s->table, s->vector_column, now);
 }
 
-/* Begins a run: its first pass, nothing of earlier ones left over. */
+/* Begins a run: its first pass. What is left over of earlier ones of the same rows are leases whose
+ * process died, so that it is known how often; they are taken over before anything else. */
 static vecmill_status begin_run(pg_store *s, PGconn *conn, vecmill_error *err) {
   str sql = {0};
   pg_params p = {0};
   PGresult *rows = NULL;
   str_append_text(&sql, "WITH l AS (DELETE FROM ");
   pg_append_state(&sql, s, "leases");
-  str_append_format(&sql, " WHERE column_id = %s), w AS (DELETE FROM ", s->column_id);
+  str_append_format(&sql,
+                    " WHERE column_id = %s AND (done OR attempts <= 0 OR $1::text <> (SELECT "
+                    "selection FROM ",
+                    s->column_id);
+  pg_append_state(&sql, s, "columns");
+  str_append_format(&sql, " WHERE id = %s))), w AS (DELETE FROM ", s->column_id);
   pg_append_state(&sql, s, "workers");
   str_append_format(&sql, " WHERE column_id = %s) UPDATE ", s->column_id);
   pg_append_state(&sql, s, "columns");
@@ -315,7 +324,8 @@ static vecmill_status give_up_strays(pg_store *s, PGconn *conn, vecmill_error *e
   str_append_text(&sql, "UPDATE ");
   pg_append_state(&sql, s, "leases");
   str_append_format(&sql,
-                    " SET expires = '-infinity' WHERE column_id = %s AND owner = '%s'::uuid AND "
+                    " SET expires = '-infinity', attempts = attempts - 1 WHERE column_id = %s AND "
+                    "owner = '%s'::uuid AND "
                     "NOT done AND expires > '-infinity'",
                     s->column_id, s->owner);
   vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot read the leases", &rows, err);

@@ -208,7 +208,8 @@ typedef struct store_operations {
    * began but by us. */
   vecmill_status (*pass_begin)(store *s, bool *may_find_out, vecmill_error *err);
 
-  /* The next at most n_max rows to embed, in key order; none: the pass has ended. */
+  /* The next at most n_max rows to embed, in key order; none: the pass has ended. All rows of a page
+   * may come with the outcome STORE_FAILED and its reason: they are to be committed so. */
   vecmill_status (*claim)(store *s, size_t n_max, store_page *page_out, vecmill_error *err);
 
   /*

@@ -137,7 +137,7 @@ def test_processes_share(vecmill, folder):
             pass
         done = ingest(vecmill, server, "t", status=None)
         told = [run.communicate(timeout=120) for run in runs]
-        expect(done.returncode == 1 and "with other rows in view: id id; text text; --changed" in done.stderr, done.stderr)
+        expect(done.returncode == 1 and "with other rows in view: id id (integer); text text; --changed" in done.stderr, done.stderr)
         expect([run.returncode for run in runs] == [0] * 4 and not any(errors for _, errors in told), str(told)[-1500:])
         each_written_once(server, 3000)
         own_vectors(vecmill, folder, server)
@@ -182,7 +182,7 @@ def test_jobs(vecmill, folder):
             if all(worker["in_flight"] > 0 for worker in job["workers"]):
                 break
         counted(job, schema="public", table="t", vector_column="embedding", text_column="text", model=vecmill.model, running=True, total=20000, failed=0,
-                selection="id id; text text")
+                selection="id id (integer); text text")
         expect(sorted(worker["pid"] for worker in job["workers"]) == sorted(run.pid for run in runs), str(job))
         expect(0 < job["done"] < 20000 and job["rows_per_s"] > 0 and job["eta_s"] > 0 and not any(worker["lost"] for worker in job["workers"]), str(job))
         expect(job["in_flight"] > 0 and all(worker["in_flight"] > 0 for worker in job["workers"]), str(job))

@@ -129,7 +129,7 @@ def test_other_leases(vecmill, folder):
         time.sleep(1.5)
         hasty = of_rows(server, "id > 3000", 1)
         _, errors = hasty.communicate(timeout=60)
-        expect(hasty.returncode == 1 and "with other rows in view: id id; text text; --where id <= 3000" in errors, f"{hasty.returncode} {errors}")
+        expect(hasty.returncode == 1 and "with other rows in view: id id (integer); text text; --where id <= 3000" in errors, f"{hasty.returncode} {errors}")
         patient.send_signal(signal.SIGCONT)
         embedded(patient)
         dead = start(vecmill, server.uri, 20, "--workers", 1, "--lease", 1, "--sleep", 0.05, "--where", "id > 3000 AND id % 2 = 0")
@@ -158,7 +158,7 @@ def test_other_run(vecmill, folder):
         frozen.send_signal(signal.SIGCONT)
         output, errors = frozen.communicate(timeout=60)
         wanted = ("vecmill: table t: another run, with other rows in view, began on its column embedding while this one was not heard of for more than its "
-                  "--lease: id id; text text; --where id % 2 = 0 (what was committed is kept; run again when that one has finished)\n")
+                  "--lease: id id (integer); text text; --where id % 2 = 0 (what was committed is kept; run again when that one has finished)\n")
         expect(frozen.returncode == 1 and errors.splitlines(keepends=True)[-1] == wanted, f"{frozen.returncode} {errors}")
         expect(other.poll() is None, "the other ended first: nothing was shown")
         n_before = int(server.psql("SELECT count(embedding) FROM t")[0][0])
@@ -169,6 +169,103 @@ def test_other_run(vecmill, folder):
         n_done = [n for n, _ in progress]
         expect(progress[-1][0] == progress[-1][1] and n_done == sorted(set(n_done)), f"{progress[-3:]}")
         each_written_once(server, int(server.psql("SELECT count(embedding) FROM t")[0][0]))
+
+
+# --- a text that ends whoever embeds it ---
+
+
+def poison(server, *ids) -> None:
+    """Commits of these rows take for ever: time to kill who sent them."""
+    server.psql(f"""CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(60); RETURN new; END$$;
+        CREATE TRIGGER wait BEFORE UPDATE OF embedding ON t FOR EACH ROW WHEN (new.id IN ({", ".join(map(str, ids))})) EXECUTE FUNCTION wait()""")
+
+
+def dies(server, run) -> str | None:
+    """Kills the run as soon as it would write such a row, and gives what it said on stderr; None: it ended."""
+    asleep = "SELECT pid FROM pg_stat_activity WHERE application_name = 'vecmill' AND wait_event = 'PgSleep'"
+    while run.poll() is None:
+        if server.psql(asleep):
+            run.kill()
+            _, errors = run.communicate()
+            server.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'vecmill'")
+            return errors
+        time.sleep(0.02)
+    return None
+
+
+def test_poison(vecmill, folder):
+    """A text with which every process dies: all others get their vectors, and in the end it is recorded as failed."""
+    n_lost = 6  # three times with its page, three times alone
+    with fresh() as server:
+        fill(server, 400)
+        log_writes(server, "t", "id")
+        poison(server, 77, 300)
+        told = "vecmill: table t: rows whose process died 3 times in a row are now embedded one by one\n"
+        n_alone = 0
+        for n in range(1, 30):
+            run = start(vecmill, server.uri, 20, "--workers", 1, "--lease", 2)
+            if (errors := dies(server, run)) is None:
+                break
+            expect(errors in ("", told), errors)
+            if errors == told:  # only at the end
+                left = server.psql("SELECT count(*) FROM t WHERE embedding IS NULL AND NOT EXISTS (SELECT 1 FROM vecmill.leases WHERE NOT done AND "
+                                   "t.id BETWEEN first_key[1]::integer AND last_key[1]::integer) AND id::text NOT IN (SELECT key[1] FROM vecmill.failures)")
+                expect(left == [("0",)], f"{left} rows wait for the one")
+                n_alone += 1
+        output, errors = run.communicate()
+        expect(run.returncode == 3 and "failed" in output, f"{run.returncode} {output[-300:]} {errors}")
+        expect(n_lost < n <= 2 * n_lost + 1 and n_alone == n_lost, f"ended with run {n}, {n_alone} died with one row in hand")
+        expect("1 rows could not be embedded, the first because: the process that was embedding it died, three times" in errors, errors)
+        got = server.psql("SELECT key[1], reason FROM vecmill.failures ORDER BY 1")
+        expect([key for key, _ in got] == ["300", "77"] and all("it died, three times with nothing else in hand" in why for _, why in got), str(got))
+        each_written_once(server, 398)
+        run = start(vecmill, server.uri, 20)
+        output, errors = run.communicate(timeout=60)
+        expect(run.returncode == 3 and "Nothing to embed" in output, f"{run.returncode} {output} {errors}")
+
+
+def test_poison_shared(vecmill, folder):
+    """The same beside a process that is patient: what it holds is not taken away, and it takes over what is left."""
+    with fresh() as server:
+        fill(server, 2000)
+        log_writes(server, "t", "id")
+        poison(server, 77)
+        n = 0
+        runs = [start(vecmill, server.uri, 20, "--workers", 1, "--lease", 2, "--sleep", 0.02) for _ in range(2)]
+        while any(run.poll() is None for run in runs) and n < 20:
+            sleeps = server.psql("SELECT client_port, pid FROM pg_stat_activity WHERE application_name = 'vecmill' AND wait_event = 'PgSleep'")
+            if not sleeps:
+                time.sleep(0.02)
+                continue
+            ports = {int(line.split()[1].split(":")[1], 16): line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]}
+            inode = ports[int(sleeps[0][0])]
+            who = next(i for i, run in enumerate(runs) if run.poll() is None and f"socket:[{inode}]" in map(os.readlink, Path(f"/proc/{run.pid}/fd").iterdir()))
+            runs[who].kill()
+            runs[who].communicate()
+            server.psql(f"SELECT pg_terminate_backend({sleeps[0][1]})")
+            n += 1
+            runs[who] = start(vecmill, server.uri, 20, "--workers", 1, "--lease", 2)
+        ends = [(run.communicate(timeout=60), run.returncode) for run in runs]
+        expect(n == 6 and 3 in (status for _, status in ends), f"{n} deaths: {ends}")
+        expect(server.psql("SELECT key[1] FROM vecmill.failures") == [("77",)], "not what failed")
+        each_written_once(server, 1999)
+
+
+def test_given_back(vecmill, folder):
+    """Runs that are stopped do not die: nobody takes their rows for dangerous."""
+    with fresh() as server:
+        fill(server, 4000)
+        for _ in range(4):
+            run = start(vecmill, server.uri, 20, "--workers", 1, "--sleep", 0.05)
+            begun(run, 1)
+            run.send_signal(signal.SIGINT)
+            run.communicate(timeout=60)
+            expect(run.returncode == 130, f"{run.returncode}")
+            expect(server.psql("SELECT count(*) FROM vecmill.leases WHERE NOT done AND attempts > 0") == [("0",)], "taken for lost")
+        run = start(vecmill, server.uri, 100)
+        output, errors = run.communicate(timeout=60)
+        expect(run.returncode == 0 and not errors, f"{run.returncode} {errors}")
+        expect(server.psql("SELECT count(embedding) FROM t") == [("4000",)], "rows without a vector")
 
 
 # --- answers that are lost ---
