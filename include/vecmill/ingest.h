@@ -153,7 +153,8 @@ typedef struct vecmill_ingest_report {
   uint64_t n_outdated, n_removed, n_unknown;
   uint64_t n_truncated;     /* longer than the model reads */
   uint64_t n_repaired;      /* texts with ill-formed UTF-8; each bad sequence became U+FFFD */
-  /* times a text or row changed under way; its new text is embedded by a later pass */
+  /* times a text or row changed under way (its new text is embedded by a later pass), or its batch
+   * was taken over by another process because this one gave no sign of life */
   uint64_t n_changed;
   /* claimed but not embedded, because the run was stopped or rows kept changing */
   uint64_t n_left;

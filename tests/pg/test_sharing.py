@@ -19,7 +19,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 from ingest_case import expect, run_tests  # noqa: E402
 from servers import Bouncer  # noqa: E402
-from test_errors import begun, fill, ingest, start  # noqa: E402
+from test_errors import begun, fill, ingest, start, waiting  # noqa: E402
 from test_ingest import each_written_once, fresh, log_writes  # noqa: E402
 
 FREEZES = 25 if os.environ.get("VECMILL_TEST") == "long" else 5
@@ -98,6 +98,29 @@ def test_dead_elsewhere(vecmill, folder):
         expect(time.monotonic() - from_s > 1, "not waited for")
         server.psql("DELETE FROM vecmill.workers WHERE host = 'elsewhere'")  # otherwise the next run's
         each_written_once(server, 300)
+
+
+def test_blocked_longer_than_its_lease(vecmill, folder):
+    """One connection, and a commit that waits for somebody's lock: no sign of life, the leases expire, another takes over what it can; nothing is written twice."""
+    with fresh() as server:
+        fill(server, 60)
+        log_writes(server, "t", "id")
+        locker = server.session()
+        locker.sql("BEGIN; SELECT 1 FROM t WHERE id = 5 FOR UPDATE")
+        words = (20, "--connections", 1, "--lease", 2)
+        blocked = start(vecmill, server.uri, *words)
+        waiting(server)
+        other = start(vecmill, server.uri, *words)
+        for _ in range(1200):
+            if server.psql("SELECT count(embedding) FROM t") == [("40",)]:
+                break
+            time.sleep(0.05)
+        locker.sql("ROLLBACK")
+        ends = [run.communicate(timeout=60) for run in (blocked, other)]
+        expect([blocked.returncode, other.returncode] == [0, 0], str(ends))
+        expect("0 changed while being embedded (or taken over by another process)\n" in ends[0][0] and "Embedded 20 rows" in ends[0][0], ends[0][0])
+        expect("Embedded 40 rows" in ends[1][0], ends[1][0])
+        each_written_once(server, 60)
 
 
 def test_beat(vecmill, folder):

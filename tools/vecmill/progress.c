@@ -343,7 +343,7 @@ static void print_counts(const vecmill_ingest_report *report) {
       {report->n_null_keys, "with a NULL in the key, passed over"},
       {report->n_truncated, "truncated"},
       {report->n_repaired, "with ill-formed UTF-8, repaired"},
-      {report->n_changed, "changed while being embedded"},
+      {report->n_changed, "changed while being embedded (or taken over by another process)"},
       {report->n_left, "left"},
   };
   bool first = true;
