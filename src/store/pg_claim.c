@@ -347,9 +347,18 @@ static void mark_page(pg_store *s, const claim *c, store_page *page) {
   s->told_lost |= !c->is_given_up;
 }
 
+/* Of as many rows as were wanted, if they had not been too many. */
+static void tell_rows(pg_store *s, size_t n_wanted, size_t n_rows, size_t n_max) {
+  if (n_max == n_wanted || n_rows < n_max || s->has_told_rows) return;
+  s->has_told_rows = true;
+  log_note("table %s: batches of %zu rows, not of %zu: vectors of %zu numbers go to the server 256 "
+           "MiB at a time",
+           s->table, n_max, n_wanted, s->dimension);
+}
+
 vecmill_status pg_store_claim(store *base, size_t n_max, store_page *page_out, vecmill_error *err) {
   pg_store *s = pg_of(base);
-  claim c = {.n_max = n_max};
+  claim c = {.n_max = pg_rows_at_once(s, n_max)};
   *page_out = (store_page){0};
   vecmill_status status;
   for (;;) {
@@ -363,6 +372,7 @@ vecmill_status pg_store_claim(store *base, size_t n_max, store_page *page_out, v
     clock_sleep_ms(PG_POLL_MS);
   }
   if (status == VECMILL_OK && c.rows && PQntuples(c.rows) > 0) {
+    tell_rows(s, n_max, (size_t)PQntuples(c.rows), c.n_max);
     status = pg_take_page(s, c.rows, false, 0, page_out, err);
     if (status == VECMILL_OK) mark_page(s, &c, page_out);
   }

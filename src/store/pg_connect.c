@@ -154,7 +154,8 @@ void pg_add_text(pg_params *p, const char *value) {
 
 void pg_add_binary(pg_params *p, const str *value) {
   p->values[p->n] = value->data;
-  p->lengths[p->n] = (int)value->n;
+  p->lengths[p->n] = value->n <= PG_MOST_BYTES ? (int)value->n : 0; /* then it is not sent */
+  p->n_bytes += value->n;
   p->formats[p->n] = 1;
   p->types[p->n++] = 0;
 }
@@ -268,6 +269,11 @@ static vecmill_status stopped_error(const pg_store *s, const char *what, vecmill
 static vecmill_status send_and_take(pg_store *s, PGconn *conn, const char *sql, const pg_params *p,
                                     const char *what, PGresult **result_out, vecmill_error *err) {
   bool stopped = false, silent = false;
+  if (p && p->n_bytes > PG_MOST_BYTES)
+    return err_set(err, VECMILL_ERROR_UNSUPPORTED,
+                   "%s: %s: %zu MiB in one message, and a server takes 1024 at most (a smaller "
+                   "BATCH)",
+                   s->shown, what, p->n_bytes >> 20);
   int sent = p ? PQsendQueryParams(conn, sql, p->n, p->types, p->values, p->lengths, p->formats, 1)
                : PQsendQuery(conn, sql);
   PGresult *result = sent ? take_results(s, conn, what, &stopped, &silent) : NULL;

@@ -1,8 +1,16 @@
-/* One page: the SQL that reads its rows, and its memory. */
+/* One page: how many rows, the SQL that reads them, and its memory. */
 #include <string.h>
 
 #include "base/mem.h"
 #include "store/pg_parts.h"
+
+/* A quarter of what a message can hold: keys, hashes and metrics are in it too. */
+#define MOST_VECTOR_BYTES (PG_MOST_BYTES / 4)
+
+size_t pg_rows_at_once(const pg_store *s, size_t n_max) {
+  size_t n = MOST_VECTOR_BYTES / (4 + pg_vector_bytes(s, s->dimension)); /* 4: their length */
+  return n_max < n ? n_max : n;
+}
 
 void pg_append_hash(str *sql, const pg_store *s) {
   str_append_text(sql, "md5(");

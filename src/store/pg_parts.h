@@ -101,6 +101,7 @@ typedef struct pg_store {
 
   /* begin and later */
   size_t dimension;
+  bool has_told_rows; /* that fewer are claimed at once than were wanted; claim's own */
   bool has_begun, is_first_pass, is_alone; /* alone: this process began the run */
   bool has_single;                         /* atomic: such a row is out */
   bool told_lost;                          /* that rows are handed out so */
@@ -147,7 +148,11 @@ typedef struct pg_params {
   int lengths[PG_MAX_PARAMS], formats[PG_MAX_PARAMS];
   Oid types[PG_MAX_PARAMS];
   int n;
+  size_t n_bytes; /* of the binary ones */
 } pg_params;
+
+/* Of a message, a server takes no more (PQ_LARGE_MESSAGE_LIMIT); less room for the rest of it. */
+#define PG_MOST_BYTES (((size_t)1 << 30) - (1 << 16))
 
 void pg_add_text(pg_params *p, const char *value);
 void pg_add_binary(pg_params *p, const str *value);
@@ -337,6 +342,10 @@ vecmill_status pg_count_considered(pg_store *s, store_counts *counts_out, vecmil
 vecmill_status pg_tell_indexes(pg_store *s, vecmill_error *err);
 
 /* pg_page.c */
+
+/* How many rows are claimed at once where n_max are wanted: their vectors go back in one message.
+ */
+size_t pg_rows_at_once(const pg_store *s, size_t n_max);
 
 /* What a page's memory begins with. Each row's pg_version lies behind its key. */
 typedef struct pg_page {

@@ -1,0 +1,52 @@
+/* The PostgreSQL store without a server: sizes of messages. What needs one is in tests/pg. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka.h wants those four before it */
+#include <cmocka.h>
+#include <limits.h>
+
+#include "store/pg_parts.h"
+
+/* However wide the vectors and however large the batch: they fit into a quarter of a message, and
+ * one row more would not. */
+static void test_rows_at_once(void **state) {
+  (void)state;
+  for (int is_half = 0; is_half < 2; is_half++)
+    for (size_t dimension = 1; dimension <= 16000; dimension = dimension * 2 + 1) {
+      pg_store s = {.dimension = dimension, .is_half = is_half != 0};
+      size_t n = pg_rows_at_once(&s, 100000000), n_bytes = 4 + pg_vector_bytes(&s, dimension);
+      assert_true(n > 0);
+      assert_true(n == 100000000 || n * n_bytes <= PG_MOST_BYTES / 4);
+      assert_true(n == 100000000 || (n + 1) * n_bytes > PG_MOST_BYTES / 4);
+      assert_int_equal(pg_rows_at_once(&s, n), n);
+      assert_int_equal(pg_rows_at_once(&s, 1), 1);
+    }
+  pg_store s = {.dimension = 384};
+  assert_int_equal(pg_rows_at_once(&s, 100000), 100000);
+  assert_int_equal(pg_rows_at_once(&s, 1000000), 173846);
+}
+
+/* What is too large for a message is counted, and never a length that has turned negative. */
+static void test_large_params(void **state) {
+  (void)state;
+  static char byte;
+  size_t sizes[] = {PG_MOST_BYTES + 1, (size_t)INT_MAX, (size_t)INT_MAX + 1,
+                    (size_t)UINT32_MAX + 6};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    pg_params p = {0};
+    str small = {.data = &byte, .n = 1}, large = {.data = &byte, .n = sizes[i]};
+    pg_add_binary(&p, &small);
+    pg_add_binary(&p, &large);
+    assert_int_equal(p.lengths[0], 1);
+    assert_int_equal(p.lengths[1], 0);
+    assert_true(p.n_bytes == sizes[i] + 1 && p.n_bytes > PG_MOST_BYTES);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows_at_once),
+                                     cmocka_unit_test(test_large_params)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
