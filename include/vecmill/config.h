@@ -66,7 +66,14 @@ VECMILL_API vecmill_status vecmill_config_device(const vecmill_config *config,
 /* The i-th setting that this library knows, without the connection's; NULL past the end. */
 VECMILL_API const char *vecmill_config_name(size_t i);
 
-/* "EMBED_MODEL=x (environment)", cut to n_text bytes; "" where it is not set. Not for passwords. */
+/* The i-th variable that says something of a connection to PostgreSQL, PG_HOST and PGHOST first;
+ * NULL past the end. *instead_out: where it is set, which other one is used in its place, NULL:
+ * none. */
+VECMILL_API const char *vecmill_config_connection_name(const vecmill_config *config, size_t i,
+                                                       const char **instead_out);
+
+/* "EMBED_MODEL=x (environment)", cut to n_text bytes; "" where it is not set. For a password, and
+ * for a value that may hold one, "..." stands. */
 VECMILL_API void vecmill_config_origin(const vecmill_config *config, const char *name,
                                        char *text_out, size_t n_text);
 

@@ -121,9 +121,9 @@ typedef struct vecmill_ingest_options {
   /* not 0: nothing is written; a sample of the rows is embedded to say how long the run would take
    */
   int dry_run;
-  int retry_failed;                 /* not 0: rows that failed in an earlier run too */
-  /* not 0: rows too whose text is no longer the one that their vector was made from. Every run keeps
-   * a hash of each text with its vector; a vector without one counts as unchanged. */
+  int retry_failed; /* not 0: rows that failed in an earlier run too */
+  /* not 0: rows too whose text is no longer the one that their vector was made from. Every run
+   * keeps a hash of each text with its vector; a vector without one counts as unchanged. */
   int changed;
   vecmill_ingest_control *control;  /* may be NULL */
   vecmill_ingest_handler *on_event; /* may be NULL */
@@ -193,13 +193,25 @@ VECMILL_API vecmill_status vecmill_ingest_run(const vecmill_ingest_options *opti
                                               vecmill_ingest_report *report_out,
                                               vecmill_error *err);
 
+/* What a database is; "" where it is not known, or does not apply. */
+typedef struct vecmill_database_info {
+  char place[512]; /* a file's path; user@host:port/database, as the connection came out */
+  char server[64]; /* "PostgreSQL 16.9" */
+  char vector[32]; /* pgvector's version, "0.8.5" */
+  char tls[32];    /* "TLSv1.3" */
+} vecmill_database_info;
+
 /*
  * Opens a database as a run would and closes it again; writes nothing. `config` and
- * `database`: as in the options. Errors: NOT_FOUND, DATABASE (also where the file or its folder may
- * not be written), UNSUPPORTED (PostgreSQL without pgvector), IO, MEMORY.
+ * `database`: as in the options. `info_out` may be NULL; after an error it holds what was found
+ * before. Errors: NOT_FOUND, UNSUPPORTED (PostgreSQL without pgvector), DATABASE (also where the
+ * file or its folder may not be written, a server takes no writes, or vecmill's state may not be
+ * kept there), ARGUMENT, IO, MEMORY.
  */
 VECMILL_API vecmill_status vecmill_database_check(const vecmill_config *config,
-                                                  const char *database, vecmill_error *err);
+                                                  const char *database,
+                                                  vecmill_database_info *info_out,
+                                                  vecmill_error *err);
 
 #ifdef __cplusplus
 }

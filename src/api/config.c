@@ -56,6 +56,13 @@ const char *vecmill_config_name(size_t i) {
   return config_name(i);
 }
 
+const char *vecmill_config_connection_name(const vecmill_config *c, size_t i,
+                                           const char **instead_out) {
+  const char *name = config_pg_variable(i);
+  *instead_out = name ? config_pg_instead(c, name) : NULL;
+  return name;
+}
+
 void vecmill_config_origin(const vecmill_config *c, const char *name, char *text_out,
                            size_t n_text) {
   config_value value;

@@ -1,5 +1,7 @@
 #include <vecmill/ingest.h>
 
+#include <stdio.h>
+
 #include "base/mem.h"
 #include "config/pg_settings.h"
 #include "ingest/database.h"
@@ -31,14 +33,30 @@ void vecmill_ingest_report_fini(vecmill_ingest_report *report) {
   *report = (vecmill_ingest_report){0};
 }
 
+static vecmill_status check_pg(store *s, vecmill_database_info *info, vecmill_error *err) {
+  pg_about about;
+  vecmill_status status = store_about_pg(s, &about, err);
+  snprintf(info->place, sizeof info->place, "%s", about.place);
+  if (*about.version) snprintf(info->server, sizeof info->server, "PostgreSQL %s", about.version);
+  snprintf(info->vector, sizeof info->vector, "%s", about.vector);
+  snprintf(info->tls, sizeof info->tls, "%s", about.tls);
+  return status;
+}
+
 vecmill_status vecmill_database_check(const vecmill_config *c, const char *database,
-                                      vecmill_error *err) {
+                                      vecmill_database_info *info_out, vecmill_error *err) {
   store *s = NULL;
+  vecmill_database_info unasked, *info = info_out ? info_out : &unasked;
   ingest_database where = {.config = c, .database = database};
+  *info = (vecmill_database_info){0};
   vecmill_status status = ingest_open_database(&where, NULL, &s, err);
   if (status != VECMILL_OK) return status;
-  status =
-      config_is_pg(database) ? store_check_pg_vector(s, err) : store_check_sqlite_writable(s, err);
+  if (config_is_pg(database)) {
+    status = check_pg(s, info, err);
+  } else {
+    snprintf(info->place, sizeof info->place, "%s", database);
+    status = store_check_sqlite_writable(s, err);
+  }
   s->operations->close(s);
   return status;
 }

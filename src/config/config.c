@@ -163,12 +163,16 @@ const char *config_get(const config *c, const char *name) {
 
 /* --- telling where a value came from --- */
 
+static bool is_secret(const char *name) {
+  return name && (strcmp(name, "PG_PASSWORD") == 0 || strcmp(name, "PGPASSWORD") == 0);
+}
+
 void config_origin(const config_value *value, char text_out[CONFIG_ORIGIN_SIZE]) {
   /* A value of any length leaves room for the rest; of a cut one the last bytes may be half a
    * character, which only a message shows. */
   const char *text = value->text ? value->text : "";
   /* A password may stand in what is no value of a setting at all. */
-  if (conninfo_is(text) || conninfo_is_doubtful(text)) text = "...";
+  if (is_secret(value->name) || conninfo_is(text) || conninfo_is_doubtful(text)) text = "...";
   int n_shown = 100;
   while (n_shown > 0 && (size_t)n_shown < strlen(text) &&
          ((unsigned char)text[n_shown] & 0xC0) == 0x80)

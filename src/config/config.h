@@ -58,7 +58,8 @@ const char *config_exported(size_t i); /* the i-th name, NULL past the end */
  * file. `names` ends in NULL. */
 bool config_find_any(const config *c, const char *const *names, config_value *value_out);
 
-/* "--workers x", "EMBED_WORKERS=x (environment)", "EMBED_WORKERS=x (.env line 3)". */
+/* "--workers x", "EMBED_WORKERS=x (environment)", "EMBED_WORKERS=x (.env line 3)"; for a password,
+ * and what may hold one, "..." stands. */
 void config_origin(const config_value *value, char text_out[CONFIG_ORIGIN_SIZE]);
 
 /* Puts the origin before the text of `err`, if it is the environment or a file. Gives `status`. */

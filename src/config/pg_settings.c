@@ -20,6 +20,38 @@ static const struct {
 };
 #define N_SETTINGS (sizeof settings / sizeof *settings)
 
+static int setting_of(const char *variable) {
+  for (size_t i = 0; i < N_SETTINGS; i++)
+    for (size_t j = 0; settings[i].variables[j]; j++)
+      if (strcmp(settings[i].variables[j], variable) == 0) return (int)i;
+  return -1;
+}
+
+const char *config_pg_variable(size_t i) {
+  size_t n = 0;
+  for (size_t k = 0; k < N_SETTINGS; k++)
+    for (size_t j = 0; settings[k].variables[j]; j++)
+      if (n++ == i) return settings[k].variables[j];
+  for (size_t k = 0; k < CONNINFO_N_KEYWORDS; k++) {
+    const char *variable = conninfo_keyword_at(k)->variable;
+    if (variable && setting_of(variable) < 0 && n++ == i) return variable;
+  }
+  return config_exported(i - n);
+}
+
+const char *config_pg_instead(const config *c, const char *variable) {
+  config_value service, value;
+  bool is_exported = false;
+  for (size_t i = 0; config_exported(i); i++)
+    if (strcmp(config_exported(i), variable) == 0) is_exported = true;
+  if (is_exported || strcmp(variable, "PGSERVICE") == 0) return NULL;
+  if (config_find(c, "PGSERVICE", &service) && config_find(c, variable, &value))
+    return value.source == CONFIG_FILE || strncmp(variable, "PG_", 3) == 0 ? "PGSERVICE" : NULL;
+  int i = setting_of(variable);
+  if (i < 0 || !config_find_any(c, settings[i].variables, &value)) return NULL;
+  return strcmp(value.name, variable) == 0 ? NULL : value.name;
+}
+
 void config_pg_fini(config_pg *pg) {
   for (size_t i = 0; i < pg->n; i++) {
     explicit_bzero((char *)pg->values[i], strlen(pg->values[i]));

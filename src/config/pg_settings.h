@@ -41,6 +41,14 @@ vecmill_status config_pg_conninfo(const config *c, const char *db, config_pg *pg
                                   vecmill_error *err);
 void config_pg_fini(config_pg *pg);
 
+/* The i-th variable that says something of a connection, NULL past the end: those above first, then
+ * libpq's other ones. */
+const char *config_pg_variable(size_t i);
+
+/* Which variable is used in the place of one that is set, NULL: itself. PGSERVICE where a service
+ * is named and libpq would not hear of this one. */
+const char *config_pg_instead(const config *c, const char *variable);
+
 /* One keyword more, such as fallback_application_name; `keyword` is borrowed. One that is there
  * stays as it is. */
 vecmill_status config_pg_add(config_pg *pg, const char *keyword, const char *value,

@@ -29,7 +29,16 @@ vecmill_status store_open_pg(const pg_settings *settings, const int *stop, store
 bool store_pg_knows(const char *keyword); /* whether this libpq has that keyword */
 int store_pg_library(void);               /* libpq's version, as 150013 */
 
-/* UNSUPPORTED, and what to do, where the database has no pgvector. */
-vecmill_status store_check_pg_vector(store *s, vecmill_error *err);
+/* What is known of a server, each "" where it is not. */
+typedef struct pg_about {
+  char place[256];  /* user@host:port/database, as the connection came out */
+  char version[32]; /* "16.9" */
+  char vector[32];  /* pgvector's */
+  char tls[32];     /* "TLSv1.3" */
+} pg_about;
+
+/* Filled as far as it could be asked for. Errors, with what to do: UNSUPPORTED (the database has no
+ * pgvector), DATABASE (it takes no writes; the state's schema may not be made or used). */
+vecmill_status store_about_pg(store *s, pg_about *about_out, vecmill_error *err);
 
 #endif

@@ -205,18 +205,6 @@ static vecmill_status no_pgvector(const pg_store *s, vecmill_error *err) {
                  s->shown);
 }
 
-vecmill_status store_check_pg_vector(store *base, vecmill_error *err) {
-  pg_store *s = pg_of(base);
-  str sql = {0};
-  PGresult *rows = NULL;
-  str_append_text(&sql, "SELECT count(*)::text FROM pg_extension WHERE extname = 'vector'");
-  vecmill_status status = pg_run(s, PG_READER, &sql, NULL, "cannot read the catalog", &rows, err);
-  if (status == VECMILL_OK && pg_integer(rows, 0, 0) == 0) status = no_pgvector(s, err);
-  PQclear(rows);
-  str_fini(&sql);
-  return status;
-}
-
 vecmill_status pg_store_inspect(store *base, size_t dimension, bool *has_vectors_out,
                                 vecmill_error *err) {
   pg_store *s = pg_of(base);

@@ -6,7 +6,6 @@
 import json
 import math
 import random
-import subprocess
 import sys
 from pathlib import Path
 
@@ -88,24 +87,6 @@ def test_hints(vecmill, folder):
         for db, hint in hints.items():
             done = vecmill.run("search", "t", "one", *db, environment=server.environment)
             expect(done.stderr == f"vecmill: table t: no row has a vector yet (vecmill ingest t{hint})\n", done.stderr)
-
-
-def test_doctor(vecmill, folder):
-    """Which server the settings lead to, whether it answers, and whether it has pgvector."""
-    with Server(auth="scram-sha-256") as server:
-        (folder / ".env").write_text(f"PG_PORT={server.port}\nPG_HOST=127.0.0.1\nPG_DATABASE=corpus\nPG_PASSWORD={server.password}\n", encoding="utf-8")
-        for more, status, told in (({"PGUSER": "postgres"}, 0, "host=127.0.0.1 port={} dbname=corpus user=postgres"),
-                                   ({"PGUSER": "postgres", "PGDATABASE": "x", "PG_DATABASE": "template1"}, 1, "postgres@127.0.0.1:{}/template1: "
-                                    "this database has no pgvector (install it, then as a superuser: CREATE EXTENSION vector)"),
-                                   ({"PGUSER": "nobody"}, 1, 'PostgreSQL: cannot connect: connection to server at "127.0.0.1", port {} failed: FATAL: '
-                                    'password authentication failed for user "nobody" (check the user and its password)')):
-            done = subprocess.run([vecmill.command, "doctor", "--model", vecmill.model], cwd=folder, env=vecmill.environment | more, capture_output=True,
-                                  text=True, check=False)
-            lines = done.stdout.splitlines()
-            expect(done.returncode == status and lines[-2] == "database   " + told.format(server.port), done.stdout)
-            expect(lines[-1] == ("main job   cannot run: no database" if status else "main job   can run"), done.stdout)
-            expect("           PG_HOST=127.0.0.1 (.env line 2)\n" in done.stdout and "           PG_PASSWORD is set\n" in done.stdout, done.stdout)
-            expect(f"PGUSER={more['PGUSER']} (environment)\n" in done.stdout and server.password not in done.stdout + done.stderr, done.stdout)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,12 @@
 static const char usage[] =
     "Usage: vecmill doctor [--db DB] [--model NAME|DIR]\n"
     "Tells the processor's features in use, the kernels, the libraries, "
-    "the model and the database.\n"
+    "the settings, the model and the database.\n"
     "Exit status 0: the main job can run.\n"
     "\n"
-    "  --db DB              the database that the job is for, as for vecmill ingest\n"
+    "  --db DB              an SQLite file, postgresql://.. or \"host=.. dbname=..\"; without it "
+    "the\n"
+    "                       PostgreSQL that PG_HOST, PGHOST and so on name, if any is set\n"
     "  --model NAME|DIR     default: EMBED_MODEL, else the default model\n"
     "  --help, -h           this\n";
 
@@ -52,42 +54,38 @@ static void tell_system(void) {
   putchar('\n');
 }
 
-/* Where a PostgreSQL server is looked for without --db; the passwords are not told. */
-static const char *const places[] = {"PG_HOST", "PGHOST",     "PG_PORT", "PGPORT", "PG_DATABASE",
-                                     "PG_DB",   "PGDATABASE", "PG_USER", "PGUSER", "PGSERVICE"};
-static const char *const passwords[] = {"PG_PASSWORD", "PGPASSWORD"};
-#define N_PLACES (sizeof places / sizeof *places)
-
+/* Whether a PostgreSQL server is named without --db: a password alone, or how to talk to it, is
+ * none.
+ */
 static bool is_place_set(const vecmill_config *config) {
+  static const char *const places[] = {"PG_HOST", "PGHOST",      "PGHOSTADDR", "PG_PORT",
+                                       "PGPORT",  "PG_DATABASE", "PG_DB",      "PGDATABASE",
+                                       "PG_USER", "PGUSER",      "PGSERVICE"};
   const char *value;
-  for (size_t i = 0; i < N_PLACES; i++)
+  for (size_t i = 0; i < sizeof places / sizeof *places; i++)
     if ((value = vecmill_config_get(config, places[i])) != NULL && *value) return true;
   return false;
 }
 
-/* The i-th variable that is told of; NULL past the end. */
-static const char *setting_at(size_t i) {
-  size_t n = 0;
-  while (n <= i && vecmill_config_name(n)) n++;
-  return i < n ? vecmill_config_name(i) : i - n < N_PLACES ? places[i - n] : NULL;
+static void tell_setting(const vecmill_config *config, const char *name, const char *instead,
+                         size_t *n_told) {
+  char origin[256];
+  vecmill_config_origin(config, name, origin, sizeof origin);
+  if (!*origin) return;
+  printf("%s %s%s%s%s\n", (*n_told)++ ? "          " : "settings  ", origin,
+         instead ? ", not used: " : "", instead ? instead : "", instead ? " stands over it" : "");
 }
 
 /* What the environment and .env say, and whether it can be meant. */
 static vecmill_status tell_settings(const vecmill_config *config, vecmill_error *error) {
-  char origin[256];
-  const char *device, *name;
+  const char *device, *name, *instead;
   unsigned n_workers;
   size_t batch, n_told = 0;
   double sleep_s;
-  for (size_t i = 0; (name = setting_at(i)) != NULL; i++) {
-    vecmill_config_origin(config, name, origin, sizeof origin);
-    if (*origin) printf("%s %s\n", n_told++ ? "          " : "settings  ", origin);
-  }
-  for (size_t i = 0; i < sizeof passwords / sizeof *passwords; i++) {
-    const char *value = vecmill_config_get(config, passwords[i]);
-    if (value && *value)
-      printf("%s %s is set\n", n_told++ ? "          " : "settings  ", passwords[i]);
-  }
+  for (size_t i = 0; (name = vecmill_config_name(i)) != NULL; i++)
+    tell_setting(config, name, NULL, &n_told);
+  for (size_t i = 0; (name = vecmill_config_connection_name(config, i, &instead)) != NULL; i++)
+    tell_setting(config, name, instead, &n_told);
   if (n_told == 0) puts("settings   none");
   vecmill_status status = vecmill_config_workers(config, &n_workers, error);
   if (status == VECMILL_OK) status = vecmill_config_batch(config, &batch, error);
@@ -119,10 +117,12 @@ static vecmill_status tell_database(const vecmill_config *config, const char *da
                                     vecmill_error *error) {
   if (!database && !is_place_set(config))
     return printf("database   none named (--db DB, or PG_HOST, PG_DATABASE ..)\n"), VECMILL_OK;
-  vecmill_status status = vecmill_database_check(config, database, error);
-  char shown[512]; /* without a password */
-  vecmill_database_show(config, database, shown, sizeof shown);
-  printf("database   %s\n", status == VECMILL_OK ? shown : error->text);
+  vecmill_database_info info;
+  vecmill_status status = vecmill_database_check(config, database, &info, error);
+  printf("database   %s\n", status == VECMILL_OK ? info.place : error->text);
+  if (*info.server)
+    printf("           %s, %s%s, %s\n", info.server, *info.vector ? "pgvector " : "no pgvector",
+           info.vector, *info.tls ? info.tls : "no TLS");
   return status;
 }
 
