@@ -45,6 +45,7 @@ typedef struct vecmill_job {
   int64_t n_failed; /* of n_done; in SQLite all that is recorded as failed */
   int64_t n_in_flight;
   int64_t n_expired; /* leases of processes that are gone, not taken over yet */
+  int64_t n_given_back; /* the same of processes that were asked to stop */
   double rows_per_s; /* since the run began */
   double eta_s;
   vecmill_worker *workers;

@@ -36,7 +36,11 @@ static void append_columns(str *sql, const pg_store *s) {
   str_append_text(sql, " AS l WHERE l.column_id = c.id" ALIVE ")::text, (SELECT count(*) FROM ");
   pg_append_state(sql, s, "leases");
   str_append_text(sql, " AS l WHERE l.column_id = c.id AND NOT done AND expires <= "
-                       "clock_timestamp())::text, coalesce(" SINCE("run_began") ", 0)::text FROM ");
+                       "clock_timestamp() AND attempts > 0)::text, (SELECT count(*) FROM ");
+  pg_append_state(sql, s, "leases");
+  /* claim counts what was given back as never taken */
+  str_append_text(sql, " AS l WHERE l.column_id = c.id AND NOT done AND attempts <= 0)::text, "
+                       "coalesce(" SINCE("run_began") ", 0)::text FROM ");
   pg_append_state(sql, s, "columns");
   str_append_text(sql, " AS c ORDER BY schema_name, table_name, vector_column");
 }
@@ -68,6 +72,7 @@ static vecmill_status take_job(const PGresult *rows, int i, vecmill_job *job, ve
                        .n_failed = pg_integer(rows, i, 9),
                        .n_in_flight = pg_integer(rows, i, 10),
                        .n_expired = pg_integer(rows, i, 11),
+                       .n_given_back = pg_integer(rows, i, 12),
                        .rows_per_s = -1,
                        .eta_s = -1};
   return job->schema && job->table && job->vector_column && job->text_column && job->model &&
@@ -119,7 +124,7 @@ vecmill_status pg_store_jobs(store *base, vecmill_jobs *jobs_out, vecmill_error 
     vecmill_job *job = &jobs_out->jobs[jobs_out->n_jobs++];
     status = take_job(columns, i, job, err);
     if (status == VECMILL_OK) status = take_workers(workers, pg_text(columns, i, 0), job, err);
-    double seconds = seconds_of(columns, i, 12);
+    double seconds = seconds_of(columns, i, 13);
     if (!job->is_running || seconds <= 0) continue;
     job->rows_per_s = (double)job->n_done / seconds;
     int64_t n_left = job->n_total > job->n_done ? job->n_total - job->n_done : 0;

@@ -84,6 +84,7 @@ static vecmill_status take_job(sqlite_store *s, sqlite3_stmt *statement, vecmill
                        .model = text_at(statement, 3),
                        .n_in_flight = -1,
                        .n_expired = -1,
+                       .n_given_back = -1,
                        .rows_per_s = -1,
                        .eta_s = -1};
   if (!job->table || !job->vector_column || !job->text_column || !job->model)

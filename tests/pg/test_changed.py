@@ -201,6 +201,18 @@ def test_jobs(vecmill, folder):
         counted(job, running=False, workers=[], in_flight=0, expired_leases=0, failed=0, eta_s=None)
         expect(job["done"] == job["total"] > 0, str(job))
         expect(jobs("--state-schema", "elsewhere") == [], "another state schema")
+        # one that is asked to stop gives back what it has not embedded: nothing of it is lost
+        server.psql("UPDATE t SET embedding = NULL")
+        run = start(vecmill, server, "t", 20, "--workers", 1, "--sleep", 0.2)
+        while "Processed batch" not in run.stdout.readline():
+            pass
+        run.send_signal(signal.SIGTERM)
+        run.communicate(timeout=60)
+        (job,) = jobs()
+        counted(job, running=False, workers=[], in_flight=0, expired_leases=0)
+        expect(run.returncode == 143 and job["given_back"] > 0, str(job))
+        text = vecmill.run("jobs", "--db", server.uri_of()).stdout
+        expect(f", {job['given_back']} batches given back, for whoever comes next\n" in text and "lost" not in text, text)
 
 
 if __name__ == "__main__":

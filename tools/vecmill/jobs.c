@@ -68,6 +68,8 @@ static void print_job(const vecmill_job *job) {
   if (job->n_in_flight > 0) printf(", %lld in flight", (long long)job->n_in_flight);
   if (job->n_expired > 0)
     printf(", %lld batches of lost processes to be taken over", (long long)job->n_expired);
+  if (job->n_given_back > 0)
+    printf(", %lld batches given back, for whoever comes next", (long long)job->n_given_back);
   if (job->rows_per_s >= 0) printf(", %.0f rows/s", job->rows_per_s);
   if (job->eta_s >= 0) printf(", %.0f s left", job->eta_s);
   putchar('\n');
@@ -95,14 +97,15 @@ static json_t *json_of_job(const vecmill_job *job) {
   json_t *workers = json_array();
   for (size_t i = 0; i < job->n_workers; i++)
     json_array_append_new(workers, json_of_worker(&job->workers[i]));
-  return json_pack("{s:s?, s:s, s:s, s:s, s:s, s:s?, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
-                   "schema", job->schema, "table", job->table, "vector_column", job->vector_column,
-                   "text_column", job->text_column, "model", job->model, "selection",
-                   job->selection, "running", job->is_running, "total", count_or_null(job->n_total),
-                   "done", count_or_null(job->n_done), "failed", count_or_null(job->n_failed),
-                   "in_flight", count_or_null(job->n_in_flight), "expired_leases",
-                   count_or_null(job->n_expired), "rows_per_s", number_or_null(job->rows_per_s),
-                   "eta_s", number_or_null(job->eta_s), "workers", workers);
+  return json_pack(
+      "{s:s?, s:s, s:s, s:s, s:s, s:s?, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+      "schema", job->schema, "table", job->table, "vector_column", job->vector_column,
+      "text_column", job->text_column, "model", job->model, "selection", job->selection, "running",
+      job->is_running, "total", count_or_null(job->n_total), "done", count_or_null(job->n_done),
+      "failed", count_or_null(job->n_failed), "in_flight", count_or_null(job->n_in_flight),
+      "expired_leases", count_or_null(job->n_expired), "given_back",
+      count_or_null(job->n_given_back), "rows_per_s", number_or_null(job->rows_per_s), "eta_s",
+      number_or_null(job->eta_s), "workers", workers);
 }
 
 /* A name that is not UTF-8 cannot be said in JSON. */
