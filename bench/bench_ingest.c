@@ -2,10 +2,9 @@
  * Ingest into PostgreSQL where the vectors cost nothing, and the bare statements that it is
  * compared with.
  *
- *   bench-ingest run    DB TABLE BATCH CONNECTIONS WORKERS   the pipeline and the store, free
- * vectors bench-ingest copy   DB TABLE BATCH CONNECTIONS           COPY into a staging table +
- * UPDATE .. FROM bench-ingest unnest DB TABLE BATCH CONNECTIONS           UPDATE .. FROM unnest of
- * binary arrays
+ *   bench-ingest run    DB TABLE BATCH CONNECTIONS WORKERS [metrics]   the pipeline and the store
+ *   bench-ingest copy   DB TABLE BATCH CONNECTIONS     COPY into a staging table + UPDATE .. FROM
+ *   bench-ingest unnest DB TABLE BATCH CONNECTIONS     UPDATE .. FROM unnest of binary arrays
  *
  * TABLE has `id bigint PRIMARY KEY` and `embedding vector(384)`, no vectors yet. Prints one JSON
  * object: rows, and the seconds from the first statement of the work to the last commit's answer.
@@ -46,7 +45,7 @@ static void check(vecmill_status status, const vecmill_error *error) {
 }
 
 static void run(const char *database, const char *table, size_t batch, unsigned n_connections,
-                unsigned n_workers) {
+                unsigned n_workers, bool measures) {
   vecmill_error error = {0};
   store *s = NULL;
   store_columns columns;
@@ -64,15 +63,22 @@ static void run(const char *database, const char *table, size_t batch, unsigned 
   uint64_t from_ns = clock_now_ns();
   check(ingest_open_database(&where, NULL, &s, &error), &error);
   check(s->operations->find(s, &target, &columns, &error), &error);
+  store_metrics_target metrics = {.creates = true};
+  const char *metrics_table = NULL;
+  if (measures) check(s->operations->metrics_find(s, &metrics, &metrics_table, &error), &error);
   check(s->operations->inspect(s, FREE_DIMENSION, &has_vectors, &error), &error);
   check(s->operations->begin(s, &maker, &error), &error);
+  if (measures) check(s->operations->metrics_begin(s, &error), &error);
   check(s->operations->count(s, &counts, &error), &error);
   ingest_plan plan = {.store = s,
                       .provider = &free_provider,
                       .batch = batch,
                       .n_workers = n_workers,
+                      .measures = measures,
                       .n_total = counts.n_left};
   check(ingest_pipeline_run(&plan, &outcome, &error), &error);
+  uint64_t n_twins = 0;
+  if (measures) check(s->operations->metrics_count_twins(s, &n_twins, &error), &error);
   s->operations->close(s);
   uint64_t ns = clock_now_ns() - from_ns;
   fprintf(stderr, "reader %.0f%%, writer %.0f%% busy, %.3f s of %.3f in the pipeline\n",
@@ -249,16 +255,18 @@ static void bare_run(const char *database, const char *table, size_t batch, unsi
 }
 
 int main(int argc, char **argv) {
-  bool runs = argc == 7 && strcmp(argv[1], "run") == 0,
+  bool measures = argc == 8 && strcmp(argv[7], "metrics") == 0,
+       runs = (argc == 7 || measures) && strcmp(argv[1], "run") == 0,
        copies = argc == 6 && strcmp(argv[1], "copy") == 0,
        unnests = argc == 6 && strcmp(argv[1], "unnest") == 0;
   if (!runs && !copies && !unnests)
-    die("usage", "run|copy|unnest DB TABLE BATCH CONNECTIONS [WORKERS]");
+    die("usage", "run|copy|unnest DB TABLE BATCH CONNECTIONS [WORKERS [metrics]]");
   size_t batch = strtoull(argv[4], NULL, 10);
   unsigned n_connections = (unsigned)strtoul(argv[5], NULL, 10);
   if (batch == 0 || n_connections > MAX_CONNECTIONS || (n_connections == 0 && !runs))
     die("usage", "BATCH from 1, CONNECTIONS from 1 to 16");
-  if (runs) run(argv[2], argv[3], batch, n_connections, (unsigned)strtoul(argv[6], NULL, 10));
+  if (runs)
+    run(argv[2], argv[3], batch, n_connections, (unsigned)strtoul(argv[6], NULL, 10), measures);
   else bare_run(argv[2], argv[3], batch, n_connections, copies);
   return 0;
 }
