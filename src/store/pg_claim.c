@@ -117,10 +117,10 @@ static vecmill_status clear_done(pg_store *s, PGconn *conn, int64_t *n_taken_ove
   str_append_text(&sql, "WITH gone AS (DELETE FROM ");
   pg_append_state(&sql, s, "leases");
   str_append_format(&sql, " WHERE column_id = %s AND done AND (", s->column_id);
-  pthread_mutex_lock(&s->settled_mutex);
+  pthread_mutex_lock(&s->commit_mutex);
   if (s->settled.n) str_append_format(&sql, "id IN (%s) OR ", s->settled.data);
   str_clear(&s->settled);
-  pthread_mutex_unlock(&s->settled_mutex);
+  pthread_mutex_unlock(&s->commit_mutex);
   str_append_text(&sql, "expires < clock_timestamp())) SELECT count(*)::text FROM ");
   pg_append_state(&sql, s, "leases");
   str_append_format(&sql, " WHERE column_id = %s AND NOT done AND attempts > 1", s->column_id);

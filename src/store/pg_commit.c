@@ -229,23 +229,32 @@ static vecmill_status ask_what_was_done(pg_store *s, pg_role role, const pg_page
 /* Its lease may be removed: nobody will ask what became of it. */
 static void settle(pg_store *s, pg_page *head) {
   head->is_settled = true;
-  pthread_mutex_lock(&s->settled_mutex);
+  pthread_mutex_lock(&s->commit_mutex);
   str_append_format(&s->settled, "%s%s", s->settled.n ? "," : "", head->lease);
   if (s->settled.failed) str_fini(&s->settled); /* they go when they expire */
-  pthread_mutex_unlock(&s->settled_mutex);
+  pthread_mutex_unlock(&s->commit_mutex);
 }
 
-/* A writer that is not at work; there is one, as long as no more than n_writers commit at once. */
+/* A connection to write by that no other commit has; waits for one. */
 static pg_role take_writer(pg_store *s) {
-  for (unsigned i = 0; i < s->base.n_writers; i++)
-    if (!(__atomic_fetch_or(&s->busy_writers, 1u << i, __ATOMIC_ACQUIRE) & 1u << i))
-      return i ? PG_MORE_WRITERS + i - 1 : PG_WRITER;
-  return PG_WRITER;
+  unsigned i = 0;
+  pthread_mutex_lock(&s->commit_mutex);
+  while (true) {
+    for (i = 0; i < s->n_write_connections && s->busy_writers & 1u << i;) i++;
+    if (i < s->n_write_connections) break;
+    pthread_cond_wait(&s->writer_is_free, &s->commit_mutex);
+  }
+  s->busy_writers |= 1u << i;
+  pthread_mutex_unlock(&s->commit_mutex);
+  return i ? PG_MORE_WRITERS + i - 1 : PG_WRITER;
 }
 
 static void give_writer_back(pg_store *s, pg_role role) {
   unsigned i = role == PG_WRITER ? 0 : role - PG_MORE_WRITERS + 1;
-  __atomic_fetch_and(&s->busy_writers, ~(1u << i), __ATOMIC_RELEASE);
+  pthread_mutex_lock(&s->commit_mutex);
+  s->busy_writers &= ~(1u << i);
+  pthread_cond_signal(&s->writer_is_free);
+  pthread_mutex_unlock(&s->commit_mutex);
 }
 
 vecmill_status pg_store_commit(store *base, const store_page *page, store_commit_counts *counts_out,
@@ -254,9 +263,9 @@ vecmill_status pg_store_commit(store *base, const store_page *page, store_commit
   pg_page *head = page->memory;
   pg_arrays a = {0};
   bool is_ours = false;
-  pg_role role = take_writer(s);
   *counts_out = (store_commit_counts){0};
   vecmill_status status = pg_arrays_fill(&a, s, &(pg_range){page, 0, page->n_rows, NULL}, err);
+  pg_role role = take_writer(s);
   if (status == VECMILL_OK) status = commit_at_once(s, role, head, &a, &is_ours, counts_out, err);
   if (status != VECMILL_OK && is_refusal())
     status = commit_slowly(s, role, page, head, &is_ours, counts_out, err);

@@ -572,7 +572,8 @@ static void close_store(store *base) {
   str_fini(&s->selection);
   pg_metrics_fini(&s->metrics);
   str_fini(&s->settled);
-  pthread_mutex_destroy(&s->settled_mutex);
+  pthread_mutex_destroy(&s->commit_mutex);
+  pthread_cond_destroy(&s->writer_is_free);
   pthread_mutex_destroy(&s->beat_mutex);
   pthread_cond_destroy(&s->beat_wake);
   mem_free(s);
@@ -669,12 +670,15 @@ vecmill_status store_open_pg(const pg_settings *settings, const int *stop, store
   for (unsigned i = 0; i < PG_MAX_CONNECTIONS; i++)
     pthread_mutex_init(&s->connections[i].mutex, NULL);
   pthread_mutex_init(&s->beat_mutex, NULL);
-  pthread_mutex_init(&s->settled_mutex, NULL);
+  pthread_mutex_init(&s->commit_mutex, NULL);
+  pthread_cond_init(&s->writer_is_free, NULL);
   pthread_cond_init(&s->beat_wake, NULL);
   s->n_connections = settings->n_connections ? settings->n_connections : PG_USUAL_CONNECTIONS;
   if (s->n_connections > PG_MAX_CONNECTIONS) s->n_connections = PG_MAX_CONNECTIONS;
-  s->base.n_writers =
+  s->n_write_connections =
       s->n_connections > PG_MORE_WRITERS ? s->n_connections - PG_MORE_WRITERS + 1 : 1;
+  /* one more: it gets its message ready while the others' are under way */
+  s->base.n_writers = s->n_write_connections + 1;
   s->lease_seconds = settings->lease_seconds ? settings->lease_seconds : 60;
   s->wait_seconds = settings->wait_seconds ? settings->wait_seconds : WAIT_SECONDS;
   s->vector_dimension = -1;

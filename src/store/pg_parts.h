@@ -71,10 +71,10 @@ typedef struct pg_store {
   pg_encoding encoding;
   pg_connection connections[PG_MAX_CONNECTIONS];
   unsigned n_connections, lease_seconds, wait_seconds;
-  unsigned busy_writers; /* atomic: a bit for each */
-  bool has_told;         /* atomic: that the server is waited for */
-  bool is_lost;          /* atomic: the server was waited for in vain */
-  char owner[37];        /* a uuid: this run of this process */
+  unsigned n_write_connections;
+  bool has_told;  /* atomic: that the server is waited for */
+  bool is_lost;   /* atomic: the server was waited for in vain */
+  char owner[37]; /* a uuid: this run of this process */
 
   /* find */
   char *schema, *table, *text_column, *vector_column, *where, *id_list;
@@ -111,7 +111,9 @@ typedef struct pg_store {
   uint64_t n_removed; /* vectors of texts that became blank */
 
   /* Leases that are done, and known to be: "1,2,3". What is done may be asked for until then. */
-  pthread_mutex_t settled_mutex;
+  pthread_mutex_t commit_mutex; /* and which connections are being written by, a bit for each */
+  pthread_cond_t writer_is_free;
+  unsigned busy_writers;
   str settled;
 
   /* the beat */
