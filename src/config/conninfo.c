@@ -406,8 +406,8 @@ static vecmill_status parse_pairs(const char *text, conninfo *c, vecmill_error *
   return status;
 }
 
-/* Ports are checked here, since libpq would quote what stands there. */
-static bool are_ports(const char *text) {
+/* Checked here, since libpq would quote what stands there. */
+bool conninfo_are_ports(const char *text) {
   while (*text) {
     size_t n = strspn(text, "0123456789");
     unsigned long port = 0;
@@ -443,7 +443,7 @@ vecmill_status conninfo_parse(const char *text, conninfo *conninfo_out, vecmill_
   vecmill_status status =
       scheme ? parse_address(copy, scheme, &c, err) : parse_pairs(copy, &c, err);
   const char *port = c.values[conninfo_find_keyword("port", 4)];
-  if (status == VECMILL_OK && port && !are_ports(port))
+  if (status == VECMILL_OK && port && !conninfo_are_ports(port))
     status = malformed("the port is not a number from 1 to 65535 " ESCAPE_IT, err);
   free_secret(copy);
   shift(&c, inside);

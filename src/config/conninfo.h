@@ -54,6 +54,9 @@ void conninfo_fini(conninfo *c);
 /* postgresql:// or postgres://, or a string that begins with a keyword and =. */
 bool conninfo_is(const char *text);
 
+/* Numbers from 1 to 65535, or nothing, with commas between them. */
+bool conninfo_are_ports(const char *text);
+
 /* An address inside a value: ://, or a : with an @ after it. */
 bool conninfo_is_doubtful(const char *value);
 

@@ -109,10 +109,6 @@ static vecmill_status add_said(const char *db, config_pg *pg, vecmill_error *err
   return status;
 }
 
-static bool is_port_list(const char *text) {
-  return *text && strspn(text, "0123456789,") == strlen(text);
-}
-
 /* Of a variable: libpq, and messages, would quote what stands there. */
 static vecmill_status check_variable(const char *keyword, const config_value *value,
                                      vecmill_error *err) {
@@ -125,7 +121,7 @@ static vecmill_status check_variable(const char *keyword, const config_value *va
                    "%s: an address, where only its %s is meant (give the address to --db)", origin,
                    keyword);
   }
-  if (strcmp(keyword, "port") != 0 || is_port_list(value->text)) return VECMILL_OK;
+  if (strcmp(keyword, "port") != 0 || conninfo_are_ports(value->text)) return VECMILL_OK;
   config_origin(value, origin);
   return err_set(err, VECMILL_ERROR_ARGUMENT, "%s: not a port (1 to 65535)", origin);
 }

@@ -41,13 +41,18 @@ bool prefix_is_e5(const char *name) {
   return is_e5_part(name + from, n - from);
 }
 
+static bool is_colon_before_blanks(const char *text, size_t n) {
+  while (n > 0 && text[n - 1] == ' ') n--;
+  return n > 0 && text[n - 1] == ':';
+}
+
 char *prefix_completed(const char *text) {
   size_t n = strlen(text);
   str whole = {0};
   str_append(&whole, text, n);
   str_append_text(&whole, "");
   if (n > 0 && text[n - 1] == ':') str_append_text(&whole, " ");
-  else if (n > 0 && !(n > 1 && text[n - 2] == ':' && text[n - 1] == ' '))
+  else if (n > 0 && !(text[n - 1] == ' ' && is_colon_before_blanks(text, n)))
     str_append_text(&whole, ": ");
   if (!whole.failed) return whole.data;
   str_fini(&whole);

@@ -233,7 +233,8 @@ static void test_prefixes(void **state) {
                                          {" ", " : "},
                                          {"a", "a: "},
                                          {": ", ": "},
-                                         {"a ", "a : "}};
+                                         {"a ", "a : "},
+                                         {"a:  ", "a:  "}};
   for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
     char *whole = prefix_completed(pairs[i][0]);
     assert_string_equal(whole, pairs[i][1]);

@@ -311,6 +311,9 @@ static void test_variables(void **state) {
     assert_non_null(strstr(error.text, "=... (environment): an address, where only its "));
     unsetenv(names[i]);
   }
+  setenv("PG_PORT", "70000", 1); /* libpq would not say where it came from */
+  assert_int_equal(config_pg_conninfo(c, NULL, &pg, &error), VECMILL_ERROR_ARGUMENT);
+  assert_string_equal(error.text, "PG_PORT=70000 (environment): not a port (1 to 65535)");
   setenv("PG_PORT", "54x", 1);
   assert_int_equal(config_pg_conninfo(c, NULL, &pg, &error), VECMILL_ERROR_ARGUMENT);
   assert_string_equal(error.text, "PG_PORT=54x (environment): not a port (1 to 65535)");
