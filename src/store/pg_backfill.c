@@ -328,6 +328,7 @@ vecmill_status pg_store_preview(store *base, size_t n_max, store_counts *counts_
   s->changed &= s->column_id != NULL; /* else there are no hashes yet */
   *counts_out = (store_counts){0};
   vecmill_status status = pg_find_cut(s, err);
+  if (status == VECMILL_OK && s->changed) status = pg_check_state(s, err);
   if (status == VECMILL_OK && s->changed) status = pg_sort_hashes(s, err);
   if (status == VECMILL_OK) status = pg_count_considered(s, counts_out, err);
   if (status == VECMILL_OK) status = pg_add_cut(s, &p, &cut, err);

@@ -9,21 +9,6 @@
 #define SINCE(moment) "(extract(epoch FROM clock_timestamp() - " moment ") * 1000000)::bigint"
 #define ALIVE " AND NOT done AND expires > clock_timestamp()"
 
-static vecmill_status state_is_there(pg_store *s, bool *there_out, vecmill_error *err) {
-  str sql = {0}, name = {0};
-  pg_params p = {0};
-  PGresult *rows = NULL;
-  pg_append_state(&name, s, "workers");
-  str_append_text(&sql, "SELECT (to_regclass($1::text) IS NOT NULL)::text");
-  pg_add_text(&p, name.failed ? "" : name.data);
-  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", &rows, err);
-  *there_out = status == VECMILL_OK && pg_text(rows, 0, 0)[0] == 't';
-  PQclear(rows);
-  str_fini(&sql);
-  str_fini(&name);
-  return status;
-}
-
 /* id, names, counts: in the order that take_job has them. */
 static void append_columns(str *sql, const pg_store *s) {
   str_append_text(sql,
@@ -109,7 +94,8 @@ vecmill_status pg_store_jobs(store *base, vecmill_jobs *jobs_out, vecmill_error 
   bool there = false;
   const pg_given_name name = {"--state-schema", s->state, NULL};
   vecmill_status status = pg_check_names(s, &name, 1, err);
-  if (status == VECMILL_OK) status = state_is_there(s, &there, err);
+  if (status == VECMILL_OK) status = pg_state_exists(s, &there, err);
+  if (status == VECMILL_OK) status = pg_check_state(s, err);
   if (status != VECMILL_OK || !there) return status;
   append_columns(&sql, s);
   status = pg_run(s, PG_READER, &sql, NULL, "cannot read the runs", &columns, err);

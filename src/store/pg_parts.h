@@ -321,6 +321,17 @@ vecmill_status pg_store_jobs(store *s, struct vecmill_jobs *jobs_out, vecmill_er
 vecmill_status pg_store_find(store *s, const store_target *target, store_columns *columns_out,
                              vecmill_error *err);
 
+/* pg_state.c */
+
+/* Of whatever version. */
+vecmill_status pg_state_exists(pg_store *s, bool *exists_out, vecmill_error *err);
+/* Makes it, or brings it up to date. */
+vecmill_status pg_create_state(pg_store *s, vecmill_error *err);
+/* UNSUPPORTED where it is there and not of this version; for calls that do not change it. */
+vecmill_status pg_check_state(pg_store *s, vecmill_error *err);
+/* The state is there, and its owner has not let this user in. */
+vecmill_status pg_ask_for_grants(pg_store *s, vecmill_error *err);
+
 /* pg_record.c */
 vecmill_status pg_store_record(store *s, store_maker *maker_out, bool *found_out,
                                vecmill_error *err);

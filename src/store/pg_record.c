@@ -1,149 +1,11 @@
 /*
- * The schema of vecmill's own, what made a column, and beginning a run.
+ * What made a column, and beginning a run.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "store/pg_parts.h"
-
-/* Printed as it is where the right to create it is missing. */
-static const char schema_sql[] =
-    "CREATE SCHEMA IF NOT EXISTS %s;\n"
-    "CREATE TABLE IF NOT EXISTS %s.columns(id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
-    "schema_name text NOT NULL, table_name text NOT NULL, vector_column text NOT NULL, "
-    "text_column text NOT NULL, model text NOT NULL, revision text NOT NULL, dimension integer NOT "
-    "NULL, pooling text NOT NULL, prefix text NOT NULL, precision text NOT NULL, created "
-    "timestamptz "
-    "NOT NULL DEFAULT now(), selection text NOT NULL DEFAULT '', pass bigint NOT NULL DEFAULT 0, "
-    "cursor text[], pass_over boolean NOT NULL DEFAULT false, pass_claimed bigint NOT NULL DEFAULT "
-    "0, "
-    "n_total bigint NOT NULL DEFAULT 0, n_done bigint NOT NULL DEFAULT 0, run_began timestamptz, "
-    "UNIQUE(schema_name, table_name, vector_column));\n"
-    "CREATE TABLE IF NOT EXISTS %s.leases(id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
-    "column_id bigint NOT NULL REFERENCES %s.columns ON DELETE CASCADE, owner uuid NOT NULL, fence "
-    "bigint NOT NULL DEFAULT 1, attempts integer NOT NULL DEFAULT 1, first_key text[] NOT NULL, "
-    "last_key text[] NOT NULL, n_rows bigint NOT NULL, expires timestamptz NOT NULL, done boolean "
-    "NOT "
-    "NULL DEFAULT false, n_written bigint, n_failed bigint);\n"
-    "CREATE INDEX IF NOT EXISTS leases_column ON %s.leases(column_id, expires);\n"
-    "CREATE TABLE IF NOT EXISTS %s.workers(owner uuid PRIMARY KEY, column_id bigint NOT NULL "
-    "REFERENCES %s.columns ON DELETE CASCADE, host text NOT NULL, pid integer NOT NULL, "
-    "lease_seconds integer NOT NULL DEFAULT 60, started "
-    "timestamptz NOT NULL DEFAULT now(), seen timestamptz NOT NULL DEFAULT now(), n_done bigint "
-    "NOT "
-    "NULL DEFAULT 0, n_failed bigint NOT NULL DEFAULT 0);\n"
-    "CREATE TABLE IF NOT EXISTS %s.failures(column_id bigint NOT NULL REFERENCES %s.columns ON "
-    "DELETE CASCADE, key text[] NOT NULL, reason text NOT NULL, owner uuid NOT NULL, hash uuid NOT "
-    "NULL, at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY(column_id, key));\n"
-    /* no REFERENCES: checking it for every row costs as much as the rest of its insertion */
-    "CREATE TABLE IF NOT EXISTS %s.hashes(column_id bigint NOT NULL, key text[] NOT NULL, hash "
-    "uuid NOT NULL, PRIMARY KEY(column_id, key));\n"
-    /* keys: a row for each column of the key; not compressed, which costs more than it saves */
-    "CREATE TABLE IF NOT EXISTS %s.hash_pages(column_id bigint NOT NULL, id bigint GENERATED "
-    "ALWAYS AS IDENTITY, keys text[] NOT NULL, hashes uuid[] NOT NULL, PRIMARY KEY(column_id, "
-    "id));\n"
-    "ALTER TABLE %s.hash_pages ALTER keys SET STORAGE EXTERNAL, ALTER hashes SET STORAGE "
-    "EXTERNAL;\n";
-
-static void append_schema_sql(str *sql, const pg_store *s) {
-  str name = {0};
-  pg_append_name(&name, s->state);
-  for (const char *c = schema_sql; *c && !name.failed; c++) {
-    if (c[0] == '%' && c[1] == 's') {
-      str_append(sql, name.data, name.n);
-      c++;
-    } else {
-      str_append_char(sql, *c);
-    }
-  }
-  if (name.failed) sql->failed = true;
-  str_fini(&name);
-}
-
-/* Whether all of it is there. */
-static vecmill_status state_exists(pg_store *s, bool *exists_out, vecmill_error *err) {
-  str sql = {0};
-  pg_params p = {0};
-  PGresult *rows = NULL;
-  str_append_text(&sql,
-                  "SELECT count(*)::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = "
-                  "relnamespace WHERE nspname = $1::text AND relkind = 'r' AND relname IN "
-                  "('columns', 'leases', 'workers', 'failures', 'hashes', "
-                  "'hash_pages')");
-  pg_add_text(&p, s->state);
-  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", &rows, err);
-  *exists_out = status == VECMILL_OK && pg_integer(rows, 0, 0) == 6;
-  PQclear(rows);
-  str_fini(&sql);
-  return status;
-}
-
-/* What the owner of the schema says so that this user may work with it. */
-static vecmill_status append_grants(pg_store *s, str *sql, vecmill_error *err) {
-  str query = {0};
-  PGresult *rows = NULL;
-  str_append_text(&query, "SELECT current_user::text");
-  vecmill_status status = pg_run(s, PG_READER, &query, NULL, "cannot ask who we are", &rows, err);
-  str_fini(&query);
-  if (status == VECMILL_OK) {
-    str_append_text(sql, "GRANT USAGE ON SCHEMA ");
-    pg_append_name(sql, s->state);
-    str_append_text(sql, " TO ");
-    pg_append_name(sql, pg_text(rows, 0, 0));
-    str_append_format(sql, ";\nGRANT SELECT%s ON ALL TABLES IN SCHEMA ",
-                      s->only_reads ? "" : ", INSERT, UPDATE, DELETE");
-    pg_append_name(sql, s->state);
-    str_append_text(sql, " TO ");
-    pg_append_name(sql, pg_text(rows, 0, 0));
-    str_append_text(sql, ";\n");
-  }
-  PQclear(rows);
-  return status;
-}
-
-/* The state is there, and its owner has not let this user in. */
-static vecmill_status ask_for_grants(pg_store *s, vecmill_error *err) {
-  str sql = {0};
-  vecmill_status status = append_grants(s, &sql, err);
-  if (status == VECMILL_OK)
-    status =
-        err_set(err, VECMILL_ERROR_DATABASE,
-                "%s: this user may not use schema %s (have its owner run this, or name another "
-                "with --state-schema): %s",
-                s->shown, s->state, sql.failed ? "GRANT .." : sql.data);
-  str_fini(&sql);
-  return status;
-}
-
-static vecmill_status create_state(pg_store *s, vecmill_error *err) {
-  bool exists = false;
-  vecmill_status status = state_exists(s, &exists, err);
-  if (status != VECMILL_OK || exists) return status;
-  str sql = {0};
-  vecmill_error words = {0};
-  /* the lock: two that create at once would trip over each other in the catalog */
-  str_append_text(&sql, "SELECT pg_advisory_xact_lock(8247331862370315);\n");
-  size_t n_before = sql.n;
-  append_schema_sql(&sql, s);
-  status = sql.failed
-               ? err_set_memory(&words, "schema", sql.n)
-               : pg_run_script(s, PG_READER, sql.data, "cannot create vecmill's schema", &words);
-  if (status != VECMILL_OK && pg_state_is("42501")) {
-    status = append_grants(s, &sql, err);
-    if (status == VECMILL_OK)
-      status = err_set(err, VECMILL_ERROR_DATABASE,
-                       "%s: schema %s is missing, and this user may not create it (have the "
-                       "database's owner run this, or name another with --state-schema): %s",
-                       s->shown, s->state, sql.failed ? "CREATE .." : sql.data + n_before);
-  } else if (status != VECMILL_OK && err) {
-    *err = words;
-  }
-  str_fini(&sql);
-  return status;
-}
-
-/* --- the record --- */
 
 static vecmill_status take_record(pg_store *s, const PGresult *rows, store_maker *maker_out,
                                   vecmill_error *err) {
@@ -170,7 +32,7 @@ vecmill_status pg_store_record(store *base, store_maker *maker_out, bool *found_
   pg_store *s = pg_of(base);
   bool exists = false;
   *found_out = false;
-  vecmill_status status = state_exists(s, &exists, err);
+  vecmill_status status = pg_state_exists(s, &exists, err);
   if (status != VECMILL_OK || !exists) return status;
   str sql = {0};
   pg_params p = {0};
@@ -191,7 +53,7 @@ vecmill_status pg_store_record(store *base, store_maker *maker_out, bool *found_
     status = take_record(s, rows, maker_out, err);
     *found_out = status == VECMILL_OK;
   } else if (status != VECMILL_OK && pg_state_is("42501")) {
-    status = ask_for_grants(s, err);
+    status = pg_ask_for_grants(s, err);
   }
   PQclear(rows);
   str_fini(&sql);
@@ -378,7 +240,7 @@ static vecmill_status settle_record(pg_store *s, const store_maker *maker, vecmi
 vecmill_status pg_store_begin(store *base, const store_maker *maker, vecmill_error *err) {
   pg_store *s = pg_of(base);
   s->dimension = maker->dimension;
-  vecmill_status status = create_state(s, err);
+  vecmill_status status = pg_create_state(s, err);
   if (status == VECMILL_OK) status = add_column(s, maker->dimension, err);
   if (status == VECMILL_OK) status = check_rights(s, err);
   if (status == VECMILL_OK) status = settle_record(s, maker, err);

@@ -232,6 +232,42 @@ def test_passwords_and_tls(vecmill, folder):
 # --- rights ---
 
 
+def test_earlier_state(vecmill, folder):
+    """A schema that an earlier vecmill made is brought up to date, or its owner told how; a later one's is left alone."""
+    def age(server):
+        server.psql("""DROP TABLE vecmill.version, vecmill.hash_pages; ALTER TABLE vecmill.columns DROP run_began; ALTER TABLE vecmill.workers DROP lease_seconds;
+            ALTER TABLE vecmill.hashes ADD FOREIGN KEY (column_id) REFERENCES vecmill.columns ON DELETE CASCADE; UPDATE t SET embedding = NULL WHERE id <= 10""")
+
+    with fresh() as server:
+        fill(server, 50)
+        server.psql("DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN; GRANT USAGE ON SCHEMA public TO guest; GRANT SELECT, UPDATE ON t TO guest",
+                    options="-c client_min_messages=error")
+        ingest(vecmill, server.uri)
+        age(server)
+        server.psql("GRANT USAGE ON SCHEMA vecmill TO guest; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA vecmill TO guest")
+        earlier = f"{place(server)}: schema vecmill was made by an earlier vecmill (the next ingest into this database brings it up to date)"
+        for words in (["jobs"], ["ingest", "t", "--dry-run", "--changed", "--model", vecmill.model]):
+            done = vecmill.run(*words, "--db", server.uri, status=1)
+            expect(done.stderr == f"vecmill: {earlier}\n", done.stderr)
+        done = vecmill.run("search", "t", "star 20", "--db", server.uri, "--json", "-k", 1)
+        expect('"id":20' in done.stdout.replace(" ", ""), done.stdout)  # what made the column is known all the same
+        done = ingest(vecmill, server.uri_of(user="guest"), status=1)
+        before = (f"vecmill: guest@{server.host}:{server.port}/corpus: schema vecmill was made by an earlier vecmill, and this user may not bring it up to date "
+                  "(have its owner run this, or name another with --state-schema): ")
+        expect(done.stderr.startswith(before), done.stderr)
+        server.psql(done.stderr.removeprefix(before))
+        expect("Embedded 10 rows" in ingest(vecmill, server.uri_of(user="guest")).stdout, "not after what it said")
+        age(server)
+        expect("Embedded 10 rows" in ingest(vecmill, server.uri).stdout, "not by its owner")
+        expect(server.psql("SELECT n FROM vecmill.version") == [("2",)], "no version")
+        server.psql("UPDATE t SET text = 'other' WHERE id = 7")
+        expect("Embedded 1 rows" in ingest(vecmill, server.uri, "--changed").stdout, "its hashes")
+        vecmill.run("jobs", "--db", server.uri)
+        server.psql("INSERT INTO vecmill.version VALUES(99); UPDATE t SET embedding = NULL WHERE id <= 10")
+        told(vecmill, server.uri, f"{place(server)}: schema vecmill was made by a later vecmill (use that one, or name another with --state-schema)")
+        expect(server.psql("SELECT count(embedding) FROM t") == [("40",)], "written all the same")
+
+
 def test_rights(vecmill, folder):
     """What is missing is told as what its owner must run; then the run works. Nothing is embedded before."""
     with fresh() as server:
