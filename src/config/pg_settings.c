@@ -109,19 +109,39 @@ static vecmill_status add_said(const char *db, config_pg *pg, vecmill_error *err
   return status;
 }
 
-/* Of a variable: libpq, and messages, would quote what stands there. */
-static vecmill_status check_variable(const char *keyword, const config_value *value,
-                                     vecmill_error *err) {
-  int i = conninfo_find_keyword(keyword, strlen(keyword));
-  if (conninfo_keyword_at((size_t)i)->is_secret) return VECMILL_OK;
-  char origin[CONFIG_ORIGIN_SIZE];
-  if (conninfo_is_doubtful(value->text)) {
-    config_origin(value, origin);
+/* The keyword that a variable stands for; NULL: none. */
+static const conninfo_keyword *keyword_of(const char *variable) {
+  int i = setting_of(variable);
+  for (size_t k = 0; k < CONNINFO_N_KEYWORDS; k++) {
+    const conninfo_keyword *one = conninfo_keyword_at(k);
+    if (i >= 0 ? strcmp(one->name, settings[i].keyword) == 0
+               : one->variable && strcmp(one->variable, variable) == 0)
+      return one;
+  }
+  return NULL;
+}
+
+/* What --db does not say, of the environment too: libpq, and messages, would quote what stands
+ * there. */
+static vecmill_status refuse_addresses(const config *c, const config_pg *pg, vecmill_error *err) {
+  const char *variable;
+  for (size_t i = 0; (variable = config_pg_variable(i)) != NULL; i++) {
+    const conninfo_keyword *keyword = keyword_of(variable);
+    config_value value;
+    char origin[CONFIG_ORIGIN_SIZE];
+    if (!keyword || keyword->is_secret || config_pg_value(pg, keyword->name)) continue;
+    if (!config_find(c, variable, &value) || !conninfo_is_doubtful(value.text)) continue;
+    config_origin(&value, origin);
     return err_set(err, VECMILL_ERROR_ARGUMENT,
                    "%s: an address, where only its %s is meant (give the address to --db)", origin,
-                   keyword);
+                   keyword->name);
   }
-  if (strcmp(keyword, "port") != 0 || conninfo_are_ports(value->text)) return VECMILL_OK;
+  return VECMILL_OK;
+}
+
+static vecmill_status check_port(const config_value *value, vecmill_error *err) {
+  char origin[CONFIG_ORIGIN_SIZE];
+  if (conninfo_are_ports(value->text)) return VECMILL_OK;
   config_origin(value, origin);
   return err_set(err, VECMILL_ERROR_ARGUMENT, "%s: not a port (1 to 65535)", origin);
 }
@@ -133,7 +153,7 @@ static vecmill_status add_variables(const config *c, config_pg *pg, vecmill_erro
     if (config_pg_value(pg, settings[i].keyword) ||
         !config_find_any(c, settings[i].variables, &value))
       continue;
-    status = check_variable(settings[i].keyword, &value, err);
+    if (strcmp(settings[i].keyword, "port") == 0) status = check_port(&value, err);
     if (status == VECMILL_OK) status = config_pg_add(pg, settings[i].keyword, value.text, err);
   }
   return status;
@@ -149,11 +169,10 @@ static vecmill_status add_from_file(const config *c, bool has_host, config_pg *p
     /* An address would lead elsewhere than the host that --db names. */
     if (!keyword->variable || (has_host && strcmp(keyword->name, "hostaddr") == 0)) continue;
     if (!config_find(c, keyword->variable, &value) || value.source != CONFIG_FILE) continue;
-    status = check_variable(keyword->name, &value, err);
-    if (status == VECMILL_OK && strcmp(keyword->name, "requiressl") != 0)
+    if (strcmp(keyword->name, "requiressl") != 0)
       status = config_pg_add(pg, keyword->name, value.text, err);
     /* libpq knows it as a variable alone, and as the last that is asked for sslmode. */
-    else if (status == VECMILL_OK && value.text[0] == '1' && !config_get(c, "PGSSLMODE"))
+    else if (value.text[0] == '1' && !config_get(c, "PGSSLMODE"))
       status = config_pg_add(pg, "sslmode", "require", err);
   }
   return status;
@@ -227,6 +246,7 @@ vecmill_status config_pg_conninfo(const config *c, const char *db, config_pg *pg
   bool has_service = false;
   vecmill_status status = db ? add_said(db, &pg, err) : VECMILL_OK;
   bool has_host = config_pg_value(&pg, "host") != NULL;
+  if (status == VECMILL_OK) status = refuse_addresses(c, &pg, err);
   if (status == VECMILL_OK) status = add_service(c, &pg, &has_service, err);
   if (status == VECMILL_OK && has_service) status = refuse_service_file(c, err);
   if (status == VECMILL_OK && !has_service) status = add_variables(c, &pg, err);

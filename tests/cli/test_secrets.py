@@ -110,6 +110,21 @@ def test_without_db(folder):
         assert status == 2 and SECRET not in output, (words, output)
 
 
+def test_variables(folder):
+    """A password, and an address where only a part of one is meant, in any of the variables, of the environment and of .env."""
+    names = ["PG_HOST", "PGHOST", "PGHOSTADDR", "PG_PORT", "PGPORT", "PG_DATABASE", "PG_DB", "PGDATABASE", "PG_USER", "PGUSER", "PG_PASSWORD",
+             "PGPASSWORD", "PGSERVICE", "PGSSLMODE", "PGSSLROOTCERT", "PGOPTIONS", "PGTARGETSESSIONATTRS", "PGCONNECT_TIMEOUT", "EMBED_WORKERS"]
+    for name in names:
+        value = SECRET if "PASSWORD" in name else f"postgresql://{PLACE}"
+        for settings, more in ((f"PGHOST=127.0.0.1\nPGPORT=1\n{name}={value}\n", {}), ("", {"PGHOST": "127.0.0.1", "PGPORT": "1", name: value})):
+            (Path(folder) / ".env").write_text(settings, encoding="utf-8")
+            for words in (["jobs"], ["doctor", "--model", "none/such"], ["ingest", "t"]):
+                done = subprocess.run([VECMILL, *words], cwd=folder, env=environment() | more, capture_output=True, text=True, timeout=60, check=False)
+                assert done.returncode in (1, 2) and SECRET not in done.stdout + done.stderr, (name, words, done)
+                if words == ["jobs"] and "PASSWORD" not in name and name != "EMBED_WORKERS":
+                    assert done.stderr.startswith(f"vecmill: {name}=... ({'.env line 3' if settings else 'environment'}): an address, where "), done
+
+
 def mangled(draw: random.Random) -> str:
     """A connection whose parts but the secret's own surroundings are written wrong somehow."""
     def wrong(word: str) -> str:

@@ -303,8 +303,9 @@ static void test_variables(void **state) {
   expect_passed(c, "dbname=x", "dbname=x ");
   unsetenv("PGSERVICE");
   config_pg pg;
-  static const char *const names[] = {"PG_HOST", "PG_DB", "PG_USER", "PG_PORT"};
-  for (size_t i = 0; i < 4; i++) {
+  static const char *const names[] = {"PG_HOST",    "PG_DB",     "PGUSER",       "PG_PORT",
+                                      "PGHOSTADDR", "PGSERVICE", "PGSSLROOTCERT"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     setenv(names[i], "postgresql://u:s3cret@h/d", 1);
     assert_int_equal(config_pg_conninfo(c, NULL, &pg, &error), VECMILL_ERROR_ARGUMENT);
     assert_null(strstr(error.text, "s3cret"));
