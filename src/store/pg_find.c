@@ -57,15 +57,17 @@ static const column_info *column_named(const table_info *info, const char *name)
 
 static vecmill_status missing_table(pg_store *s, const char *name, vecmill_error *err) {
   str sql = {0}, list = {0};
+  pg_params p = {0};
   PGresult *rows = NULL;
   str_append_text(&sql,
                   "SELECT string_agg(n, ', ' ORDER BY n) FROM (SELECT CASE WHEN "
                   "pg_table_is_visible(c.oid) THEN '' ELSE nspname || '.' END || relname AS n "
                   "FROM pg_class AS c JOIN pg_namespace AS s ON s.oid = relnamespace "
                   "WHERE relkind IN ('r', 'p') AND nspname NOT IN ('pg_catalog', "
-                  "'information_schema') AND nspname NOT LIKE 'pg\\_%' ORDER BY 1 LIMIT 20) "
-                  "AS names");
-  vecmill_status status = pg_run(s, PG_READER, &sql, NULL, "cannot read the catalog", &rows, err);
+                  "'information_schema') AND nspname NOT LIKE 'pg\\_%' AND nspname <> $1::text "
+                  "ORDER BY 1 LIMIT 20) AS names");
+  pg_add_text(&p, s->state);
+  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", &rows, err);
   if (status == VECMILL_OK) str_append_text(&list, pg_text(rows, 0, 0));
   if (status == VECMILL_OK)
     status = err_set(err, VECMILL_ERROR_NOT_FOUND, "%s: no table %s (%s%s)", s->shown, name,
@@ -96,13 +98,19 @@ static vecmill_status look_up_table(pg_store *s, const char *schema, const char 
   return status;
 }
 
-/* "schema.table" where no --schema is given and no table has a dot in its name. */
+/* Whether a dot may part a schema from a table: not where --schema says another. */
+static bool may_have_schema(const pg_store *s, const char *name) {
+  size_t n = s->schema_wanted ? strlen(s->schema_wanted) : 0;
+  return !s->schema_wanted || (strncmp(name, s->schema_wanted, n) == 0 && name[n] == '.');
+}
+
+/* "schema.table" where no table has a dot in its name. */
 static vecmill_status find_relation(pg_store *s, const char *name, PGresult **rows_out,
                                     vecmill_error *err) {
   char *folded = lower(name), *parts = mem_strdup(name), *folded_parts = lower(name);
   vecmill_status status = VECMILL_OK;
   if (!folded || !parts || !folded_parts) status = err_set_memory(err, name, strlen(name));
-  char *dot = status == VECMILL_OK && !s->schema_wanted ? strchr(parts, '.') : NULL;
+  char *dot = status == VECMILL_OK && may_have_schema(s, name) ? strchr(parts, '.') : NULL;
   char *folded_dot = dot ? folded_parts + (dot - parts) : NULL;
   if (dot) *dot++ = *folded_dot++ = '\0';
   const char *tries[][2] = {{s->schema_wanted, name},

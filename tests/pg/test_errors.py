@@ -489,7 +489,9 @@ def test_missing(vecmill, folder):
         server.psql(f"CREATE TABLE wide(id integer PRIMARY KEY, text text, embedding vector({N_DIMENSIONS + 1})); INSERT INTO wide VALUES(1, 'a')")
         told(vecmill, server.uri, f"table wide: column embedding holds vectors of {N_DIMENSIONS + 1} numbers, the model makes {N_DIMENSIONS} (use the model that "
              "made it, or another --vector-column)", table="wide")
-        told(vecmill, server.uri, f"{place(server)}: no table nope (tables: t, wide)", table="nope")
+        ingest(vecmill, server.uri, "--schema", "public", table="public.t")
+        told(vecmill, server.uri, f"{place(server)}: no table nope (tables: t, wide)", table="nope")  # its own are not named
+        told(vecmill, server.uri, f"{place(server)}: no table public.t (tables: t, wide)", "--schema", "other", table="public.t")
         told(vecmill, server.uri, "table t: no column nope for --text-column (columns: id, text, embedding)", "--text-column", "nope")
         told(vecmill, server.uri, "table t: no column nope for --id-column (columns: id, text, embedding)", "--id-column", "nope")
     # dropped under way
