@@ -146,31 +146,70 @@ vecmill_status pg_sort_hashes(pg_store *s, vecmill_error *err) {
 
 /* --- rows that are gone --- */
 
-/* Under the column's lock nobody commits: a key that comes back meanwhile keeps its new hash. */
-static vecmill_status prune_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
-  const uint64_t *n_known = context;
-  PGresult *column = NULL, *rows = NULL, *gone = NULL;
+#define KEYS_AT_ONCE 10000
+
+static vecmill_status count_hashes(pg_store *s, uint64_t *n_out, vecmill_error *err) {
   str sql = {0};
-  vecmill_status status = pg_lock_column(s, conn, "id::text", &column, err);
+  PGresult *rows = NULL;
   str_append_text(&sql, "SELECT count(*)::text FROM ");
   pg_append_state(&sql, s, "hashes");
   str_append_format(&sql, " WHERE column_id = %s", s->column_id);
-  if (status == VECMILL_OK)
-    status = pg_step(s, conn, &sql, NULL, "cannot count the hashes", &rows, err);
-  str_clear(&sql);
-  str_append_text(&sql, "DELETE FROM ");
-  pg_append_state(&sql, s, "hashes");
-  str_append_format(&sql,
-                    " AS vecmill_h WHERE column_id = %s AND NOT EXISTS (SELECT 1 FROM %s WHERE ",
-                    s->column_id, s->table_sql);
-  pg_append_key_array(&sql, s);
-  str_append_text(&sql, " = vecmill_h.key)");
-  if (status == VECMILL_OK && (uint64_t)pg_integer(rows, 0, 0) > *n_known)
-    status =
-        pg_step(s, conn, &sql, NULL, "cannot forget the hashes of rows that are gone", &gone, err);
-  PQclear(column);
+  vecmill_status status = pg_run(s, PG_READER, &sql, NULL, "cannot count the hashes", &rows, err);
+  *n_out = status == VECMILL_OK ? (uint64_t)pg_integer(rows, 0, 0) : 0;
   PQclear(rows);
-  PQclear(gone);
+  str_fini(&sql);
+  return status;
+}
+
+/* "WITH p AS (some keys after $1), g AS (DELETE ..)": without a row. A key that comes back just
+ * then keeps its hash: written anew it has another place. */
+static void append_prune(str *sql, const pg_store *s, bool has_cursor) {
+  str_append_text(sql, "WITH p AS MATERIALIZED (SELECT ctid AS place, key FROM ");
+  pg_append_state(sql, s, "hashes");
+  str_append_format(sql, " WHERE column_id = %s%s ORDER BY key LIMIT %d), g AS (DELETE FROM ",
+                    s->column_id, has_cursor ? " AND key > $1::text[]" : "", KEYS_AT_ONCE);
+  pg_append_state(sql, s, "hashes");
+  str_append_format(sql,
+                    " AS vecmill_h USING p WHERE vecmill_h.column_id = %s AND vecmill_h.key = "
+                    "p.key AND vecmill_h.ctid = p.place AND NOT EXISTS (SELECT 1 FROM %s WHERE ",
+                    s->column_id, s->table_sql);
+  pg_append_compare(sql, s, "=", "p.key");
+  str_append_text(sql, ") RETURNING 1) SELECT count(*)::text, max(key)::text, (SELECT count(*) "
+                       "FROM g)::text FROM p");
+}
+
+typedef struct prune {
+  str cursor; /* an array's text; empty: at the beginning */
+  uint64_t n_kept;
+  bool is_over;
+} prune;
+
+/* As in claim_body, the planner is kept from reading all of the table for each of these. */
+static vecmill_status prune_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
+  prune *c = context;
+  str sql = {0};
+  pg_params p = {0};
+  PGresult *set = NULL, *rows = NULL;
+  bool has_cursor = c->cursor.n > 0;
+  if (has_cursor) pg_add_text(&p, c->cursor.data);
+  str_append_text(&sql, "SELECT set_config('enable_seqscan', 'off', true), "
+                        "set_config('enable_hashjoin', 'off', true), "
+                        "set_config('enable_mergejoin', 'off', true)");
+  vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot read the hashes", &set, err);
+  str_clear(&sql);
+  append_prune(&sql, s, has_cursor);
+  if (status == VECMILL_OK)
+    status =
+        pg_step(s, conn, &sql, &p, "cannot forget the hashes of rows that are gone", &rows, err);
+  if (status == VECMILL_OK) {
+    c->is_over = pg_integer(rows, 0, 0) < KEYS_AT_ONCE;
+    c->n_kept -= (uint64_t)pg_integer(rows, 0, 2);
+    str_clear(&c->cursor);
+    str_append_text(&c->cursor, pg_text(rows, 0, 1));
+    if (c->cursor.failed) status = err_set_memory(err, "hashes", c->cursor.n);
+  }
+  PQclear(set);
+  PQclear(rows);
   str_fini(&sql);
   return status;
 }
@@ -178,5 +217,13 @@ static vecmill_status prune_body(pg_store *s, PGconn *conn, void *context, vecmi
 /* With --where or --limit only a part of the rows was counted: that says nothing. */
 vecmill_status pg_prune_hashes(pg_store *s, uint64_t n_known, vecmill_error *err) {
   if (s->where || s->limit) return VECMILL_OK;
-  return pg_transact(s, PG_READER, prune_body, &n_known, "cannot forget hashes", err);
+  prune c = {0};
+  vecmill_status status = count_hashes(s, &c.n_kept, err);
+  while (status == VECMILL_OK && !c.is_over && c.n_kept > n_known) {
+    if (pg_stop_asked(s)) status = err_set(err, VECMILL_ERROR_STOPPED, "stopped");
+    else status = pg_transact(s, PG_READER, prune_body, &c, "cannot forget hashes", err);
+  }
+  str_fini(&c.cursor);
+  /* keys from before their columns had the types that they have: none of them is ever asked for */
+  return status != VECMILL_OK && pg_state_is("22") ? VECMILL_OK : status;
 }

@@ -14,6 +14,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 from ingest_case import expect, run_tests  # noqa: E402
+from test_errors import waiting  # noqa: E402
 from test_ingest import N_DIMENSIONS, by_sqlite, each_written_once, floats, fresh, ingest, log_writes, start  # noqa: E402
 
 TABLE = f"CREATE TABLE t(id integer PRIMARY KEY, text text, embedding vector({N_DIMENSIONS}));"
@@ -39,6 +40,29 @@ def own_vectors(vecmill, folder, server, table: str = "t") -> None:
     bits = [[struct.pack("<f", x) for x in floats(vector)] if vector else None for _, vector in rows]
     wrong = [text for (text, _), got, wanted in zip(rows, bits, expected) if got != ([struct.pack("<f", x) for x in wanted] if wanted else None)]
     expect(not wrong, f"{len(wrong)} of {len(rows)} rows without their text's vector: {wrong[:3]}")
+
+
+def test_forgotten(vecmill, folder):
+    """Hashes of rows that are gone go in small portions, beside which others may work; a key that comes back just then keeps its own."""
+    with fresh() as server:
+        filled(server, 25000)
+        ingest(vecmill, server, "t", 1000)
+        ingest(vecmill, server, "t", "--changed")
+        expect(server.psql("SELECT count(*) FROM vecmill.hashes") == [("25000",)], "not all kept by key")
+        server.psql("CREATE TABLE back AS SELECT * FROM t WHERE id = 20000; DELETE FROM t WHERE id % 10000 = 0 OR id IN (7, 24999)")
+        with server.session() as other:
+            other.sql("BEGIN; INSERT INTO t TABLE back; UPDATE vecmill.hashes SET hash = hash WHERE key = '{20000}'")
+            run = start(vecmill, server, "t", "--changed")
+            waiting(server)
+            server.psql("SELECT 1 FROM vecmill.columns FOR UPDATE NOWAIT")
+            other.sql("COMMIT")
+            output, errors = run.communicate(timeout=60)
+        expect(run.returncode == 0, f"{run.returncode} {output} {errors}")
+        got = server.psql("SELECT key FROM vecmill.hashes WHERE NOT EXISTS (SELECT 1 FROM t WHERE id::text = key[1])")
+        expect(got == [], f"kept of rows that are gone: {got}")
+        expect(server.psql("SELECT count(*) FROM vecmill.hashes") == [("24997",)], "not one for each row")
+        server.psql("UPDATE vecmill.hashes SET key = ARRAY['of old'] WHERE key = '{3}'; DELETE FROM t WHERE id = 4")  # a key of another type is left alone
+        ingest(vecmill, server, "t", "--changed")
 
 
 def test_edited(vecmill, folder):
