@@ -135,7 +135,7 @@ static vecmill_status try_row(pg_store *s, PGconn *conn, slow_commit *c, size_t 
   else
     snprintf(c->counts.refusal, sizeof c->counts.refusal, "the database passed over the vector: %s",
              is_barred ? "row-level security lets this user read the row and not write it"
-                       : "a trigger on the table ignores the update");
+                       : "a trigger on the table ignores the update, or changes the text with it");
   return VECMILL_OK;
 }
 
@@ -198,7 +198,8 @@ static vecmill_status commit_at_once(pg_store *s, pg_role role, const pg_page *h
                                      store_commit_counts *counts, vecmill_error *err) {
   bool is_over = false;
   vecmill_status status = VECMILL_OK;
-  if (a->n_failed == 0)
+  /* with triggers, what was written and is not to be kept must be rolled back */
+  if (a->n_failed == 0 && !s->has_triggers)
     status = write_page(s, role, PG_WRITE_PLACES, head, a, &is_over, is_ours_out, counts, err);
   if (status == VECMILL_OK && !is_over)
     status = write_page(s, role, PG_WRITE_PAGE, head, a, &is_over, is_ours_out, counts, err);

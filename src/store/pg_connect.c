@@ -321,6 +321,14 @@ static uint64_t patience_ns(pg_store *s, pg_role role) {
   return seconds * 1000000000u;
 }
 
+/* When the first of all who wait began to: whoever gives up says how long that is. */
+static uint64_t outage_began(pg_store *s, uint64_t from_ns) {
+  uint64_t began_ns = 0;
+  bool is_first = __atomic_compare_exchange_n(&s->outage_began_ns, &began_ns, from_ns, false,
+                                              __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+  return is_first ? from_ns : began_ns;
+}
+
 /* One try, on an open connection. */
 typedef vecmill_status attempt(pg_store *s, PGconn *conn, void *context, vecmill_error *err);
 
@@ -340,6 +348,7 @@ static vecmill_status try_again_and_again(pg_store *s, pg_role role, attempt *on
     uint64_t waited_ns = clock_now_ns() - from_ns;
     bool hopeless = status != VECMILL_ERROR_DATABASE || !may_retry(s, c->conn);
     bool over = hopeless || waited_ns > patience_ns(s, role);
+    uint64_t outage_ns = clock_now_ns() - outage_began(s, from_ns);
     has_waited = true;
     if (!over && role != PG_BEAT && waited_ns > TRY_TELL_NS &&
         !__atomic_exchange_n(&s->has_told, true, __ATOMIC_RELAXED))
@@ -355,7 +364,7 @@ static vecmill_status try_again_and_again(pg_store *s, pg_role role, attempt *on
         __atomic_store_n(&s->is_lost, true, __ATOMIC_RELAXED);
       if (!hopeless && err)
         err_set(err, status, "%s; gave up after %.0f s: what was committed is kept (run again)",
-                now.text, (double)waited_ns * 1e-9);
+                now.text, (double)outage_ns * 1e-9);
       else if (err) *err = now;
       break;
     }
@@ -363,7 +372,10 @@ static vecmill_status try_again_and_again(pg_store *s, pg_role role, attempt *on
   }
   pthread_mutex_unlock(&c->mutex);
   /* one line for all who wait, and another when the server goes once more */
-  if (has_waited && status == VECMILL_OK) __atomic_store_n(&s->has_told, false, __ATOMIC_RELAXED);
+  if (has_waited && status == VECMILL_OK) {
+    __atomic_store_n(&s->has_told, false, __ATOMIC_RELAXED);
+    __atomic_store_n(&s->outage_began_ns, 0, __ATOMIC_RELAXED);
+  }
   return status;
 }
 

@@ -47,7 +47,8 @@ static vecmill_status read_metrics_table(pg_store *s, PGresult **rows_out, vecmi
   pg_params p = {0};
   str_append_text(
       &sql, "SELECT a.attname::text, coalesce(array_position(i.indkey::int2[], a.attnum), "
-            "-1)::text, format_type(t.atttypid, NULL) FROM pg_class AS c JOIN pg_namespace AS n ON "
+            "-1)::text, format_type(t.atttypid, NULL), (a.attnotnull AND NOT a.atthasdef AND "
+            "a.attidentity = '')::text FROM pg_class AS c JOIN pg_namespace AS n ON "
             "n.oid = c.relnamespace JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 "
             "AND NOT a.attisdropped LEFT JOIN pg_index AS i ON i.indrelid = c.oid AND "
             "i.indisprimary LEFT JOIN pg_attribute AS t ON t.attrelid = $3::regclass AND t.attname "
@@ -71,6 +72,27 @@ static vecmill_status check_columns(const pg_metrics *m, const PGresult *rows, v
                      "table %s: no column %s, so it cannot hold metrics (name another with "
                      "--metrics-table)",
                      m->name, metrics_columns[i]);
+  }
+  return VECMILL_OK;
+}
+
+static bool is_join(const pg_metrics *m, const char *name) {
+  for (size_t i = 0; i < m->n_joins; i++)
+    if (strcmp(m->joins[i].name, name) == 0) return true;
+  return false;
+}
+
+/* A column that wants a value which nobody gives would make every row fail. */
+static vecmill_status check_others(const pg_metrics *m, const PGresult *rows, vecmill_error *err) {
+  for (int row = 0; row < PQntuples(rows); row++) {
+    const char *name = pg_text(rows, row, 0);
+    bool is_ours = is_join(m, name);
+    for (size_t i = 0; i < METRICS_N_COLUMNS; i++) is_ours |= !strcmp(name, metrics_columns[i]);
+    if (!is_ours && pg_text(rows, row, 3)[0] == 't')
+      return err_set(err, VECMILL_ERROR_CONFLICT,
+                     "table %s: column %s is NOT NULL without a default, and no metric (name "
+                     "another with --metrics-table)",
+                     m->name, name);
   }
   return VECMILL_OK;
 }
@@ -116,12 +138,6 @@ static vecmill_status choose_joins(pg_store *s, vecmill_error *err) {
   return status;
 }
 
-static bool is_join(const pg_metrics *m, const char *name) {
-  for (size_t i = 0; i < m->n_joins; i++)
-    if (strcmp(m->joins[i].name, name) == 0) return true;
-  return false;
-}
-
 static vecmill_status name_table(pg_store *s, const char *wanted, vecmill_error *err) {
   pg_metrics *m = &s->metrics;
   str name = {0}, sql = {0};
@@ -164,6 +180,7 @@ static vecmill_status settle_table(pg_store *s, const store_metrics_target *targ
   else if (status == VECMILL_OK) {
     status = check_columns(m, rows, err);
     if (status == VECMILL_OK) status = take_joins(s, rows, err);
+    if (status == VECMILL_OK) status = check_others(m, rows, err);
     m->has_more = has_more_columns(rows);
   }
   PQclear(rows);
@@ -206,6 +223,29 @@ static void append_create(str *sql, const pg_store *s) {
   str_append_text(sql, "))");
 }
 
+static vecmill_status check_rights(pg_store *s, vecmill_error *err) {
+  str sql = {0};
+  pg_params p = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql, "SELECT (has_any_column_privilege($1::text, 'SELECT') AND "
+                        "has_any_column_privilege($1::text, 'INSERT') AND "
+                        "has_any_column_privilege($1::text, 'UPDATE'))::text, current_user::text");
+  pg_add_text(&p, s->metrics.sql);
+  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the rights", &rows, err);
+  if (status == VECMILL_OK && pg_text(rows, 0, 0)[0] != 't') {
+    str_clear(&sql);
+    str_append_format(&sql, "GRANT SELECT, INSERT, UPDATE ON %s TO ", s->metrics.sql);
+    pg_append_name(&sql, pg_text(rows, 0, 1));
+    status = err_set(err, VECMILL_ERROR_DATABASE,
+                     "%s: this user may not write the metrics into table %s (have its owner run "
+                     "this): %s",
+                     s->shown, s->metrics.name, sql.failed ? "GRANT .." : sql.data);
+  }
+  PQclear(rows);
+  str_fini(&sql);
+  return status;
+}
+
 vecmill_status pg_store_metrics_begin(store *base, vecmill_error *err) {
   pg_store *s = pg_of(base);
   str sql = {0};
@@ -227,6 +267,7 @@ vecmill_status pg_store_metrics_begin(store *base, vecmill_error *err) {
     else if (status != VECMILL_OK && err) *err = why;
     str_fini(&sql);
   }
+  if (status == VECMILL_OK) status = check_rights(s, err);
   s->metrics.is_on = status == VECMILL_OK;
   return status;
 }

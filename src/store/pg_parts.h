@@ -72,9 +72,10 @@ typedef struct pg_store {
   pg_connection connections[PG_MAX_CONNECTIONS];
   unsigned n_connections, lease_seconds, wait_seconds;
   unsigned n_write_connections;
-  bool has_told;  /* atomic: that the server is waited for */
-  bool is_lost;   /* atomic: the server was waited for in vain */
-  char owner[37]; /* a uuid: this run of this process */
+  uint64_t outage_began_ns; /* atomic; 0: the server answers */
+  bool has_told;            /* atomic: that the server is waited for */
+  bool is_lost;             /* atomic: the server was waited for in vain */
+  char owner[37];           /* a uuid: this run of this process */
 
   /* find */
   char *schema, *table, *text_column, *vector_column, *where, *id_list;
@@ -101,6 +102,7 @@ typedef struct pg_store {
 
   /* begin and later */
   size_t dimension;
+  bool has_triggers;  /* that may change what an UPDATE writes */
   bool has_told_rows; /* that fewer are claimed at once than were wanted; claim's own */
   bool has_begun, is_first_pass, is_alone; /* alone: this process began the run */
   bool has_single;                         /* atomic: such a row is out */

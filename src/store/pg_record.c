@@ -167,6 +167,23 @@ static vecmill_status check_rights(pg_store *s, vecmill_error *err) {
   return status;
 }
 
+/* Triggers before the UPDATE of a row: what it writes may not be what stands there then. */
+static vecmill_status look_for_triggers(pg_store *s, vecmill_error *err) {
+  str sql = {0};
+  pg_params p = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql, "SELECT EXISTS (SELECT 1 FROM pg_trigger WHERE NOT tgisinternal AND "
+                        "tgenabled <> 'D' AND tgtype & 19 = 19 /* row, before, update */ AND "
+                        "(tgrelid = $1::regclass OR tgrelid IN (SELECT relid FROM "
+                        "pg_partition_tree($1::regclass))))::text");
+  pg_add_text(&p, s->table_name);
+  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", &rows, err);
+  s->has_triggers = status == VECMILL_OK && pg_text(rows, 0, 0)[0] == 't';
+  PQclear(rows);
+  str_fini(&sql);
+  return status;
+}
+
 static bool agrees(const pg_store *s, const store_maker *there, const store_maker *maker) {
   return strcmp(there->revision, maker->revision) == 0 && there->dimension == maker->dimension &&
          strcmp(there->prefix, maker->prefix) == 0 &&
@@ -243,6 +260,7 @@ vecmill_status pg_store_begin(store *base, const store_maker *maker, vecmill_err
   vecmill_status status = pg_create_state(s, err);
   if (status == VECMILL_OK) status = add_column(s, maker->dimension, err);
   if (status == VECMILL_OK) status = check_rights(s, err);
+  if (status == VECMILL_OK) status = look_for_triggers(s, err);
   if (status == VECMILL_OK) status = settle_record(s, maker, err);
   if (status == VECMILL_OK) status = pg_open_all(s, err);
   if (status == VECMILL_OK) status = pg_join(s, err);

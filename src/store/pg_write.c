@@ -219,7 +219,7 @@ static void append_lease(str *sql, const pg_store *s) {
 }
 
 /* ", u AS (UPDATE ...), n AS (...)": the rows that are written, and how many. A trigger may write a
- * row and take its vector away again: such a row is not kept. */
+ * row and take its vector away again, or change the text with it: such a row is not kept. */
 static void append_update(str *sql, const pg_store *s, bool placed) {
   int n = 3;
   str_append_format(sql, ", u AS (UPDATE %s SET ", s->table_sql);
@@ -232,7 +232,13 @@ static void append_update(str *sql, const pg_store *s, bool placed) {
   append_key_names(sql, s);
   str_append_text(sql, ", ");
   pg_append_column(sql, s, s->vector_column);
-  str_append_text(sql, " IS NOT NULL AS kept");
+  str_append_text(sql, " IS NOT NULL");
+  if (s->has_triggers) {
+    str_append_text(sql, " AND ");
+    pg_append_hash(sql, s);
+    str_append_text(sql, " = vecmill_d.h");
+  }
+  str_append_text(sql, " AS kept");
   if (s->metrics.is_on) pg_metrics_append_returning(sql, s);
   str_append_text(sql, "), n AS (SELECT count(*) AS n FROM u WHERE kept)");
   if (s->metrics.is_on) pg_metrics_append_cte(sql, s);

@@ -257,7 +257,8 @@ def test_refusals(vecmill, folder):
         corpus.create(server, ["sentences"])
         corpus.fill(server, "sentences", 50)
         server.psql("CREATE TABLE odd(id integer PRIMARY KEY, length integer); CREATE TABLE other(a integer PRIMARY KEY, hawaiian_word_ratio real, word_count integer, "
-                    "length integer, entity_count integer, frequency integer, updated_at timestamptz); CREATE TABLE keyless AS SELECT * FROM other")
+                    "length integer, entity_count integer, frequency integer, updated_at timestamptz); CREATE TABLE keyless AS SELECT * FROM other; "
+                    "CREATE TABLE wants(LIKE other, sentenceid bigint PRIMARY KEY, extra text NOT NULL); ALTER TABLE wants DROP COLUMN a")
         before = state_of(server)
         for message, status, *options in (
                 ("no table sentence_metrics for the metrics (--create-metrics makes it)", 1, "--wordlist", words),
@@ -265,6 +266,7 @@ def test_refusals(vecmill, folder):
                 ("no table nope for the metrics (--create-metrics makes it)", 1, "--metrics-table", "nope"),
                 ("table odd: no column hawaiian_word_ratio, so it cannot hold metrics (name another with --metrics-table)", 1, "--metrics-table", "odd"),
                 ("table other: its key has a, which table sentences has not (name another with --metrics-table)", 1, "--metrics-table", "other"),
+                ("table wants: column extra is NOT NULL without a default, and no metric (name another with --metrics-table)", 1, "--metrics-table", "wants"),
                 ("table keyless: no primary key, so its rows cannot be found (add one)", 1, "--metrics-table", "keyless"),
                 (f"cannot open {folder}/none: No such file or directory", 1, "--wordlist", folder / "none", "--create-metrics"),
                 ("--wordlist-overrides x: without a word list (give --wordlist FILE too)", 2, "--wordlist-overrides", "x")):
@@ -276,6 +278,10 @@ def test_refusals(vecmill, folder):
         try:
             done = vecmill.run("ingest", "sentences", "--db", server.uri_of(user="guest"), "--model", model_of_384(vecmill.folder), "--create-metrics", status=1)
             expect("table sentence_metrics is missing, and this user may not create it (have this run): CREATE TABLE" in done.stderr, done.stderr)
+            server.psql("ALTER TABLE wants ALTER extra DROP NOT NULL; ALTER TABLE wants RENAME TO sentence_metrics")
+            done = vecmill.run("ingest", "sentences", "--db", server.uri_of(user="guest"), "--model", model_of_384(vecmill.folder), status=1)
+            expect(done.stderr.endswith('this user may not write the metrics into table sentence_metrics (have its owner run this): GRANT SELECT, INSERT, UPDATE ON '
+                                        '"public"."sentence_metrics" TO "guest"\n'), done.stderr)
             expect(server.psql("SELECT count(embedding) FROM sentences") == [("0",)], "rows were embedded")
         finally:
             server.psql("DROP OWNED BY guest CASCADE; DROP ROLE guest", options="-c client_min_messages=error")
