@@ -45,7 +45,7 @@ def test_golden(vecmill, folder):
             for i, entry in enumerate(entries, 1):
                 session.sql(f"INSERT INTO sentences(sentenceid, hawaiiantext) VALUES({i}, {quoted(entry['text'])})")
             session.sql("INSERT INTO sentences(sentenceid, hawaiiantext) VALUES(1001, ''), (1002, NULL), (1003, U&' \\3000')")
-        done = ingest(vecmill, server, "sentences", 40, *words, "--workers", 1, model=model_of_384(vecmill.folder))
+        done = ingest(vecmill, server, "sentences", 40, *words, "--workers", 1, "--connections", 1, model=model_of_384(vecmill.folder))
         n = collections.Counter(entry["text"] for entry in entries)
         got = server.psql(f"SELECT sentenceid, {COLUMNS}, frequency FROM sentence_metrics ORDER BY 1")
         expect(len(got) == len(entries), f"{len(got)} rows")
