@@ -364,7 +364,7 @@ def test_triggers(vecmill, folder):
             INSERT INTO t SELECT i, 'star ' || i FROM generate_series(1, 30) AS i;
             CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF new.id IN (3, 4) THEN RAISE EXCEPTION 'not this one'; END IF; RETURN new; END$$;
             CREATE TRIGGER no BEFORE UPDATE OF embedding ON t FOR EACH ROW EXECUTE FUNCTION no()""")
-        done = ingest(vecmill, server, "t", 10, status=3)
+        done = ingest(vecmill, server, "t", 10, "--connections", 3, status=3)  # one commits: the first is the first
         expect("vecmill: table t: 3 rows could not be embedded, the first because: the database refused the vector: not this one (see vecmill.failures; --retry-failed tries them again)" in done.stderr, done.stderr)
         expect("Embedded 27 rows" in done.stdout and "Progress: 30 / 30" in done.stdout, done.stdout)
         got = server.psql("SELECT string_agg(key[1], ' ' ORDER BY key[1]::int) FROM vecmill.failures")
