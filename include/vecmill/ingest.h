@@ -42,7 +42,8 @@ typedef enum vecmill_ingest_event_kind {
   VECMILL_INGEST_TABLE = 2,      /* columns found */
   VECMILL_INGEST_REMAINING = 3,  /* n_total and the counts are known */
   VECMILL_INGEST_STARTED = 4,    /* the workers run; not sent when nothing is to be embedded */
-  /* a page was committed: n_batch, n_done; n_done rises strictly, up to n_total */
+  /* a page was committed: n_batch, n_done; n_done rises strictly, up to n_total. n_batch 0: the end,
+   * reached by rows that are gone or that other processes have done */
   VECMILL_INGEST_BATCH = 5,
   VECMILL_INGEST_TICK = 6 /* about ten a second: for a display that moves */
 } vecmill_ingest_event_kind;
@@ -153,9 +154,11 @@ typedef struct vecmill_ingest_report {
   uint64_t n_outdated, n_removed, n_unknown;
   uint64_t n_truncated;     /* longer than the model reads */
   uint64_t n_repaired;      /* texts with ill-formed UTF-8; each bad sequence became U+FFFD */
-  /* times a text or row changed under way (its new text is embedded by a later pass), or its batch
-   * was taken over by another process because this one gave no sign of life */
+  /* times a text or row changed under way; its new text is embedded by a later pass */
   uint64_t n_changed;
+  /* embedded in vain: another process had taken them over, because this one gave no sign of life
+   * for longer than its lease */
+  uint64_t n_taken_over;
   /* claimed but not embedded, because the run was stopped or rows kept changing */
   uint64_t n_left;
   uint64_t n_tokens;

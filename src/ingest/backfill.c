@@ -49,10 +49,9 @@ vecmill_status backfill_run(const backfill_plan *plan, backfill_outcome *outcome
   }
   /* Rows that others measured or removed have progressed too. */
   if (status == VECMILL_OK && p.n_done < p.n_total) {
-    uint64_t n_gone = p.n_total - p.n_done;
     ingest_sums none = {0};
-    progress_add(&p, n_gone, 0, clock_now_ns());
-    if (plan->on_batch) plan->on_batch(plan->context, &p, n_gone, &none);
+    progress_add(&p, p.n_total - p.n_done, 0, clock_now_ns());
+    if (plan->on_batch) plan->on_batch(plan->context, &p, 0, &none);
   }
   outcome_out->seconds = (double)(clock_now_ns() - start_ns) * 1e-9;
   return status;

@@ -349,13 +349,14 @@ static void end_writers(pipeline *p) {
 
 /* --- the caller --- */
 
-static void tell(pipeline *p, uint64_t n_batch, const ingest_sums *sums) {
+static void tell(pipeline *p, bool is_tick, uint64_t n_batch, const ingest_sums *sums) {
   if (!p->plan->on_progress) return;
   pthread_mutex_lock(&p->mutex);
   uint64_t n_rows_out = p->n_rows_out;
   pthread_mutex_unlock(&p->mutex);
   ingest_progress now = {.progress = &p->progress,
                          .now_ns = clock_now_ns(),
+                         .is_tick = is_tick,
                          .n_batch = n_batch,
                          .n_failed = p->outcome->n_failed,
                          .n_in_flight = n_rows_out,
@@ -388,6 +389,7 @@ static void count_rows(pipeline *p, const page_job *job, uint64_t n_left, uint64
   outcome->n_written += counts->n_written;
   outcome->n_failed += counts->n_failed;
   outcome->n_changed += counts->n_changed;
+  outcome->n_taken_over += counts->n_taken_over;
   outcome->n_left += n_left;
   outcome->n_batches += n_batch > 0;
   if (counts->refusal[0] && !outcome->first_failure)
@@ -410,7 +412,8 @@ static void book_page(pipeline *p, page_job *job) {
   if (job->is_dropped) {
     p->outcome->n_left += n_rows;
   } else {
-    uint64_t n_tokens = count_texts(p, job), n_lost = n_rows - n_batch - counts->n_changed;
+    uint64_t n_tokens = count_texts(p, job),
+             n_lost = n_rows - n_batch - counts->n_changed - counts->n_taken_over;
     if (job->status == VECMILL_OK) measure_merge(&p->outcome->sums, &job->sums);
     count_rows(p, job, n_lost, n_tokens);
     pthread_mutex_lock(&p->mutex);
@@ -421,7 +424,7 @@ static void book_page(pipeline *p, page_job *job) {
   ingest_sums sums = job->sums;
   page_job_free(p, job);
   count_out(p, -1, n_rows);
-  if (n_batch > 0) tell(p, n_batch, &sums);
+  if (n_batch > 0) tell(p, false, n_batch, &sums);
 }
 
 static void wait_a_tick(pipeline *p) {
@@ -460,7 +463,7 @@ static void keep_books(pipeline *p) {
     if (job) book_page(p, job);
     if (clock_now_ns() - told_ns < TICK_NS) continue;
     told_ns = clock_now_ns();
-    tell(p, 0, &(ingest_sums){0});
+    tell(p, true, 0, &(ingest_sums){0});
   }
 }
 
@@ -489,15 +492,14 @@ static void measure(pipeline *p, uint64_t elapsed_ns) {
   }
 }
 
-/* Rows that were counted but are gone or done by others have progressed too: the end is
- * the total. */
+/* Rows that were counted but are gone or done by others have progressed too: the end is the total.
+ * They are no batch of this process. */
 static void finish_progress(pipeline *p) {
   if (p->status != VECMILL_OK || p->outcome->n_left > 0 ||
       p->progress.n_done >= p->progress.n_total)
     return;
-  uint64_t n_gone = p->progress.n_total - p->progress.n_done;
-  progress_add(&p->progress, n_gone, 0, clock_now_ns());
-  tell(p, n_gone, &(ingest_sums){0});
+  progress_add(&p->progress, p->progress.n_total - p->progress.n_done, 0, clock_now_ns());
+  tell(p, false, 0, &(ingest_sums){0});
 }
 
 static void pipeline_init(pipeline *p, const ingest_plan *plan, ingest_outcome *outcome) {

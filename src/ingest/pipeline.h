@@ -26,7 +26,8 @@
 typedef struct ingest_progress {
   const progress *progress;
   uint64_t now_ns;
-  uint64_t n_batch; /* 0: a tick */
+  bool is_tick;     /* nothing was committed; time has passed */
+  uint64_t n_batch; /* rows of the page; 0 at the end, where rows are gone or done by others */
   uint64_t n_failed, n_in_flight;
   const ingest_sums *sums; /* metrics of the batch's rows */
 } ingest_progress;
@@ -48,7 +49,7 @@ typedef struct ingest_plan {
 } ingest_plan;
 
 typedef struct ingest_outcome {
-  uint64_t n_written, n_failed, n_changed, n_left, n_truncated, n_repaired, n_tokens, n_batches;
+  uint64_t n_written, n_failed, n_changed, n_taken_over, n_left, n_truncated, n_repaired, n_tokens, n_batches;
   unsigned n_passes, n_workers;
   double seconds;
   double *worker_busy; /* n_workers; mem_free */

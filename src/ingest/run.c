@@ -207,7 +207,7 @@ static void on_progress(void *context, const ingest_progress *now) {
   event->tokens_per_s = progress_token_rate(p, now->now_ns);
   event->eta_s = progress_eta(p, now->now_ns);
   set_averages(event, now->sums);
-  send(r, now->n_batch ? VECMILL_INGEST_BATCH : VECMILL_INGEST_TICK);
+  send(r, now->is_tick ? VECMILL_INGEST_TICK : VECMILL_INGEST_BATCH);
 }
 
 static vecmill_ingest_stage least_blocked(const ingest_outcome *outcome) {
@@ -226,6 +226,7 @@ static void report_outcome(vecmill_ingest_report *report, ingest_outcome *outcom
   report->n_written = outcome->n_written;
   report->n_failed = outcome->n_failed;
   report->n_changed = outcome->n_changed;
+  report->n_taken_over = outcome->n_taken_over;
   report->n_left = outcome->n_left;
   report->n_truncated = outcome->n_truncated;
   report->n_repaired = outcome->n_repaired;

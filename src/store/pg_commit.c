@@ -276,9 +276,8 @@ vecmill_status pg_store_commit(store *base, const store_page *page, store_commit
   give_writer_back(s, role);
   if (status == VECMILL_OK) {
     settle(s, head);
-    size_t n_taken = a.n_rows + a.n_failed;
-    if (!is_ours) *counts_out = (store_commit_counts){0};
-    counts_out->n_changed = n_taken - counts_out->n_written - counts_out->n_failed;
+    uint64_t n_rest = a.n_rows + a.n_failed - counts_out->n_written - counts_out->n_failed;
+    *(is_ours ? &counts_out->n_changed : &counts_out->n_taken_over) = n_rest;
   }
   pg_arrays_fini(&a);
   return status;

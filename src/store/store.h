@@ -149,6 +149,7 @@ typedef struct store_counts {
 typedef struct store_commit_counts {
   uint64_t n_written, n_failed;
   uint64_t n_changed; /* text or row changed meanwhile: not written, found again by the next pass */
+  uint64_t n_taken_over; /* by another process, whose they are now: not written */
   uint64_t n_run_done; /* of all processes that share the run; 0: this one is alone */
   char refusal[256]; /* why the database itself refused a row of n_failed; "" if it refused none */
 } store_commit_counts;

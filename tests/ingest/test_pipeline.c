@@ -40,13 +40,14 @@ static int teardown(void **state) {
 }
 
 /* What the progress showed. */
-static struct { uint64_t n_done, n_total, n_calls, max_in_flight; } seen;
+static struct { uint64_t n_done, n_total, n_calls, n_rows, max_in_flight; } seen;
 
 static void on_progress(void *context, const ingest_progress *now) {
   (void)context;
   if (now->n_in_flight > seen.max_in_flight) seen.max_in_flight = now->n_in_flight;
-  if (now->n_batch == 0) return;
+  if (now->is_tick) return;
   seen.n_calls++;
+  seen.n_rows += now->n_batch;
   assert_true(now->progress->n_done > seen.n_done); /* strictly rising */
   assert_true(now->progress->n_done <= now->progress->n_total);
   seen.n_done = now->progress->n_done;
@@ -82,6 +83,7 @@ static vecmill_status run_pipeline(const setting *how, ingest_outcome *outcome_o
                       .on_progress = on_progress};
   vecmill_status status = ingest_pipeline_run(&plan, outcome_out, &error);
   s->operations->close(s);
+  assert_int_equal(seen.n_rows, outcome_out->n_written + outcome_out->n_failed);
   return status;
 }
 

@@ -269,7 +269,10 @@ def test_processes_share(vecmill, folder):
             progress = [tuple(map(int, line.split("Progress: ")[1].split(" / "))) for line in lines if "Progress: " in line]
             expect(all(a < b for (a, _), (b, _) in zip(progress, progress[1:])), "progress does not rise")
             expect(not progress or progress[-1] == (n, n), f"{progress[-3:]} of {n}")
-            n_embedded += sum(int(line.split()[1]) for line in lines if line.startswith("Embedded "))
+            n_mine = sum(int(line.split()[1]) for line in lines if line.startswith("Embedded "))
+            n_told = sum(int(line.split()[2]) for line in lines if line.startswith("Processed batch: "))
+            expect(n_told == n_mine, f"{n_told} rows in the lines of one that embedded {n_mine}")
+            n_embedded += n_mine
         expect(n_embedded == n, f"{n_embedded} rows embedded, {n} there")
         each_written_once(server, n)
 

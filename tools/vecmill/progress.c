@@ -267,14 +267,15 @@ static json_t *json_of_report(const progress_display *display, const vecmill_ing
   json_t *edited = json_pack("{s:I, s:I, s:I}", "outdated", count_of(report->n_outdated), "removed",
                              count_of(report->n_removed), "unknown", count_of(report->n_unknown));
   json_t *more = json_pack(
-      "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:f, s:f, s:f, s:o, s:f, s:f, s:f, s:s}",
+      "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:f, s:f, s:f, s:o, s:f, s:f, s:f, s:s}",
       "null_keys", count_of(report->n_null_keys), "truncated", count_of(report->n_truncated),
-      "repaired", count_of(report->n_repaired), "changed", count_of(report->n_changed), "left",
-      count_of(report->n_left), "tokens", count_of(report->n_tokens), "batches",
-      count_of(report->n_batches), "passes", (int)report->n_passes, "seconds", report->seconds,
-      "rows_per_s", report->rows_per_s, "tokens_per_s", report->tokens_per_s, "worker_busy", busy,
-      "reader_busy", report->reader_busy, "embed_busy", report->embed_busy, "writer_busy",
-      report->writer_busy, "limited_by", vecmill_ingest_stage_name(report->limited_by));
+      "repaired", count_of(report->n_repaired), "changed", count_of(report->n_changed),
+      "taken_over", count_of(report->n_taken_over), "left", count_of(report->n_left), "tokens",
+      count_of(report->n_tokens), "batches", count_of(report->n_batches), "passes",
+      (int)report->n_passes, "seconds", report->seconds, "rows_per_s", report->rows_per_s,
+      "tokens_per_s", report->tokens_per_s, "worker_busy", busy, "reader_busy", report->reader_busy,
+      "embed_busy", report->embed_busy, "writer_busy", report->writer_busy, "limited_by",
+      vecmill_ingest_stage_name(report->limited_by));
   if (object && edited) json_object_update(object, edited);
   if (object && more) json_object_update(object, more);
   json_decref(edited);
@@ -343,7 +344,8 @@ static void print_counts(const vecmill_ingest_report *report) {
       {report->n_null_keys, "with a NULL in the key, passed over"},
       {report->n_truncated, "truncated"},
       {report->n_repaired, "with ill-formed UTF-8, repaired"},
-      {report->n_changed, "changed while being embedded (or taken over by another process)"},
+      {report->n_changed, "changed while being embedded"},
+      {report->n_taken_over, "given up to another process, which took them over"},
       {report->n_left, "left"},
   };
   bool first = true;
