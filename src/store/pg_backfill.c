@@ -325,11 +325,11 @@ vecmill_status pg_store_preview(store *base, size_t n_max, store_counts *counts_
   pg_params p = {0};
   PGresult *rows = NULL;
   *page_out = (store_page){0};
+  s->looks_only = true;
   s->changed &= s->column_id != NULL; /* else there are no hashes yet */
   *counts_out = (store_counts){0};
   vecmill_status status = pg_find_cut(s, err);
   if (status == VECMILL_OK && s->changed) status = pg_check_state(s, err);
-  if (status == VECMILL_OK && s->changed) status = pg_sort_hashes(s, err);
   if (status == VECMILL_OK) status = pg_count_considered(s, counts_out, err);
   if (status == VECMILL_OK) status = pg_add_cut(s, &p, &cut, err);
   pg_append_page(&sql, s, "$1::text[]");

@@ -4,18 +4,51 @@
  *
  * The hash is a subquery of one row by the whole primary key, which no planner turns into a scan
  * or a join: the rows come by their own key's index, each with one look into the hashes' index.
+ * Plain runs keep hashes a page at a time (pg_write.c); --changed sorts them by key first. A dry
+ * run, which writes nothing, joins both as they lie.
  */
 #include "base/mem.h"
 #include "store/pg_parts.h"
 
-/* "(SELECT WHAT FROM hashes of this row)" */
-static void append_kept(str *sql, const pg_store *s, const char *what) {
-  str_append_format(sql, "(SELECT %s FROM ", what);
+/* "(SELECT hash FROM hashes of this row)"; what pg_append_from has joined, where it has. */
+static void append_kept(str *sql, const pg_store *s) {
+  if (s->looks_only) {
+    str_append_text(sql, "vecmill_h.vecmill_hash");
+    return;
+  }
+  str_append_text(sql, "(SELECT vecmill_h.hash FROM ");
   pg_append_state(sql, s, "hashes");
   str_append_format(
       sql, " AS vecmill_h WHERE vecmill_h.column_id = %s AND vecmill_h.key = ", s->column_id);
   pg_append_key_array(sql, s);
   str_append_text(sql, ")");
+}
+
+/* "id, ARRAY[k0, ..] AS key, h FROM source, unnest(..) AS d": a page's hashes, one a row. */
+static void append_page_hashes(str *sql, const pg_store *s) {
+  str_append_text(sql, "id, ARRAY[");
+  pg_append_numbered(sql, "k", s->n_keys);
+  str_append_text(sql, "] AS key, h FROM p, unnest(hashes");
+  for (size_t i = 1; i <= s->n_keys; i++) str_append_format(sql, ", keys[%zu:%zu]", i, i);
+  str_append_text(sql, ") AS d(h, ");
+  pg_append_numbered(sql, "k", s->n_keys);
+  str_append_char(sql, ')');
+}
+
+void pg_append_from(str *sql, const pg_store *s) {
+  str_append_format(sql, " FROM %s", s->table_sql);
+  if (!s->looks_only || !s->changed) return;
+  str_append_text(sql, " LEFT JOIN (WITH p AS (SELECT id, keys, hashes FROM ");
+  pg_append_state(sql, s, "hash_pages");
+  str_append_format(sql,
+                    " WHERE column_id = %s) SELECT DISTINCT ON (key) key AS vecmill_key, h AS "
+                    "vecmill_hash FROM (SELECT 0 AS id, key, hash AS h FROM ",
+                    s->column_id);
+  pg_append_state(sql, s, "hashes");
+  str_append_format(sql, " WHERE column_id = %s UNION ALL SELECT ", s->column_id);
+  append_page_hashes(sql, s);
+  str_append_text(sql, ") AS a ORDER BY key, id DESC) AS vecmill_h ON vecmill_h.vecmill_key = ");
+  pg_append_key_array(sql, s);
 }
 
 static void append_has_vector(str *sql, const pg_store *s) {
@@ -26,7 +59,7 @@ static void append_has_vector(str *sql, const pg_store *s) {
 void pg_append_outdated(str *sql, const pg_store *s) {
   append_has_vector(sql, s);
   str_append_text(sql, " AND ");
-  append_kept(sql, s, "vecmill_h.hash");
+  append_kept(sql, s);
   str_append_text(sql, " <> ");
   pg_append_hash(sql, s);
 }
@@ -34,7 +67,7 @@ void pg_append_outdated(str *sql, const pg_store *s) {
 void pg_append_unknown(str *sql, const pg_store *s) {
   append_has_vector(sql, s);
   str_append_text(sql, " AND ");
-  append_kept(sql, s, "vecmill_h.hash");
+  append_kept(sql, s);
   str_append_text(sql, " IS NULL");
 }
 
@@ -64,7 +97,7 @@ vecmill_status pg_remove_blank(pg_store *s, vecmill_error *err) {
   str_append_text(&sql, " AND ");
   pg_append_blank(&sql, s);
   str_append_text(&sql, " AND ");
-  append_kept(&sql, s, "vecmill_h.hash");
+  append_kept(&sql, s);
   str_append_text(&sql, " IS NOT NULL");
   pg_append_considered(&sql, s, "$1::text[]");
   str_append_text(&sql, " RETURNING ");
@@ -114,15 +147,10 @@ static vecmill_status sort_body(pg_store *s, PGconn *conn, void *context, vecmil
                     s->column_id, PAGES_AT_ONCE);
   pg_append_state(&sql, s, "hashes");
   str_append_format(&sql,
-                    "(column_id, key, hash) SELECT DISTINCT ON (key) %s, key, h FROM (SELECT id, "
-                    "ARRAY[",
+                    "(column_id, key, hash) SELECT DISTINCT ON (key) %s, key, h FROM (SELECT ",
                     s->column_id);
-  pg_append_numbered(&sql, "k", s->n_keys);
-  str_append_text(&sql, "] AS key, h FROM p, unnest(hashes");
-  for (size_t i = 1; i <= s->n_keys; i++) str_append_format(&sql, ", keys[%zu:%zu]", i, i);
-  str_append_text(&sql, ") AS d(h, ");
-  pg_append_numbered(&sql, "k", s->n_keys);
-  str_append_text(&sql, ")) AS d ORDER BY key, id DESC ON CONFLICT (column_id, key) DO UPDATE SET "
+  append_page_hashes(&sql, s);
+  str_append_text(&sql, ") AS d ORDER BY key, id DESC ON CONFLICT (column_id, key) DO UPDATE SET "
                         "hash = excluded.hash) SELECT count(*)::text FROM p");
   if (status == VECMILL_OK)
     status = pg_step(s, conn, &sql, NULL, "cannot sort the hashes", &rows, err);

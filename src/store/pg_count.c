@@ -76,7 +76,8 @@ static vecmill_status count_rows(pg_store *s, store_counts *counts_out, vecmill_
   pg_append_failed(&sql, s);
   str_append_text(&sql, ")::text");
   append_outdated_counts(&sql, s);
-  str_append_format(&sql, " FROM %s WHERE true", s->table_sql);
+  pg_append_from(&sql, s);
+  str_append_text(&sql, " WHERE true");
   pg_append_considered(&sql, s, "$1::text[]");
   vecmill_status status = pg_add_cut(s, &p, &cut, err);
   if (status == VECMILL_OK)

@@ -60,7 +60,8 @@ void pg_append_page(str *sql, const pg_store *s, const char *cut) {
   pg_append_column(sql, s, "ctid");
   str_append_text(sql, ", ");
   pg_append_column(sql, s, "xmin");
-  str_append_format(sql, " FROM %s WHERE ", s->table_sql);
+  pg_append_from(sql, s);
+  str_append_text(sql, " WHERE ");
   pg_append_wants(sql, s);
   str_append_text(sql, " AND NOT ");
   pg_append_blank(sql, s);

@@ -102,6 +102,7 @@ typedef struct pg_store {
 
   /* begin and later */
   size_t dimension;
+  bool looks_only;    /* a dry run */
   bool has_triggers;  /* that may change what an UPDATE writes */
   bool has_told_rows; /* that fewer are claimed at once than were wanted; claim's own */
   bool has_begun, is_first_pass, is_alone; /* alone: this process began the run */
@@ -417,6 +418,8 @@ void pg_store_page_free(store *s, store_page *page);
 
 /* pg_changed.c */
 
+/* " FROM table", and in a dry run with `changed` the hashes of its rows. */
+void pg_append_from(str *sql, const pg_store *s);
 /* "(v IS NULL OR ...)": the row wants a vector, unless it is blank or has failed. */
 void pg_append_wants(str *sql, const pg_store *s);
 /* "v IS NOT NULL AND ...": made from another text than the row has. */

@@ -99,7 +99,11 @@ def test_embedded_twice(vecmill, folder):
         n_pages = int(server.psql("SELECT count(*) FROM vecmill.hash_pages")[0][0])
         expect(n_pages == 200 + 20 + 15, f"{n_pages} pages of hashes")
         server.psql("UPDATE t SET text = 'star ' || id WHERE id IN (8, 9, 10)")
+        def state():
+            return [server.psql(f"SELECT * FROM {table} ORDER BY 1, 2") for table in ("t", "vecmill.hashes", "vecmill.hash_pages", "vecmill.columns")]
+        before = state()
         told = json.loads(ingest(vecmill, server, "t", "--changed", "--dry-run", "--progress", "json").stdout.splitlines()[-1])
+        expect(state() == before, "a dry run wrote")
         expect(told["outdated"] == 2, str(told))
         counted(summary(vecmill, server, "t"), outdated=2, written=2, unknown=0)
         own_vectors(vecmill, folder, server)
