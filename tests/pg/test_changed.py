@@ -54,7 +54,7 @@ def test_forgotten(vecmill, folder):
             other.sql("BEGIN; INSERT INTO t TABLE back; UPDATE vecmill.hashes SET hash = hash WHERE key = '{20000}'")
             run = start(vecmill, server, "t", "--changed")
             waiting(server)
-            server.psql("SELECT 1 FROM vecmill.columns FOR UPDATE NOWAIT")
+            server.psql("SELECT 1 FROM vecmill.columns FOR UPDATE", options="-c lock_timeout=2000")
             other.sql("COMMIT")
             output, errors = run.communicate(timeout=60)
         expect(run.returncode == 0, f"{run.returncode} {output} {errors}")
