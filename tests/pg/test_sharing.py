@@ -3,6 +3,7 @@
 
   test_sharing.py --vecmill PATH [NAME..]
 """
+import contextlib
 import copy
 import json
 import os
@@ -257,6 +258,14 @@ def test_poison(vecmill, folder):
         expect(run.returncode == 3 and "Nothing to embed" in output, f"{run.returncode} {output} {errors}")
 
 
+def sockets_of(pid: int) -> set:
+    found = set()
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found.add(os.readlink(path))
+    return found
+
+
 def test_poison_shared(vecmill, folder):
     """The same beside a process that is patient: what it holds is not taken away, and it takes over what is left."""
     with fresh() as server:
@@ -271,8 +280,10 @@ def test_poison_shared(vecmill, folder):
                 time.sleep(0.02)
                 continue
             ports = {int(line.split()[1].split(":")[1], 16): line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]}
-            inode = ports[int(sleeps[0][0])]
-            who = next(i for i, run in enumerate(runs) if run.poll() is None and f"socket:[{inode}]" in map(os.readlink, Path(f"/proc/{run.pid}/fd").iterdir()))
+            inode = ports.get(int(sleeps[0][0]))
+            who = next((i for i, run in enumerate(runs) if run.poll() is None and f"socket:[{inode}]" in sockets_of(run.pid)), None)
+            if who is None:  # it has just gone
+                continue
             runs[who].kill()
             runs[who].communicate()
             server.psql(f"SELECT pg_terminate_backend({sleeps[0][1]})")
