@@ -147,6 +147,20 @@ void pg_host_fini(pg_host *h);
 
 /* --- pg_connect.c --- */
 
+/* How long the server is still waited for once a stop was asked for. */
+#define PG_STOP_GRACE_NS 2000000000ull
+
+/* Opens all connections that the run will use: whether the server has room for them is better known
+ * before the first row. */
+vecmill_status pg_open_all(pg_store *s, vecmill_error *err);
+/* Makes a connection that is missing or lost; with its mutex held. */
+vecmill_status pg_open_connection(pg_store *s, pg_connection *c, vecmill_error *err);
+/* Waits until the socket can be read or written, a tick at most. False: neither. */
+bool pg_wait_for_socket(PGconn *conn, bool to_write);
+bool pg_stop_asked(const pg_store *s);
+
+/* --- pg_statement.c --- */
+
 /* Parameters of one statement: text, or binary where n_bytes is given. */
 typedef struct pg_params {
   const char *values[PG_MAX_PARAMS];
@@ -188,10 +202,6 @@ vecmill_status pg_transact(pg_store *s, pg_role role, pg_body *body, void *conte
 vecmill_status pg_step(pg_store *s, PGconn *conn, const str *sql, const pg_params *params,
                        const char *what, PGresult **result_out, vecmill_error *err);
 
-/* Opens all connections that the run will use: whether the server has room for them is better known
- * before the first row. */
-vecmill_status pg_open_all(pg_store *s, vecmill_error *err);
-
 /* Starts a statement whose rows come one by one; pg_next_row gives them, NULL at the end. The
  * connection is this caller's until pg_stream_end. */
 vecmill_status pg_stream_begin(pg_store *s, const str *sql, const pg_params *params,
@@ -199,7 +209,6 @@ vecmill_status pg_stream_begin(pg_store *s, const str *sql, const pg_params *par
 vecmill_status pg_next_row(pg_store *s, const char *what, PGresult **row_out, vecmill_error *err);
 void pg_stream_end(pg_store *s);
 
-bool pg_stop_asked(const pg_store *s);
 /* Whether statements of this thread are cancelled as soon as a stop is asked for, and not after the
  * time that a commit is given: for what takes long and leaves nothing half done. */
 void pg_stop_at_once(bool at_once);
