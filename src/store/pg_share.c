@@ -189,6 +189,8 @@ static vecmill_status enter_worker(pg_store *s, PGconn *conn, vecmill_error *err
 
 /* --- the beat --- */
 
+/* A lease that is being committed is locked, perhaps for long, where somebody holds one of its
+ * rows: it is passed over, as those who look for expired ones pass over it. */
 static void beat_once(pg_store *s) {
   str sql = {0}, place = {0};
   pg_params p = {0};
@@ -199,10 +201,14 @@ static void beat_once(pg_store *s) {
   append_worker(&sql, s);
   str_append_text(&sql, ") UPDATE ");
   pg_append_state(&sql, s, "leases");
+  str_append_format(
+      &sql, " SET expires = clock_timestamp() + interval '%u s' WHERE id IN (SELECT id FROM ",
+      s->lease_seconds);
+  pg_append_state(&sql, s, "leases");
   str_append_format(&sql,
-                    " SET expires = clock_timestamp() + interval '%u s' WHERE owner = "
-                    "'%s'::uuid AND NOT done AND expires > clock_timestamp()",
-                    s->lease_seconds, s->owner);
+                    " WHERE owner = '%s'::uuid AND NOT done AND expires > clock_timestamp() FOR "
+                    "UPDATE SKIP LOCKED)",
+                    s->owner);
   /* a beat that is missed is made up by the next; three missed ones cost the leases, no row */
   pg_run(s, PG_BEAT, &sql, &p, "cannot prolong the leases", &rows, NULL);
   PQclear(rows);

@@ -134,6 +134,24 @@ def test_blocked_longer_than_its_lease(vecmill, folder):
     raise AssertionError("it never had anything to lose")
 
 
+def test_beat_beside_a_lock(vecmill, folder):
+    """A commit that waits for somebody's lock for longer than a lease costs a process that lives none of its other batches."""
+    with fresh() as server:
+        fill(server, 1000)
+        log_writes(server, "t", "id")
+        with server.session() as locker:
+            locker.sql("BEGIN; SELECT 1 FROM t WHERE id = 300 FOR UPDATE")
+            run = start(vecmill, server.uri, 50, "--lease", 1)
+            waiting(server)
+            time.sleep(4)
+            worked = server.psql("SELECT max(attempts), bool_and(seen > clock_timestamp() - interval '1 s') FROM vecmill.leases, vecmill.workers")
+            locker.sql("ROLLBACK")
+        output, errors = run.communicate(timeout=60)
+        expect(run.returncode == 0 and "given up" not in output and not errors, output + errors)
+        expect(worked == [("1", "t")], f"attempts, signs of life: {worked}")
+        each_written_once(server, 1000)
+
+
 def test_beat(vecmill, folder):
     """Batches that take longer than a lease: the beat keeps them, and nobody takes them over."""
     with fresh() as server:
