@@ -48,7 +48,10 @@ vecmill_status pg_bury_the_dead(pg_store *s, PGconn *conn, vecmill_error *err) {
     pg_append_state(&sql, s, "workers");
     str_append_text(&sql, " WHERE owner = $1::uuid RETURNING owner) UPDATE ");
     pg_append_state(&sql, s, "leases");
-    str_append_text(&sql, " AS l SET expires = '-infinity' FROM gone WHERE l.owner = gone.owner");
+    str_append_text(&sql, " SET expires = '-infinity' WHERE id IN (SELECT id FROM ");
+    pg_append_state(&sql, s, "leases");
+    str_append_text(&sql, " WHERE owner = $1::uuid FOR UPDATE SKIP LOCKED) AND owner = "
+                          "(SELECT owner FROM gone)");
     p = (pg_params){0};
     pg_add_text(&p, pg_text(rows, i, 0));
     status = pg_step(s, conn, &sql, &p, "cannot bury the dead", &gone, err);
@@ -138,12 +141,15 @@ static vecmill_status begin_run(pg_store *s, PGconn *conn, vecmill_error *err) {
   PGresult *rows = NULL;
   str_append_text(&sql, "WITH l AS (DELETE FROM ");
   pg_append_state(&sql, s, "leases");
+  str_append_text(&sql, " WHERE id IN (SELECT id FROM ");
+  pg_append_state(&sql, s, "leases");
   str_append_format(&sql,
                     " WHERE column_id = %s AND (done OR attempts <= 0 OR $1::text <> (SELECT "
                     "selection FROM ",
                     s->column_id);
   pg_append_state(&sql, s, "columns");
-  str_append_format(&sql, " WHERE id = %s))), w AS (DELETE FROM ", s->column_id);
+  str_append_format(&sql, " WHERE id = %s)) FOR UPDATE SKIP LOCKED)), w AS (DELETE FROM ",
+                    s->column_id);
   pg_append_state(&sql, s, "workers");
   str_append_format(&sql, " WHERE column_id = %s) UPDATE ", s->column_id);
   pg_append_state(&sql, s, "columns");
@@ -331,9 +337,14 @@ static vecmill_status give_up_strays(pg_store *s, PGconn *conn, vecmill_error *e
   pg_append_state(&sql, s, "leases");
   str_append_format(&sql,
                     " SET expires = '-infinity', attempts = attempts - 1 WHERE column_id = %s AND "
-                    "owner = '%s'::uuid AND "
-                    "NOT done AND expires > '-infinity'",
-                    s->column_id, s->owner);
+                    "id IN (SELECT id FROM ",
+                    s->column_id);
+  pg_append_state(&sql, s, "leases");
+  str_append_format(
+      &sql,
+      " WHERE owner = '%s'::uuid AND NOT done AND expires > '-infinity' FOR UPDATE SKIP "
+      "LOCKED)",
+      s->owner);
   vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot read the leases", &rows, err);
   PQclear(rows);
   str_fini(&sql);

@@ -193,7 +193,7 @@ static void append_same_version(str *sql, const pg_store *s) {
  * next pass. The places of partitions are not each other's.
  */
 static void append_same_text(str *sql, const pg_store *s, bool joins) {
-  str_append_format(sql, ", LATERAL (SELECT tableoid, ctid FROM %s WHERE ", s->table_sql);
+  str_append_format(sql, ", LATERAL (SELECT tableoid, ctid, xmin FROM %s WHERE ", s->table_sql);
   append_same_key(sql, s);
   pg_append_wants(sql, s);
   str_append_text(sql, " AND ");
@@ -204,7 +204,9 @@ static void append_same_text(str *sql, const pg_store *s, bool joins) {
   pg_append_column(sql, s, "ctid");
   str_append_text(sql, " = vecmill_r.ctid AND ");
   pg_append_column(sql, s, "tableoid");
-  str_append_text(sql, " = vecmill_r.tableoid");
+  str_append_text(sql, " = vecmill_r.tableoid AND ");
+  pg_append_column(sql, s, "xmin");
+  str_append_text(sql, " = vecmill_r.xmin");
 }
 
 /* "WITH vecmill_lease AS (...)": one row if the lease is ours, and nobody takes it over meanwhile.

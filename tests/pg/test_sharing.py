@@ -152,6 +152,30 @@ def test_beat_beside_a_lock(vecmill, folder):
         each_written_once(server, 1000)
 
 
+def test_killed_at_a_lock(vecmill, folder):
+    """Killed while its commit waits for somebody's lock: others go on with all other rows, before the lock goes."""
+    with fresh() as server:
+        fill(server, 1000)
+        log_writes(server, "t", "id")
+        with server.session() as locker:
+            locker.sql("BEGIN; SELECT 1 FROM t WHERE id = 300 FOR UPDATE")
+            killed = start(vecmill, server.uri, 20, "--workers", 1, "--lease", 2)
+            waiting(server)
+            killed.kill()
+            killed.communicate()
+            runs = [start(vecmill, server.uri, 20, "--workers", 1, "--lease", 2) for _ in range(2)]
+            until = time.monotonic() + 20
+            while server.psql("SELECT count(embedding) FROM t") != [("980",)]:
+                expect(time.monotonic() < until, f"the lock keeps others from {server.psql('SELECT count(*) - count(embedding) FROM t')[0][0]} rows")
+                time.sleep(0.1)
+            locker.sql("ROLLBACK")
+        for run in runs:
+            output, errors = run.communicate(timeout=60)
+            expect(run.returncode == 0 and not errors, output + errors)
+        ingest(vecmill, server.uri, 20)  # clears what the killed one's commit left, when the lock went
+        each_written_once(server, 1000)
+
+
 def test_beat(vecmill, folder):
     """Batches that take longer than a lease: the beat keeps them, and nobody takes them over."""
     with fresh() as server:
