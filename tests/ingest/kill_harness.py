@@ -81,7 +81,10 @@ def end_one(vecmill, path, arguments, number, rng, target_rows, batch_seconds) -
     process.send_signal(number)
     rest, errors = process.communicate(timeout=120)
     ended.returncode = process.returncode
-    for line in rest.splitlines(keepends=True):
+    lines = rest.splitlines(keepends=True)
+    if lines and not lines[0].startswith("{"):
+        del lines[0]  # the loop above has read ahead: the beginning of this one is in its buffer
+    for line in lines:
         ended.look(line)
     if process.returncode == 0:
         return None
