@@ -146,6 +146,13 @@ def expect(condition: bool, what: str) -> None:
         raise AssertionError(what)
 
 
+def expect_in_flight(n_in_flight: int, n_kills: int) -> None:
+    """Batches were in flight at 80 % of the kills. Chance rules over a few: of those, at half."""
+    share = n_in_flight / n_kills
+    print(f"batches were in flight at {share:.0%} of the kills")
+    expect(share >= (0.8 if n_kills >= 20 else 0.5), f"batches in flight at only {share:.0%} of the kills")
+
+
 def refused(vecmill: Vecmill, path: Path, message: str, *words, status: int, **options) -> None:
     """A run that must end with just this message and leave the database's bytes alone."""
     before = path.read_bytes()
