@@ -109,7 +109,7 @@ static vecmill_status claim_next(pg_store *s, PGconn *conn, claim *c, const char
 }
 
 /* What is done was kept so that a lost answer could be asked for again. Also counts leases that
- * were taken over, and those of them that are doubtful. */
+ * were taken over. */
 static vecmill_status clear_done(pg_store *s, PGconn *conn, int64_t *n_taken_over_out,
                                  vecmill_error *err) {
   str sql = {0};
@@ -121,7 +121,9 @@ static vecmill_status clear_done(pg_store *s, PGconn *conn, int64_t *n_taken_ove
   if (s->settled.n) str_append_format(&sql, "id IN (%s) OR ", s->settled.data);
   str_clear(&s->settled);
   pthread_mutex_unlock(&s->commit_mutex);
-  str_append_text(&sql, "expires < clock_timestamp())) SELECT count(*)::text FROM ");
+  str_append_text(&sql, "expires < clock_timestamp()) RETURNING n_written, n_failed), c AS (");
+  pg_append_count(&sql, s, "gone", 0);
+  str_append_text(&sql, ") SELECT count(*)::text FROM ");
   pg_append_state(&sql, s, "leases");
   str_append_format(&sql, " WHERE column_id = %s AND NOT done AND attempts > 1", s->column_id);
   vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot clear leases", &rows, err);
@@ -177,14 +179,15 @@ static vecmill_status single_out(pg_store *s, PGconn *conn, const PGresult *leas
   pg_append_compare(&sql, s, "<=", "$2::text[]");
   str_append_format(&sql, " ORDER BY %s LIMIT 1), d AS (DELETE FROM ", s->keys_sql);
   pg_append_state(&sql, s, "leases");
-  str_append_format(&sql, " WHERE id = %s AND NOT EXISTS (SELECT 1 FROM n)), u AS (UPDATE ",
+  str_append_format(&sql,
+                    " WHERE id = %s AND NOT EXISTS (SELECT 1 FROM n) RETURNING n_written, "
+                    "n_failed), u AS (UPDATE ",
                     pg_text(lease, 0, 0));
   pg_append_state(&sql, s, "leases");
-  str_append_format(&sql, " SET first_key = n.key FROM n WHERE id = %s), c AS (UPDATE ",
+  str_append_format(&sql, " SET first_key = n.key FROM n WHERE id = %s), c AS (",
                     pg_text(lease, 0, 0));
-  pg_append_state(&sql, s, "columns");
-  str_append_format(&sql, " SET pass_claimed = pass_claimed + 1 WHERE id = %s) INSERT INTO ",
-                    s->column_id);
+  pg_append_count(&sql, s, "d", 1);
+  str_append_text(&sql, ") INSERT INTO ");
   pg_append_state(&sql, s, "leases");
   str_append_format(&sql,
                     "(column_id, owner, first_key, last_key, n_rows, attempts, expires) VALUES(%s, "
@@ -235,17 +238,19 @@ static vecmill_status take_over(pg_store *s, PGconn *conn, const PGresult *lease
     return single_out(s, conn, lease, c, err);
   }
   if (n == 0) {
-    str_append_text(&sql, "DELETE FROM ");
+    str_append_text(&sql, "WITH d AS (DELETE FROM ");
     pg_append_state(&sql, s, "leases");
-    str_append_format(&sql, " WHERE id = %s", pg_text(lease, 0, 0));
+    str_append_format(&sql, " WHERE id = %s RETURNING n_written, n_failed) ", pg_text(lease, 0, 0));
+    pg_append_count(&sql, s, "d", 0);
     PQclear(c->rows);
     c->rows = NULL;
   } else {
     /* rows that were added within its keys beyond the batch are for the next pass */
-    str_append_text(&sql, "WITH c AS (UPDATE ");
-    pg_append_state(&sql, s, "columns");
-    str_append_format(&sql, " SET pass_claimed = pass_claimed + %d WHERE id = %s) UPDATE ", n,
-                      s->column_id);
+    str_append_text(&sql, "WITH d AS (SELECT n_written, n_failed FROM ");
+    pg_append_state(&sql, s, "leases");
+    str_append_format(&sql, " WHERE id = %s), c AS (", pg_text(lease, 0, 0));
+    pg_append_count(&sql, s, "d", (size_t)n);
+    str_append_text(&sql, ") UPDATE ");
     pg_append_state(&sql, s, "leases");
     str_append_format(&sql,
                       " SET owner = '%s'::uuid, fence = %s, attempts = attempts + 1, n_written = "

@@ -120,19 +120,47 @@ static vecmill_status count_null_keys(pg_store *s, uint64_t *n_out, vecmill_erro
   return status;
 }
 
+void pg_append_run_done(str *sql, const pg_store *s, const char *columns) {
+  str_append_format(sql, "(%s.n_done + (SELECT coalesce(sum(n_written + n_failed), 0) FROM ",
+                    columns);
+  pg_append_state(sql, s, "leases");
+  str_append_format(sql, " WHERE column_id = %s.id))", columns);
+}
+
+void pg_append_count(str *sql, const pg_store *s, const char *gone, size_t n_claimed) {
+  str_append_text(sql, "UPDATE ");
+  pg_append_state(sql, s, "columns");
+  str_append_format(sql,
+                    " SET n_done = n_done + (SELECT coalesce(sum(n_written + n_failed), 0) FROM "
+                    "%s), pass_claimed = pass_claimed + %zu WHERE id = %s",
+                    gone, n_claimed, s->column_id);
+  if (n_claimed == 0) str_append_format(sql, " AND EXISTS (SELECT 1 FROM %s)", gone);
+}
+
 /* The totals of the run: set by whoever began it, read by who joins. None where a run of other rows
  * began meanwhile, which the first claim tells. */
 static vecmill_status share_totals(pg_store *s, store_counts *counts, vecmill_error *err) {
   str sql = {0};
   pg_params p = {0};
   PGresult *rows = NULL;
-  str_append_text(&sql, s->is_alone ? "UPDATE " : "SELECT n_total::text, n_done::text FROM ");
-  pg_append_state(&sql, s, "columns");
-  if (s->is_alone)
-    str_append_format(&sql, " SET n_total = %llu", (unsigned long long)counts->n_left);
+  if (s->is_alone) {
+    str_append_text(&sql, "UPDATE ");
+    pg_append_state(&sql, s, "columns");
+    str_append_format(&sql, " AS c SET n_total = %llu", (unsigned long long)counts->n_left);
+  } else {
+    str_append_text(&sql, "SELECT n_total::text, ");
+    pg_append_run_done(&sql, s, "c");
+    str_append_text(&sql, "::text FROM ");
+    pg_append_state(&sql, s, "columns");
+    str_append_text(&sql, " AS c");
+  }
   str_append_format(&sql, " WHERE id = %s AND selection = $1::text", s->column_id);
   pg_add_text(&p, s->selection.data);
-  if (s->is_alone) str_append_text(&sql, " RETURNING n_total::text, n_done::text");
+  if (s->is_alone) {
+    str_append_text(&sql, " RETURNING n_total::text, ");
+    pg_append_run_done(&sql, s, "c");
+    str_append_text(&sql, "::text");
+  }
   vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot share the totals", &rows, err);
   if (status == VECMILL_OK && PQntuples(rows) > 0) {
     counts->n_run_total = (uint64_t)pg_integer(rows, 0, 0);

@@ -13,7 +13,9 @@
 static void append_columns(str *sql, const pg_store *s) {
   str_append_text(sql,
                   "SELECT id::text, schema_name, table_name, vector_column, text_column, model, "
-                  "selection, n_total::text, n_done::text, (SELECT count(*) FROM ");
+                  "selection, n_total::text, ");
+  pg_append_run_done(sql, s, "c");
+  str_append_text(sql, "::text, (SELECT count(*) FROM ");
   pg_append_state(sql, s, "failures");
   str_append_text(sql, " AS f WHERE f.column_id = c.id AND at >= run_began)::text, (SELECT "
                        "coalesce(sum(n_rows), 0) FROM ");

@@ -10,8 +10,9 @@ vecmill_status pg_check_names(pg_store *s, const pg_given_name *names, size_t n,
   str_append_text(&sql, "SELECT current_setting('max_identifier_length')");
   for (size_t i = 0; i < n; i++) {
     /* counted by the server: its encoding is not ours */
-    str_append_format(&sql, ", (SELECT max(octet_length(n)) FROM unnest(string_to_array($%zu::text,"
-                            " '%s')) AS n)::text",
+    str_append_format(&sql,
+                      ", (SELECT max(octet_length(n)) FROM unnest(string_to_array($%zu::text,"
+                      " '%s')) AS n)::text",
                       i + 1, names[i].separator ? names[i].separator : "");
     pg_add_text(&p, names[i].name);
   }

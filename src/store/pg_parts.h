@@ -361,6 +361,13 @@ vecmill_status pg_add_cut(pg_store *s, pg_params *p, str *array, vecmill_error *
 /* The totals but for those of the run, after pg_find_cut; needs no state schema. */
 vecmill_status pg_count_considered(pg_store *s, store_counts *counts_out, vecmill_error *err);
 
+/* "(..)": what the run has done, of the row of the state's `columns` of that name. It is counted in
+ * the leases, and there only when these go: a commit need not lock that row. */
+void pg_append_run_done(str *sql, const pg_store *s, const char *columns);
+/* "UPDATE ..": takes over the counts of leases that go, from `gone` (n_written, n_failed), and
+ * counts the rows that are claimed. With the column's row locked. */
+void pg_append_count(str *sql, const pg_store *s, const char *gone, size_t n_claimed);
+
 /* pg_index.c */
 
 /* Tells of indexes that are kept up with every vector that is written. */

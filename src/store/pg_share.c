@@ -133,6 +133,25 @@ vecmill_status pg_lock_run(pg_store *s, PGconn *conn, const char *columns, PGres
                  s->table, s->vector_column, now);
 }
 
+/* What leases that stay have counted, of pages half written when their process died, was counted
+ * for the run before. */
+static vecmill_status forget_counts(pg_store *s, PGconn *conn, vecmill_error *err) {
+  str sql = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql, "UPDATE ");
+  pg_append_state(&sql, s, "leases");
+  str_append_text(&sql, " SET n_written = NULL, n_failed = NULL WHERE id IN (SELECT id FROM ");
+  pg_append_state(&sql, s, "leases");
+  str_append_format(&sql,
+                    " WHERE column_id = %s AND NOT done AND n_written IS NOT NULL FOR UPDATE SKIP "
+                    "LOCKED)",
+                    s->column_id);
+  vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot begin a run", &rows, err);
+  PQclear(rows);
+  str_fini(&sql);
+  return status;
+}
+
 /* Begins a run: its first pass. What is left over of earlier ones of the same rows are leases whose
  * process died, so that it is known how often; they are taken over before anything else. */
 static vecmill_status begin_run(pg_store *s, PGconn *conn, vecmill_error *err) {
@@ -160,7 +179,8 @@ static vecmill_status begin_run(pg_store *s, PGconn *conn, vecmill_error *err) {
                     "pass::text",
                     s->column_id);
   pg_add_text(&p, s->selection.data);
-  vecmill_status status = pg_step(s, conn, &sql, &p, "cannot begin a run", &rows, err);
+  vecmill_status status = forget_counts(s, conn, err);
+  if (status == VECMILL_OK) status = pg_step(s, conn, &sql, &p, "cannot begin a run", &rows, err);
   if (status == VECMILL_OK) s->pass = pg_integer(rows, 0, 0);
   PQclear(rows);
   str_fini(&sql);
@@ -248,6 +268,27 @@ static vecmill_status start_beat(pg_store *s, vecmill_error *err) {
   return VECMILL_OK;
 }
 
+/* Nobody need wait for this process, and what it has done is asked for no more. */
+static vecmill_status leave_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
+  (void)context;
+  str sql = {0};
+  PGresult *rows = NULL;
+  vecmill_status status = pg_lock_column(s, conn, "id::text", &rows, err);
+  PQclear(rows);
+  rows = NULL;
+  str_append_text(&sql, "WITH w AS (DELETE FROM ");
+  pg_append_state(&sql, s, "workers");
+  str_append_format(&sql, " WHERE owner = '%s'::uuid), gone AS (DELETE FROM ", s->owner);
+  pg_append_state(&sql, s, "leases");
+  str_append_format(&sql, " WHERE owner = '%s'::uuid AND done RETURNING n_written, n_failed) ",
+                    s->owner);
+  pg_append_count(&sql, s, "gone", 0);
+  if (status == VECMILL_OK) status = pg_step(s, conn, &sql, NULL, "cannot leave", &rows, err);
+  PQclear(rows);
+  str_fini(&sql);
+  return status;
+}
+
 void pg_end_beat(pg_store *s) {
   if (!s->beat_runs) return;
   pthread_mutex_lock(&s->beat_mutex);
@@ -258,17 +299,8 @@ void pg_end_beat(pg_store *s) {
   s->beat_runs = false;
   s->has_begun = false; /* one try is enough now, on a connection that is not lost already */
   if (__atomic_load_n(&s->is_lost, __ATOMIC_RELAXED)) return; /* others will see us gone */
-  str sql = {0};
-  PGresult *rows = NULL;
-  str_append_text(&sql, "WITH w AS (DELETE FROM ");
-  pg_append_state(&sql, s, "workers");
-  str_append_format(&sql, " WHERE owner = '%s'::uuid) DELETE FROM ", s->owner);
-  pg_append_state(&sql, s, "leases");
-  str_append_format(&sql, " WHERE owner = '%s'::uuid AND done", s->owner);
-  if (pg_run(s, PG_BEAT, &sql, NULL, "cannot leave", &rows, NULL) != VECMILL_OK)
-    pg_run(s, PG_BEAT, &sql, NULL, "cannot leave", &rows, NULL);
-  PQclear(rows);
-  str_fini(&sql);
+  if (pg_transact(s, PG_BEAT, leave_body, NULL, "cannot leave", NULL) != VECMILL_OK)
+    pg_transact(s, PG_BEAT, leave_body, NULL, "cannot leave", NULL);
 }
 
 /* --- joining --- */

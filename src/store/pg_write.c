@@ -292,23 +292,36 @@ static void append_failed(str *sql, const pg_store *s, int n) {
                   "excluded.owner, hash = excluded.hash, at = now() RETURNING 1)");
 }
 
-/* ", l AS (UPDATE ...), c AS (UPDATE ...)": lease and run; `is_done` as SQL. */
+/* ", l AS (UPDATE ...)": the lease, which the run's counters take its numbers from when it goes:
+ * their row is one that everybody's claims lock. `is_done` as SQL. */
 static void append_counters(str *sql, const pg_store *s, bool may_fail, const char *is_done,
                             const store_commit_counts *before) {
-  unsigned long long n_written = before->n_written, n_failed = before->n_failed;
-  const char *failed = may_fail ? "(SELECT count(*) FROM f)" : "0";
   str_append_text(sql, ", l AS (UPDATE ");
   pg_append_state(sql, s, "leases");
   str_append_format(sql,
                     " AS l SET done = %s, n_written = coalesce(n_written, 0) + %llu + (SELECT n "
                     "FROM n), n_failed = coalesce(n_failed, 0) + %llu + %s FROM vecmill_lease "
-                    "WHERE l.id = $1::bigint RETURNING n_written, n_failed, done), c AS (UPDATE ",
-                    is_done, n_written, n_failed, failed);
+                    "WHERE l.id = $1::bigint RETURNING n_written, n_failed, done)",
+                    is_done, (unsigned long long)before->n_written,
+                    (unsigned long long)before->n_failed,
+                    may_fail ? "(SELECT count(*) FROM f)" : "0");
+}
+
+/* What the statement answers of these. Its snapshot is of before: the lease is added as it is now.
+ */
+static void append_totals(str *sql, const pg_store *s) {
+  str_append_text(sql, ", (SELECT (n_done + (SELECT coalesce(sum(n_written + n_failed), 0) FROM ");
+  pg_append_state(sql, s, "leases");
+  str_append_format(
+      sql,
+      " WHERE column_id = %s AND id <> $1::bigint) + (SELECT n_written + n_failed FROM "
+      "l))::text FROM ",
+      s->column_id);
   pg_append_state(sql, s, "columns");
   str_append_format(sql,
-                    " AS c SET n_done = n_done + %llu + (SELECT n FROM n) + %s FROM vecmill_lease "
-                    "WHERE c.id = vecmill_lease.column_id RETURNING n_done)",
-                    n_written + n_failed, failed);
+                    " WHERE id = %s), (SELECT n_written FROM l)::text, (SELECT n_failed FROM "
+                    "l)::text, (SELECT done FROM l)::text",
+                    s->column_id);
 }
 
 /*
@@ -341,8 +354,6 @@ void pg_append_write(str *sql, const pg_store *s, pg_write_part part, const pg_a
   str_append_text(sql, " SELECT (SELECT count(*) FROM vecmill_lease)::text, (SELECT n FROM n)"
                        "::text, ");
   str_append_text(sql, placed ? "'0'" : "(SELECT count(*) FROM f)::text");
-  if (part != PG_WRITE_ROW)
-    str_append_text(sql, ", (SELECT n_done FROM c)::text, (SELECT n_written FROM l)::text, (SELECT "
-                         "n_failed FROM l)::text, (SELECT done FROM l)::text");
+  if (part != PG_WRITE_ROW) append_totals(sql, s);
   if (part == PG_WRITE_PAGE) append_check(sql, s);
 }

@@ -147,6 +147,8 @@ class Harness:
         expect(n == n_log == n_ids, f"{n} vectors, {n_log} writes of {n_ids} ids")
         left = self.ask("SELECT (SELECT count(*) FROM vecmill.leases), (SELECT count(*) FROM vecmill.workers)")
         expect(left == [("0", "0")], f"leases and workers left behind: {left}")
+        n_done, n_total = map(int, self.ask("SELECT n_done, n_total FROM vecmill.columns WHERE table_name = 't'")[0])
+        expect(n_done == n_total, f"the run counted {n_done} of {n_total} rows as done")
         n_texts, n_calls = struct.unpack("=QQ", self.calls.read_bytes())
         print(f"model calls: {n_texts} texts in {n_calls} calls for {n} rows: {n_texts - n} again, of {self.n_claimed} rows in {self.n_leases} batches that "
               "lost processes had claimed")
