@@ -54,12 +54,7 @@ void pg_append_page_columns(str *sql, const pg_store *s) {
   str_append_text(sql, "::text)");
 }
 
-void pg_append_page(str *sql, const pg_store *s, const char *cut) {
-  pg_append_page_columns(sql, s);
-  str_append_text(sql, ", ");
-  pg_append_column(sql, s, "ctid");
-  str_append_text(sql, ", ");
-  pg_append_column(sql, s, "xmin");
+void pg_append_left(str *sql, const pg_store *s, const char *cut) {
   pg_append_from(sql, s);
   str_append_text(sql, " WHERE ");
   pg_append_wants(sql, s);
@@ -68,6 +63,15 @@ void pg_append_page(str *sql, const pg_store *s, const char *cut) {
   str_append_text(sql, " AND NOT ");
   pg_append_failed(sql, s);
   pg_append_considered(sql, s, cut);
+}
+
+void pg_append_page(str *sql, const pg_store *s, const char *cut) {
+  pg_append_page_columns(sql, s);
+  str_append_text(sql, ", ");
+  pg_append_column(sql, s, "ctid");
+  str_append_text(sql, ", ");
+  pg_append_column(sql, s, "xmin");
+  pg_append_left(sql, s, cut);
 }
 
 static unsigned hex_digit(char c) {

@@ -405,7 +405,9 @@ void pg_append_any_failed(str *sql, const pg_store *s);
 void pg_append_failed(str *sql, const pg_store *s);
 /* "SELECT .." of key, text and hash: what pg_take_page reads. */
 void pg_append_page_columns(str *sql, const pg_store *s);
-/* The same and ctid, xmin of the rows to embed, from the table. */
+/* " FROM .. WHERE ..": the rows to embed. */
+void pg_append_left(str *sql, const pg_store *s, const char *cut);
+/* The columns and ctid, xmin of these. */
 void pg_append_page(str *sql, const pg_store *s, const char *cut);
 /* Rows of a result: key columns, text, its hash, and a vector if has_vector, or ctid and xmin. */
 vecmill_status pg_take_page(pg_store *s, const PGresult *result, bool has_vector, size_t dimension,

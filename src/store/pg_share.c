@@ -383,9 +383,45 @@ static vecmill_status give_up_strays(pg_store *s, PGconn *conn, vecmill_error *e
   return status;
 }
 
+/* Whether there is anything for another pass to claim. A pass reads in the order of the keys, which
+ * for a table without such rows is all of it, row by row; here the planner is free, and the first
+ * row is enough. */
+static vecmill_status look_for_rows(pg_store *s, PGconn *conn, bool *found_out,
+                                    vecmill_error *err) {
+  str sql = {0}, cut = {0};
+  pg_params p = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql, "SELECT EXISTS (SELECT 1");
+  pg_append_left(&sql, s, "$1::text[]");
+  str_append_text(&sql, ")::text");
+  vecmill_status status = pg_add_cut(s, &p, &cut, err);
+  if (status == VECMILL_OK) status = pg_step(s, conn, &sql, &p, "cannot look for rows", &rows, err);
+  *found_out = status == VECMILL_OK && pg_text(rows, 0, 0)[0] == 't';
+  PQclear(rows);
+  str_fini(&sql);
+  str_fini(&cut);
+  return status;
+}
+
+/* The next one, or the end of all, which others then need not look for again. */
+static vecmill_status end_pass(pg_store *s, PGconn *conn, bool goes_on, vecmill_error *err) {
+  str sql = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql, "UPDATE ");
+  pg_append_state(&sql, s, "columns");
+  str_append_format(&sql, " SET pass_claimed = 0%s WHERE id = %s",
+                    goes_on ? ", pass = pass + 1, cursor = NULL, pass_over = false" : "",
+                    s->column_id);
+  vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot begin a pass", &rows, err);
+  if (status == VECMILL_OK) s->pass += goes_on;
+  PQclear(rows);
+  str_fini(&sql);
+  return status;
+}
+
 static vecmill_status pass_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
   pass_look *look = context;
-  PGresult *rows = NULL, *leases = NULL, *updated = NULL;
+  PGresult *rows = NULL, *leases = NULL;
   str sql = {0};
   *look = (pass_look){0};
   vecmill_status status = pg_lock_run(s, conn, "pass::text, pass_claimed::text", &rows, err);
@@ -406,21 +442,14 @@ static vecmill_status pass_body(pg_store *s, PGconn *conn, void *context, vecmil
     } else if (n_live > 0) {
       look->must_wait = true;
     } else if (pg_integer(rows, 0, 1) > 0) {
-      str_clear(&sql);
-      str_append_text(&sql, "UPDATE ");
-      pg_append_state(&sql, s, "columns");
-      str_append_format(&sql,
-                        " SET pass = pass + 1, cursor = NULL, pass_over = false, "
-                        "pass_claimed = 0 WHERE id = %s",
-                        s->column_id);
-      status = pg_step(s, conn, &sql, NULL, "cannot begin a pass", &updated, err);
-      if (status == VECMILL_OK) s->pass = pass + 1;
-      look->may_find = status == VECMILL_OK;
+      /* texts that became blank are looked for at each pass with --changed */
+      look->may_find = s->changed;
+      if (!s->changed) status = look_for_rows(s, conn, &look->may_find, err);
+      if (status == VECMILL_OK) status = end_pass(s, conn, look->may_find, err);
     }
   }
   PQclear(rows);
   PQclear(leases);
-  PQclear(updated);
   str_fini(&sql);
   return status;
 }
