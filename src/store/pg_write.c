@@ -125,6 +125,10 @@ void pg_add_write_params(const pg_store *s, pg_write_part part, const pg_page *h
 
 /* --- the statement --- */
 
+/* $1 and $2 are the lease; then hashes, vectors, keys, metrics, and more. */
+#define FIRST_ROWS 3
+#define FIRST_KEY (FIRST_ROWS + 2)
+
 static void append_key_names(str *sql, const pg_store *s) {
   for (size_t i = 0; i < s->n_keys; i++) str_append_format(sql, ", k%zu", i);
 }
@@ -223,7 +227,7 @@ static void append_lease(str *sql, const pg_store *s) {
 /* ", u AS (UPDATE ...), n AS (...)": the rows that are written, and how many. A trigger may write a
  * row and take its vector away again, or change the text with it: such a row is not kept. */
 static void append_update(str *sql, const pg_store *s, bool placed) {
-  int n = 3;
+  int n = FIRST_ROWS;
   str_append_format(sql, ", u AS (UPDATE %s SET ", s->table_sql);
   pg_append_name(sql, s->vector_column);
   str_append_text(sql, " = vecmill_d.v FROM vecmill_lease, ");
@@ -247,8 +251,10 @@ static void append_update(str *sql, const pg_store *s, bool placed) {
 }
 
 /* ", h AS (INSERT ...)": the hashes of u. A row of its own for each, with its index, costs a third
- * of the statement; only runs that look them up (--changed) keep them so. */
-static void append_hashes(str *sql, const pg_store *s) {
+ * of the statement; only runs that look them up (--changed) keep them so. Of the others most pages
+ * are written whole, if they are `placed`: their hashes and keys are the parameters, as they came.
+ */
+static void append_hashes(str *sql, const pg_store *s, bool placed, size_t n_rows) {
   str_append_text(sql, ", h AS (INSERT INTO ");
   if (s->changed) {
     pg_append_state(sql, s, "hashes");
@@ -259,10 +265,20 @@ static void append_hashes(str *sql, const pg_store *s) {
     return;
   }
   pg_append_state(sql, s, "hash_pages");
-  str_append_text(sql, "(column_id, keys, hashes) SELECT column_id, ARRAY[");
+  str_append_text(sql, "(column_id, keys, hashes) SELECT ");
+  if (placed) {
+    str_append_format(sql, "%s, ARRAY[", s->column_id);
+    for (size_t i = 0; i < s->n_keys; i++)
+      str_append_format(sql, "%s$%zu::text[]", i ? ", " : "", FIRST_KEY + i);
+    str_append_format(sql, "], $%d::uuid[] WHERE (SELECT n FROM n) = %zu UNION ALL SELECT ",
+                      FIRST_ROWS, n_rows);
+  }
+  str_append_text(sql, "column_id, ARRAY[");
   for (size_t i = 0; i < s->n_keys; i++)
     str_append_format(sql, "%sarray_agg(k%zu)", i ? ", " : "", i);
-  str_append_text(sql, "], array_agg(h) FROM u WHERE kept GROUP BY column_id)");
+  str_append_text(sql, "], array_agg(h) FROM u WHERE kept");
+  if (placed) str_append_format(sql, " AND (SELECT n FROM n) < %zu", n_rows);
+  str_append_text(sql, " GROUP BY column_id)");
 }
 
 /* ", g AS (DELETE ...)": failures of rows that are written now; not even looked for where none is
@@ -330,7 +346,7 @@ static void append_totals(str *sql, const pg_store *s) {
  * which tells which they are. (A row that changes just while this runs looks the same from here.)
  */
 static void append_check(str *sql, const pg_store *s) {
-  int n = 3;
+  int n = FIRST_ROWS;
   str_append_text(sql, ", CASE WHEN (SELECT count(*) FROM vecmill_lease) = 0 OR (SELECT n FROM n)"
                        " = cardinality($3::uuid[]) THEN 0 WHEN (SELECT count(*) FROM ");
   append_rows(sql, s, &n, false);
@@ -342,12 +358,12 @@ static void append_check(str *sql, const pg_store *s) {
 void pg_append_write(str *sql, const pg_store *s, pg_write_part part, const pg_arrays *a,
                      const store_commit_counts *before) {
   bool placed = part == PG_WRITE_PLACES;
-  int n_first_failed = 5 + (int)s->n_keys + (s->metrics.is_on ? METRICS_N_OF_TEXT : 0);
+  int n_first_failed = FIRST_KEY + (int)s->n_keys + (s->metrics.is_on ? METRICS_N_OF_TEXT : 0);
   char all_written[64] = "true";
   if (placed) snprintf(all_written, sizeof all_written, "(SELECT n FROM n) = %zu", a->n_rows);
   append_lease(sql, s);
   append_update(sql, s, placed);
-  append_hashes(sql, s);
+  append_hashes(sql, s, placed, a->n_rows);
   append_forgive(sql, s);
   if (!placed) append_failed(sql, s, n_first_failed);
   if (part != PG_WRITE_ROW) append_counters(sql, s, !placed, all_written, before);
