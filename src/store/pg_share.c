@@ -355,6 +355,7 @@ vecmill_status pg_join(pg_store *s, vecmill_error *err) {
 
 typedef struct pass_look {
   bool may_find, must_wait;
+  int64_t pass;
 } pass_look;
 
 /*
@@ -413,7 +414,6 @@ static vecmill_status end_pass(pg_store *s, PGconn *conn, bool goes_on, vecmill_
                     goes_on ? ", pass = pass + 1, cursor = NULL, pass_over = false" : "",
                     s->column_id);
   vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot begin a pass", &rows, err);
-  if (status == VECMILL_OK) s->pass += goes_on;
   PQclear(rows);
   str_fini(&sql);
   return status;
@@ -423,7 +423,7 @@ static vecmill_status pass_body(pg_store *s, PGconn *conn, void *context, vecmil
   pass_look *look = context;
   PGresult *rows = NULL, *leases = NULL;
   str sql = {0};
-  *look = (pass_look){0};
+  *look = (pass_look){.pass = s->pass};
   vecmill_status status = pg_lock_run(s, conn, "pass::text, pass_claimed::text", &rows, err);
   if (status == VECMILL_OK) status = pg_bury_the_dead(s, conn, err);
   if (status == VECMILL_OK) status = give_up_strays(s, conn, err);
@@ -437,7 +437,7 @@ static vecmill_status pass_body(pg_store *s, PGconn *conn, void *context, vecmil
     int64_t pass = pg_integer(rows, 0, 0), n_live = pg_integer(leases, 0, 0);
     bool expired = pg_integer(leases, 0, 1) > n_live;
     if (pass != s->pass || expired) {
-      s->pass = pass;
+      look->pass = pass;
       look->may_find = true;
     } else if (n_live > 0) {
       look->must_wait = true;
@@ -446,6 +446,7 @@ static vecmill_status pass_body(pg_store *s, PGconn *conn, void *context, vecmil
       look->may_find = s->changed;
       if (!s->changed) status = look_for_rows(s, conn, &look->may_find, err);
       if (status == VECMILL_OK) status = end_pass(s, conn, look->may_find, err);
+      look->pass += look->may_find;
     }
   }
   PQclear(rows);
@@ -460,6 +461,7 @@ vecmill_status pg_store_pass_begin(store *base, bool *may_find_out, vecmill_erro
   vecmill_status status = VECMILL_OK;
   while (!s->is_first_pass) {
     status = pg_transact(s, PG_READER, pass_body, &look, "cannot look for another pass", err);
+    if (status == VECMILL_OK) s->pass = look.pass;
     if (status != VECMILL_OK || !look.must_wait) break;
     if (pg_stop_asked(s)) return err_set(err, VECMILL_ERROR_STOPPED, "stopped");
     clock_sleep_ms(PG_POLL_MS);
