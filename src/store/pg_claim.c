@@ -22,11 +22,12 @@ static const char lost_reason[] =
     "the process that was embedding it died, three times with nothing else in hand";
 
 typedef struct claim {
-  size_t n_max;
-  bool must_wait; /* nothing to claim, and others have leases that may yet be left to us */
+  size_t n_max, n_pages; /* rows of a page, and how many pages at once */
+  bool must_wait;        /* nothing to claim, and others have leases that may yet be left to us */
   PGresult *rows;
-  char lease[24], fence[24];
-  bool is_single, is_given_up; /* a row by itself; it has been lost often enough */
+  char leases[PG_MOST_AHEAD][24], fence[24]; /* of each n_max of the rows */
+  bool is_single, is_given_up;               /* a row by itself; it has been lost often enough */
+  str tried; /* "1,2,3": leases of tries before this one, whose answer was lost */
 } claim;
 
 static void copy_number(char to[24], const char *from) {
@@ -48,13 +49,81 @@ static void append_not_leased(str *sql, const pg_store *s) {
   str_append_char(sql, ')');
 }
 
-/* The next page after the cursor, an array's text or "", and a lease on it; c->rows without rows:
+static size_t n_pages_of(const claim *c) {
+  return ((size_t)PQntuples(c->rows) + c->n_max - 1) / c->n_max;
+}
+
+static size_t end_of(const claim *c, size_t page) {
+  size_t n = (size_t)PQntuples(c->rows), end = (page + 1) * c->n_max;
+  return end < n ? end : n;
+}
+
+/* "WITH l AS (INSERT ..), ": leases on the pages that c->rows are; parameters: first and last key
+ * of each. */
+static void append_leases(str *sql, const pg_store *s, const claim *c) {
+  str_append_text(sql, "WITH l AS (INSERT INTO ");
+  pg_append_state(sql, s, "leases");
+  str_append_text(sql, "(column_id, owner, first_key, last_key, n_rows, expires) VALUES");
+  for (size_t i = 0; i < n_pages_of(c); i++)
+    str_append_format(sql,
+                      "%s(%s, '%s'::uuid, $%zu::text[], $%zu::text[], %zu, clock_timestamp() + "
+                      "interval '%u s')",
+                      i ? ", " : "", s->column_id, s->owner, 2 * i + 1, 2 * i + 2,
+                      end_of(c, i) - i * c->n_max, s->lease_seconds);
+  str_append_text(sql, " RETURNING id), ");
+}
+
+/* Their parameters, which `arrays` holds. */
+static vecmill_status add_ends(const pg_store *s, const claim *c, pg_params *p, str *arrays,
+                               vecmill_error *err) {
+  str key = {0};
+  bool failed = false;
+  for (size_t i = 0; i < 2 * n_pages_of(c); i++) {
+    size_t row = i % 2 ? end_of(c, i / 2) - 1 : i / 2 * c->n_max;
+    str_clear(&key);
+    pg_key_append(&key, c->rows, (int)row, 0, s->n_keys);
+    pg_key_array(&arrays[i], key.data, key.n);
+    pg_add_binary(p, &arrays[i]);
+    failed |= key.failed || arrays[i].failed;
+  }
+  vecmill_status status = failed ? err_set_memory(err, "page", key.n) : VECMILL_OK;
+  str_fini(&key);
+  return status;
+}
+
+/* Leases on the pages that c->rows are, and the run's cursor goes behind them. */
+static vecmill_status lease_pages(pg_store *s, PGconn *conn, claim *c, vecmill_error *err) {
+  str sql = {0}, ends[2 * PG_MOST_AHEAD] = {{0}};
+  pg_params p = {0};
+  PGresult *made = NULL;
+  size_t n_rows = (size_t)PQntuples(c->rows), n_pages = n_pages_of(c);
+  vecmill_status status = add_ends(s, c, &p, ends, err);
+  if (n_pages > 0) append_leases(&sql, s, c);
+  else str_append_text(&sql, "WITH l AS (SELECT NULL::bigint AS id), ");
+  str_append_text(&sql, "c AS (UPDATE ");
+  pg_append_state(&sql, s, "columns");
+  str_append_text(&sql, " SET ");
+  if (n_pages > 0) str_append_format(&sql, "cursor = $%zu::text[], ", 2 * n_pages);
+  str_append_format(&sql,
+                    "pass_over = %s, pass_claimed = pass_claimed + %zu WHERE id = %s) SELECT "
+                    "id::text FROM l ORDER BY l.id",
+                    n_rows < c->n_max * c->n_pages ? "true" : "false", n_rows, s->column_id);
+  if (status == VECMILL_OK) status = pg_step(s, conn, &sql, &p, "cannot lease a page", &made, err);
+  for (size_t i = 0; status == VECMILL_OK && i < n_pages; i++)
+    copy_number(c->leases[i], pg_text(made, (int)i, 0));
+  copy_number(c->fence, "1");
+  PQclear(made);
+  str_fini(&sql);
+  for (size_t i = 0; i < 2 * PG_MOST_AHEAD; i++) str_fini(&ends[i]);
+  return status;
+}
+
+/* The next pages after the cursor, an array's text or "", and leases on them; c->rows without rows:
  * there is none. */
 static vecmill_status claim_next(pg_store *s, PGconn *conn, claim *c, const char *cursor,
                                  bool some_taken_over, vecmill_error *err) {
-  str sql = {0}, cut = {0}, first = {0}, last = {0}, key = {0};
+  str sql = {0}, cut = {0};
   pg_params p = {0};
-  PGresult *made = NULL;
   bool has_cursor = *cursor != '\0';
   pg_append_page(&sql, s, has_cursor ? "$2::text[]" : "$1::text[]");
   if (has_cursor) {
@@ -63,48 +132,13 @@ static vecmill_status claim_next(pg_store *s, PGconn *conn, claim *c, const char
     pg_add_text(&p, cursor);
   }
   if (some_taken_over) append_not_leased(&sql, s);
-  str_append_format(&sql, " ORDER BY %s LIMIT %zu", s->keys_sql, c->n_max);
+  str_append_format(&sql, " ORDER BY %s LIMIT %zu", s->keys_sql, c->n_max * c->n_pages);
   vecmill_status status = pg_add_cut(s, &p, &cut, err);
   if (status == VECMILL_OK)
     status = pg_step(s, conn, &sql, &p, "cannot read a page", &c->rows, err);
-  int n = status == VECMILL_OK ? PQntuples(c->rows) : 0;
-  p = (pg_params){0};
-  str_clear(&sql);
-  if (n > 0) {
-    pg_key_append(&key, c->rows, 0, 0, s->n_keys);
-    pg_key_array(&first, key.data, key.n);
-    str_clear(&key);
-    pg_key_append(&key, c->rows, n - 1, 0, s->n_keys);
-    pg_key_array(&last, key.data, key.n);
-    pg_add_binary(&p, &first);
-    pg_add_binary(&p, &last);
-    str_append_text(&sql, "WITH l AS (INSERT INTO ");
-    pg_append_state(&sql, s, "leases");
-    str_append_format(&sql,
-                      "(column_id, owner, first_key, last_key, n_rows, expires) VALUES(%s, "
-                      "'%s'::uuid, $1::text[], $2::text[], %d, clock_timestamp() + interval "
-                      "'%u s') RETURNING id), ",
-                      s->column_id, s->owner, n, s->lease_seconds);
-  } else {
-    str_append_text(&sql, "WITH l AS (SELECT NULL::bigint AS id), ");
-  }
-  str_append_text(&sql, "c AS (UPDATE ");
-  pg_append_state(&sql, s, "columns");
-  str_append_format(&sql,
-                    " SET %spass_over = %s, pass_claimed = pass_claimed + %d WHERE id = %s) "
-                    "SELECT id::text FROM l",
-                    n > 0 ? "cursor = $2::text[], " : "", (size_t)n < c->n_max ? "true" : "false",
-                    n, s->column_id);
-  if (status == VECMILL_OK && (key.failed || first.failed || last.failed))
-    status = err_set_memory(err, "page", key.n);
-  if (status == VECMILL_OK) status = pg_step(s, conn, &sql, &p, "cannot lease a page", &made, err);
-  if (status == VECMILL_OK && n > 0) {
-    copy_number(c->lease, pg_text(made, 0, 0));
-    copy_number(c->fence, "1");
-  }
-  PQclear(made);
-  str *all[] = {&sql, &cut, &first, &last, &key};
-  for (size_t i = 0; i < sizeof all / sizeof *all; i++) str_fini(all[i]);
+  if (status == VECMILL_OK) status = lease_pages(s, conn, c, err);
+  str_fini(&sql);
+  str_fini(&cut);
   return status;
 }
 
@@ -198,7 +232,7 @@ static vecmill_status single_out(pg_store *s, PGconn *conn, const PGresult *leas
                               ? err_set_memory(err, "page", key.n)
                               : pg_step(s, conn, &sql, &p, "cannot lease a row", &made, err);
   if (status == VECMILL_OK) {
-    copy_number(c->lease, pg_text(made, 0, 0));
+    copy_number(c->leases[0], pg_text(made, 0, 0));
     copy_number(c->fence, "1");
   }
   PQclear(made);
@@ -257,7 +291,7 @@ static vecmill_status take_over(pg_store *s, PGconn *conn, const PGresult *lease
                       "NULL, n_failed = NULL, n_rows = "
                       "%d, expires = clock_timestamp() + interval '%u s' WHERE id = %s",
                       s->owner, pg_text(lease, 0, 1), n, s->lease_seconds, pg_text(lease, 0, 0));
-    copy_number(c->lease, pg_text(lease, 0, 0));
+    copy_number(c->leases[0], pg_text(lease, 0, 0));
     copy_number(c->fence, pg_text(lease, 0, 1));
   }
   if (status == VECMILL_OK)
@@ -298,20 +332,46 @@ static vecmill_status take_over_one(pg_store *s, PGconn *conn, claim *c, bool do
   return status;
 }
 
+/* What an earlier try of this claim was given, if it was committed: nobody has these pages. */
+static vecmill_status give_back_tried(pg_store *s, PGconn *conn, const claim *c,
+                                      vecmill_error *err) {
+  if (!c->tried.n) return VECMILL_OK;
+  str sql = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql, "UPDATE ");
+  pg_append_state(&sql, s, "leases");
+  str_append_format(&sql,
+                    " SET expires = '-infinity', attempts = attempts - 1 WHERE id IN (%s) AND "
+                    "owner = '%s'::uuid AND NOT done AND expires > clock_timestamp()",
+                    c->tried.data, s->owner);
+  vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot give pages back", &rows, err);
+  PQclear(rows);
+  str_fini(&sql);
+  return status;
+}
+
+/* Forgets the try before, but for the leases that it may have got. */
+static void begin_try(claim *c) {
+  for (size_t i = 0; i < PG_MOST_AHEAD && c->leases[i][0]; i++)
+    str_append_format(&c->tried, "%s%s", c->tried.n ? "," : "", c->leases[i]);
+  PQclear(c->rows);
+  *c = (claim){.n_max = c->n_max, .n_pages = c->n_pages, .tried = c->tried};
+}
+
 /* Pages follow the key's index, in this transaction: a table without fresh statistics tempts the
  * planner to sort all of it for each page. */
 static vecmill_status claim_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
   claim *c = context;
   PGresult *column = NULL;
   int64_t n_taken_over = 0;
-  PQclear(c->rows);
-  *c = (claim){.n_max = c->n_max};
+  begin_try(c);
   vecmill_status status =
       pg_lock_run(s, conn,
                   "pass::text, pass_over::text, cursor::text, set_config('enable_seqscan', 'off', "
                   "true), set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', "
                   "'off', true)",
                   &column, err);
+  if (status == VECMILL_OK) status = give_back_tried(s, conn, c, err);
   if (status == VECMILL_OK) status = clear_done(s, conn, &n_taken_over, err);
   if (status == VECMILL_OK) status = take_over_one(s, conn, c, false, err);
   if (status == VECMILL_OK) s->pass = pg_integer(column, 0, 0); /* others may have gone on */
@@ -335,16 +395,16 @@ static void wait_for_single(pg_store *s) {
 }
 
 /* What the pipeline and pg_store_page_free are to know of the page. */
-static void mark_page(pg_store *s, const claim *c, store_page *page) {
+static void mark_page(pg_store *s, const claim *c, size_t i, store_page *page) {
   pg_page *head = page->memory;
-  memcpy(head->lease, c->lease, sizeof head->lease);
+  memcpy(head->lease, c->leases[i], sizeof head->lease);
   memcpy(head->fence, c->fence, sizeof head->fence);
   head->is_single = c->is_single;
   if (!c->is_single) return;
   __atomic_store_n(&s->has_single, true, __ATOMIC_RELEASE);
-  for (size_t i = 0; c->is_given_up && i < page->n_rows; i++) {
-    page->rows[i].outcome = STORE_FAILED;
-    page->rows[i].reason = lost_reason;
+  for (size_t k = 0; c->is_given_up && k < page->n_rows; k++) {
+    page->rows[k].outcome = STORE_FAILED;
+    page->rows[k].reason = lost_reason;
   }
   if (!s->told_lost && !c->is_given_up)
     log_warning("table %s: rows whose process died %d times in a row are now embedded one by one",
@@ -361,13 +421,29 @@ static void tell_rows(pg_store *s, size_t n_wanted, size_t n_rows, size_t n_max)
            s->table, n_max, n_wanted, s->dimension);
 }
 
+/* What was claimed, as pages that wait to be asked for. */
+static vecmill_status keep_pages(pg_store *s, const claim *c, vecmill_error *err) {
+  pg_ahead *a = &s->ahead;
+  a->next = a->n = 0;
+  for (size_t i = 0; i < n_pages_of(c); i++) {
+    pg_rows rows = {.result = c->rows, .from = i * c->n_max, .to = end_of(c, i)};
+    vecmill_status status = pg_take_page(s, &rows, &a->pages[i], err);
+    if (status != VECMILL_OK) return status; /* the leases of those that are not kept expire */
+    mark_page(s, c, i, &a->pages[i]);
+    a->n++;
+  }
+  return VECMILL_OK;
+}
+
 vecmill_status pg_store_claim(store *base, size_t n_max, store_page *page_out, vecmill_error *err) {
   pg_store *s = pg_of(base);
-  claim c = {.n_max = pg_rows_at_once(s, n_max)};
   *page_out = (store_page){0};
+  if (pg_take_ahead(s, page_out)) return VECMILL_OK;
+  claim c = {.n_max = pg_rows_at_once(s, n_max)};
   vecmill_status status;
   for (;;) {
     wait_for_single(s);
+    c.n_pages = pg_pages_ahead(s, c.n_max);
     status = pg_transact(s, PG_READER, claim_body, &c, "cannot claim a page", err);
     if (status != VECMILL_OK || !c.must_wait) break;
     if (pg_stop_asked(s)) {
@@ -376,12 +452,13 @@ vecmill_status pg_store_claim(store *base, size_t n_max, store_page *page_out, v
     }
     clock_sleep_ms(PG_POLL_MS);
   }
-  if (status == VECMILL_OK && c.rows && PQntuples(c.rows) > 0) {
+  if (status == VECMILL_OK && c.rows) {
     tell_rows(s, n_max, (size_t)PQntuples(c.rows), c.n_max);
-    status = pg_take_page(s, c.rows, false, 0, page_out, err);
-    if (status == VECMILL_OK) mark_page(s, &c, page_out);
+    status = keep_pages(s, &c, err);
   }
   PQclear(c.rows);
+  str_fini(&c.tried);
+  if (status == VECMILL_OK) pg_take_ahead(s, page_out);
   return status;
 }
 

@@ -228,11 +228,12 @@ static vecmill_status ask_what_was_done(pg_store *s, pg_role role, const pg_page
 }
 
 /* Its lease may be removed: nobody will ask what became of it. */
-static void settle(pg_store *s, pg_page *head) {
+static void settle(pg_store *s, pg_page *head, size_t n_rows) {
   head->is_settled = true;
   pthread_mutex_lock(&s->commit_mutex);
   str_append_format(&s->settled, "%s%s", s->settled.n ? "," : "", head->lease);
   if (s->settled.failed) str_fini(&s->settled); /* they go when they expire */
+  s->n_rows_settled += n_rows;
   pthread_mutex_unlock(&s->commit_mutex);
 }
 
@@ -275,7 +276,7 @@ vecmill_status pg_store_commit(store *base, const store_page *page, store_commit
     status = ask_what_was_done(s, role, head, &is_ours, counts_out, err);
   give_writer_back(s, role);
   if (status == VECMILL_OK) {
-    settle(s, head);
+    settle(s, head, page->n_rows);
     uint64_t n_rest = a.n_rows + a.n_failed - counts_out->n_written - counts_out->n_failed;
     *(is_ours ? &counts_out->n_changed : &counts_out->n_taken_over) = n_rest;
   }

@@ -100,9 +100,15 @@ pg_version pg_version_of(const store_row *row) {
   return v;
 }
 
-vecmill_status pg_take_page(pg_store *s, const PGresult *result, bool has_vector, size_t dimension,
-                            store_page *page_out, vecmill_error *err) {
-  size_t n = (size_t)PQntuples(result), n_keys = s->n_keys;
+pg_rows pg_all_rows(const PGresult *result) {
+  return (pg_rows){.result = result, .to = (size_t)PQntuples(result)};
+}
+
+vecmill_status pg_take_page(pg_store *s, const pg_rows *rows, store_page *page_out,
+                            vecmill_error *err) {
+  const PGresult *result = rows->result;
+  size_t n = rows->to - rows->from, n_keys = s->n_keys, dimension = rows->dimension;
+  bool has_vector = dimension > 0;
   str memory = {0};
   store_page page = {.rows = mem_calloc(n ? n : 1, sizeof *page.rows), .n_rows = n};
   float *vector = has_vector ? mem_alloc_aligned(dimension, sizeof *vector) : NULL;
@@ -110,19 +116,19 @@ vecmill_status pg_take_page(pg_store *s, const PGresult *result, bool has_vector
   str_append(&memory, &head, sizeof head);
   for (size_t i = 0; page.rows && i < n; i++) {
     store_row *row = &page.rows[i];
-    int text = (int)n_keys;
+    int at = (int)(rows->from + i), text = (int)n_keys;
     row->key = (const void *)memory.n; /* offsets while the memory still moves */
-    pg_key_append(&memory, result, (int)i, 0, n_keys);
+    pg_key_append(&memory, result, at, 0, n_keys);
     row->n_key_bytes = memory.n - (size_t)row->key;
-    pg_version version = read_version(result, (int)i, text + 1, has_vector);
+    pg_version version = read_version(result, at, text + 1, has_vector);
     str_append(&memory, &version, sizeof version);
     row->text = (const char *)memory.n;
-    row->n_text_bytes = (size_t)PQgetlength(result, (int)i, text);
-    str_append(&memory, PQgetvalue(result, (int)i, text), row->n_text_bytes);
+    row->n_text_bytes = (size_t)PQgetlength(result, at, text);
+    str_append(&memory, PQgetvalue(result, at, text), row->n_text_bytes);
     if (!has_vector || !vector) continue;
     while (!memory.failed && memory.n % sizeof(float)) str_append_char(&memory, 0);
-    bool good = pg_read_vector(s, PQgetvalue(result, (int)i, text + 2),
-                               (size_t)PQgetlength(result, (int)i, text + 2), vector, dimension);
+    bool good = pg_read_vector(s, PQgetvalue(result, at, text + 2),
+                               (size_t)PQgetlength(result, at, text + 2), vector, dimension);
     if (!good) memset(vector, 0, dimension * sizeof *vector); /* of another length: no likeness */
     row->vector = (const float *)memory.n;
     str_append(&memory, vector, dimension * sizeof *vector);

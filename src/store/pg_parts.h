@@ -43,6 +43,14 @@ typedef struct pg_connection {
  * on, where there are as many, they are writers too. */
 typedef enum pg_role { PG_READER, PG_WRITER, PG_BEAT, PG_MORE_WRITERS } pg_role;
 
+/* Pages that are claimed, and not asked for yet; pg_ahead.c. */
+#define PG_MOST_AHEAD 16
+typedef struct pg_ahead {
+  store_page pages[PG_MOST_AHEAD];
+  size_t next, n;
+  uint64_t at_ns, n_rows_then; /* the last claim's moment, and n_rows_settled by then */
+} pg_ahead;
+
 typedef struct pg_key_column {
   char *name, *type; /* type as SQL */
 } pg_key_column;
@@ -113,8 +121,11 @@ typedef struct pg_store {
   int64_t pass;
   uint64_t n_removed; /* vectors of texts that became blank */
 
+  pg_ahead ahead; /* claim's own */
+
   /* Leases that are done, and known to be: "1,2,3". What is done may be asked for until then. */
   pthread_mutex_t commit_mutex; /* and which connections are being written by, a bit for each */
+  uint64_t n_rows_settled;
   pthread_cond_t writer_is_free;
   unsigned busy_writers;
   str settled;
@@ -409,9 +420,24 @@ void pg_append_page_columns(str *sql, const pg_store *s);
 void pg_append_left(str *sql, const pg_store *s, const char *cut);
 /* The columns and ctid, xmin of these. */
 void pg_append_page(str *sql, const pg_store *s, const char *cut);
-/* Rows of a result: key columns, text, its hash, and a vector if has_vector, or ctid and xmin. */
-vecmill_status pg_take_page(pg_store *s, const PGresult *result, bool has_vector, size_t dimension,
-                            store_page *page_out, vecmill_error *err);
+/* Rows of a result: key columns, text, its hash, and a vector of `dimension`, or, where that is 0,
+ * ctid and xmin. */
+typedef struct pg_rows {
+  const PGresult *result;
+  size_t from, to, dimension;
+} pg_rows;
+pg_rows pg_all_rows(const PGresult *result);
+vecmill_status pg_take_page(pg_store *s, const pg_rows *rows, store_page *page_out,
+                            vecmill_error *err);
+
+/* pg_ahead.c */
+
+/* How many pages of n_rows are to be claimed at once. */
+size_t pg_pages_ahead(pg_store *s, size_t n_rows);
+/* The next of those that are; false: none is. */
+bool pg_take_ahead(pg_store *s, store_page *page_out);
+/* Gives all of them back. */
+void pg_free_ahead(pg_store *s);
 
 /* pg_share.c */
 vecmill_status pg_store_pass_begin(store *s, bool *may_find_out, vecmill_error *err);

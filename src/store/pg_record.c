@@ -112,7 +112,9 @@ vecmill_status pg_store_sample(store *base, size_t dimension, size_t n_max, stor
   str_append_format(&sql, " ORDER BY random() LIMIT %zu", n_max);
   vecmill_status status =
       pg_run(s, PG_READER, &sql, NULL, "cannot read the vector column", &rows, err);
-  if (status == VECMILL_OK) status = pg_take_page(s, rows, true, dimension, page_out, err);
+  if (status == VECMILL_OK)
+    status =
+        pg_take_page(s, &(pg_rows){rows, 0, (size_t)PQntuples(rows), dimension}, page_out, err);
   PQclear(rows);
   str_fini(&sql);
   return status;

@@ -297,6 +297,7 @@ void pg_end_beat(pg_store *s) {
   pthread_mutex_unlock(&s->beat_mutex);
   pthread_join(s->beat_thread, NULL);
   s->beat_runs = false;
+  pg_free_ahead(s);
   s->has_begun = false; /* one try is enough now, on a connection that is not lost already */
   if (__atomic_load_n(&s->is_lost, __ATOMIC_RELAXED)) return; /* others will see us gone */
   if (pg_transact(s, PG_BEAT, leave_body, NULL, "cannot leave", NULL) != VECMILL_OK)

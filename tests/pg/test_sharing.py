@@ -360,8 +360,10 @@ def test_given_back(vecmill, folder):
 class Forgetful:
     """A proxy that loses the server's answer to some COMMITs and some commits of vectors, and the connection with it."""
 
-    def __init__(self, server, seed: int, every: int):
-        self.server, self.every, self.rng = server, every, random.Random(seed)
+    EVERY = {"COMMIT": 3, "vectors": 6}
+
+    def __init__(self, server, seed: int):
+        self.server, self.rng = server, random.Random(seed)
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port = self.socket.getsockname()[1]
         self.n_lost = {"COMMIT": 0, "vectors": 0}
@@ -391,7 +393,7 @@ class Forgetful:
                 message = kind + head + file.read(struct.unpack(">I", head)[0] - 4)
                 started = True
                 what = "COMMIT" if message[5:] == b"COMMIT\0" else "vectors" if kind == b"P" and b"SET done = " in message else None
-                if what and self.rng.randrange(self.every) == 0:
+                if what and self.rng.randrange(self.EVERY[what]) == 0:
                     lost.set()
                     self.n_lost[what] += 1
                 upstream.sendall(message)
@@ -424,23 +426,24 @@ class Forgetful:
 def test_lost_answers(vecmill, folder):
     """What the server has done although nobody heard of it is neither done again nor waited for."""
     with fresh() as server:
-        fill(server, 2000)
+        fill(server, 3000)
         log_writes(server, "t", "id")
         server.psql("ALTER TABLE t ADD CHECK (id % 400 <> 7 OR embedding IS NULL)")
-        proxy = Forgetful(server, 11, 6)
+        proxy = Forgetful(server, 11)
         db = server.uri_of(port=proxy.port, sslmode="disable", gssencmode="disable")
         run = None
         for _ in range(20):  # at the beginning a lost connection is the run's end
-            run = start(vecmill, db, 40, "--workers", 1)
+            run = start(vecmill, db, 20, "--workers", 1, "--sleep", 0.02)  # few pages are claimed at once
             output, errors = run.communicate(timeout=100)
             if "Processed" in output:
                 break
         proxy.close()
         expect(run.returncode == 3, f"{run.returncode} {output[-300:]} {errors}")
+        print(f"  answers lost: {proxy.n_lost}")
         expect(proxy.n_lost["COMMIT"] >= 3 and proxy.n_lost["vectors"] >= 3, str(proxy.n_lost))
         got = int(output.partition("Embedded ")[2].split()[0])
-        expect(got == 1995 and "5 failed" in output and "changed" not in output, output[-400:])
-        each_written_once(server, 1995)
+        expect(got == 2992 and "8 failed" in output and "changed" not in output, output[-400:])
+        each_written_once(server, 2992)
 
 
 # --- pgbouncer ---
