@@ -5,10 +5,14 @@
  * made it, and the run that is going on. Work is shared by leases:
  *
  *   claim   under the lock of the column's row: takes over a lease that has expired, else reads
- *           the next page after the run's cursor, and writes a lease on its range of keys
- *   beat    every third of a lease's time all leases of this process are prolonged
- *   commit  ONE statement: it marks the lease done if it is still ours (owner and fence), and
- *           only then writes vectors, hashes, failures and counters
+ *           the next page after the run's cursor, or several, and writes a lease on each range of
+ * keys beat    every third of a lease's time all leases of this process are prolonged commit  one
+ * statement: it locks the lease if that is still ours (owner and fence), and only then writes
+ * vectors and hashes, and marks it done. Rows that are not as they were claimed are left to a
+ * second one, which writes failures too, and marks it done
+ *
+ * A lease counts what was written and what failed under it; the run's counters take that over when
+ * the lease goes. So a commit touches no row that another one needs.
  *
  * A lease that is taken over gets another fence: whoever wakes up later with the old one writes
  * nothing. Expiry is by the server's clock. Each call is one statement or one short transaction on

@@ -180,7 +180,7 @@ def test_kills(vecmill, folder):
         server.psql("UPDATE t SET text = 'new ' || id")
         log_writes(server, "t", "id")
         for _ in range(4):
-            runs = [start(vecmill, server, "t", 25, "--workers", 1, "--changed") for _ in range(2)]
+            runs = [start(vecmill, server, "t", 25, "--workers", 1, "--sleep", 0.02, "--changed") for _ in range(2)]
             while "Processed batch" not in runs[0].stdout.readline():
                 pass
             time.sleep(rng.uniform(0, 0.1))
