@@ -171,6 +171,9 @@ static void append_failures(str *sql, const pg_store *s, int *n) {
   str_append_char(sql, ')');
 }
 
+/* One condition for all rows, so that it is asked once; whoever asks first locks the lease. */
+#define IS_OURS "(SELECT count(*) FROM vecmill_lease) = 1"
+
 /* "t"."a" = d.k0::bigint AND .. AND */
 static void append_same_key(str *sql, const pg_store *s) {
   for (size_t i = 0; i < s->n_keys; i++) {
@@ -181,7 +184,7 @@ static void append_same_key(str *sql, const pg_store *s) {
 
 /* " WHERE ..": the very version that was claimed. */
 static void append_same_version(str *sql, const pg_store *s) {
-  str_append_text(sql, " WHERE ");
+  str_append_text(sql, " WHERE " IS_OURS " AND ");
   append_same_key(sql, s);
   pg_append_column(sql, s, "ctid");
   str_append_text(sql, " = vecmill_d.place AND ");
@@ -204,7 +207,7 @@ static void append_same_text(str *sql, const pg_store *s, bool joins) {
   pg_append_hash(sql, s);
   str_append_text(sql, " = vecmill_d.h OFFSET 0) AS vecmill_r");
   if (!joins) return;
-  str_append_text(sql, " WHERE ");
+  str_append_text(sql, " WHERE " IS_OURS " AND ");
   pg_append_column(sql, s, "ctid");
   str_append_text(sql, " = vecmill_r.ctid AND ");
   pg_append_column(sql, s, "tableoid");
@@ -216,7 +219,7 @@ static void append_same_text(str *sql, const pg_store *s, bool joins) {
 /* "WITH vecmill_lease AS (...)": one row if the lease is ours, and nobody takes it over meanwhile.
  */
 static void append_lease(str *sql, const pg_store *s) {
-  str_append_text(sql, "WITH vecmill_lease AS (SELECT column_id FROM ");
+  str_append_text(sql, "WITH vecmill_lease AS (SELECT FROM ");
   pg_append_state(sql, s, "leases");
   str_append_format(sql,
                     " WHERE id = $1::bigint AND fence = $2::bigint AND owner = '%s'::uuid AND "
@@ -230,11 +233,11 @@ static void append_update(str *sql, const pg_store *s, bool placed) {
   int n = FIRST_ROWS;
   str_append_format(sql, ", u AS (UPDATE %s SET ", s->table_sql);
   pg_append_name(sql, s->vector_column);
-  str_append_text(sql, " = vecmill_d.v FROM vecmill_lease, ");
+  str_append_text(sql, " = vecmill_d.v FROM ");
   append_rows(sql, s, &n, placed);
   if (placed) append_same_version(sql, s);
   else append_same_text(sql, s, true);
-  str_append_text(sql, " RETURNING vecmill_lease.column_id, vecmill_d.h");
+  str_append_text(sql, " RETURNING vecmill_d.h");
   append_key_names(sql, s);
   str_append_text(sql, ", ");
   pg_append_column(sql, s, s->vector_column);
@@ -258,7 +261,7 @@ static void append_hashes(str *sql, const pg_store *s, bool placed, size_t n_row
   str_append_text(sql, ", h AS (INSERT INTO ");
   if (s->changed) {
     pg_append_state(sql, s, "hashes");
-    str_append_text(sql, "(column_id, key, hash) SELECT column_id, ");
+    str_append_format(sql, "(column_id, key, hash) SELECT %s, ", s->column_id);
     append_key_of(sql, s, "u");
     str_append_text(sql, ", h FROM u WHERE kept ON CONFLICT (column_id, key) DO UPDATE SET hash = "
                          "excluded.hash)");
@@ -273,12 +276,12 @@ static void append_hashes(str *sql, const pg_store *s, bool placed, size_t n_row
     str_append_format(sql, "], $%d::uuid[] WHERE (SELECT n FROM n) = %zu UNION ALL SELECT ",
                       FIRST_ROWS, n_rows);
   }
-  str_append_text(sql, "column_id, ARRAY[");
+  str_append_format(sql, "%s, ARRAY[", s->column_id);
   for (size_t i = 0; i < s->n_keys; i++)
     str_append_format(sql, "%sarray_agg(k%zu)", i ? ", " : "", i);
   str_append_text(sql, "], array_agg(h) FROM u WHERE kept");
   if (placed) str_append_format(sql, " AND (SELECT n FROM n) < %zu", n_rows);
-  str_append_text(sql, " GROUP BY column_id)");
+  str_append_text(sql, " HAVING count(*) > 0)");
 }
 
 /* ", g AS (DELETE ...)": failures of rows that are written now; not even looked for where none is
@@ -288,7 +291,7 @@ static void append_forgive(str *sql, const pg_store *s) {
   pg_append_state(sql, s, "failures");
   str_append_text(sql, " AS x USING u WHERE ");
   pg_append_any_failed(sql, s);
-  str_append_text(sql, " AND u.kept AND x.column_id = u.column_id AND x.key = ");
+  str_append_format(sql, " AND u.kept AND x.column_id = %s AND x.key = ", s->column_id);
   append_key_of(sql, s, "u");
   str_append_char(sql, ')');
 }
@@ -297,7 +300,7 @@ static void append_forgive(str *sql, const pg_store *s) {
 static void append_failed(str *sql, const pg_store *s, int n) {
   str_append_text(sql, ", f AS (INSERT INTO ");
   pg_append_state(sql, s, "failures");
-  str_append_text(sql, "(column_id, key, reason, owner, hash) SELECT vecmill_lease.column_id, ");
+  str_append_format(sql, "(column_id, key, reason, owner, hash) SELECT %s, ", s->column_id);
   append_key_of(sql, s, "vecmill_d");
   str_append_format(sql, ", vecmill_d.reason, '%s'::uuid, vecmill_d.h FROM vecmill_lease, ",
                     s->owner);
