@@ -9,8 +9,9 @@ and numbers do not. base/str.h has what is needed of letters; numbers travel as 
 """
 import re
 import sys
-import tempfile
 from pathlib import Path
+
+from rules import run_check
 
 CALLS = ("atof strtod strtof strtold strcasecmp strncasecmp strcasestr strcoll strxfrm setlocale localeconv tolower toupper "
          "isalpha isalnum isblank iscntrl isgraph islower isprint ispunct isspace isupper mbstowcs mbtowc wcstombs alphasort").split()
@@ -44,28 +45,5 @@ BREACHES = [
 ]
 
 
-def prove() -> None:
-    for files, wanted in BREACHES:
-        with tempfile.TemporaryDirectory() as folder:
-            for name, text in files.items():
-                path = Path(folder) / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text, encoding="utf-8")
-            problems, _ = check(Path(folder))
-            if len(problems) != wanted:
-                sys.exit(f"check_calls.py: {files} shows {problems}, wanted {wanted}")
-    print(f"{len(BREACHES)} trees judged as they must be")
-
-
-def main() -> None:
-    if sys.argv[1:] == ["--prove"]:
-        prove()
-        return
-    root = Path(sys.argv[1]) if sys.argv[1:] else Path(__file__).resolve().parent.parent
-    problems, n = check(root)
-    print("\n".join(problems) if problems else f"{n} files ask no locale")
-    sys.exit(1 if problems or n == 0 else 0)
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(run_check(check, BREACHES, "files ask no locale"))

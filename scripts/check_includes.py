@@ -11,8 +11,9 @@ reached by a relative path. See "The rooms" in ARCHITECTURE.md.
 """
 import re
 import sys
-import tempfile
 from pathlib import Path
+
+from rules import run_check
 
 # room -> the rooms it may include directly, from the floor up
 RULE = {
@@ -102,28 +103,5 @@ BREACHES = [
 ]
 
 
-def prove() -> None:
-    for files, wanted in BREACHES:
-        with tempfile.TemporaryDirectory() as folder:
-            for name, text in files.items():
-                path = Path(folder) / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text)
-            problems, _ = check(Path(folder))
-            if len(problems) != wanted:
-                sys.exit(f"check_includes.py: {files} shows {problems}, wanted {wanted}")
-    print(f"{len(BREACHES)} trees judged as they must be")
-
-
-def main() -> None:
-    if sys.argv[1:] == ["--prove"]:
-        prove()
-        return
-    root = Path(sys.argv[1]) if sys.argv[1:] else Path(__file__).resolve().parent.parent
-    problems, n = check(root)
-    print("\n".join(problems) if problems else f"{n} includes keep the rule")
-    sys.exit(1 if problems or n == 0 else 0)
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(run_check(check, BREACHES, "includes keep the rule"))
