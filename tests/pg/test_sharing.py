@@ -354,6 +354,36 @@ def test_given_back(vecmill, folder):
         expect(server.psql("SELECT count(embedding) FROM t") == [("4000",)], "rows without a vector")
 
 
+def test_claimed_ahead(vecmill, folder):
+    """Several pages by one claim where they are soon used up, and given back when the run is stopped; one where workers are slow."""
+    def most_at_once(run, batch: int) -> int:
+        """Of the pages that are out at any one moment: how many bear the number of the same transaction."""
+        most, deadline = 0, time.monotonic() + 20
+        while run.poll() is None and time.monotonic() < deadline and most < 2:
+            got = server.psql(f"SELECT coalesce(max(n), 0) FROM (SELECT count(*) AS n FROM vecmill.leases WHERE NOT done AND n_rows = {batch} GROUP BY xmin::text) AS s")
+            most = max(most, int(got[0][0]))
+        return most
+
+    with fresh() as server:
+        fill(server, 40000)
+        log_writes(server, "t", "id")
+        slow = start(vecmill, server.uri, 20, "--workers", 1, "--sleep", 0.3, "--limit", 200)
+        begun(slow, 1)
+        expect(most_at_once(slow, 20) == 1, "several pages were claimed at once, by a run that takes a third of a second for each")
+        slow.communicate(timeout=60)
+        fast = start(vecmill, server.uri, 10)
+        begun(fast, 1)
+        expect(most_at_once(fast, 10) > 1, "each page was claimed by itself, by a run that takes a few milliseconds for each")
+        fast.send_signal(signal.SIGINT)
+        fast.communicate(timeout=60)
+        expect(fast.returncode == 130, f"{fast.returncode}")
+        expect(server.psql("SELECT count(*) FROM vecmill.leases WHERE NOT done AND attempts > 0") == [("0",)], "pages were not given back")
+        n = int(server.psql("SELECT count(*) FROM t WHERE btrim(text) <> ''")[0][0])
+        output, errors = start(vecmill, server.uri, 1000).communicate(timeout=100)
+        expect(not errors, f"{errors} {output[-300:]}")
+        each_written_once(server, n)
+
+
 # --- answers that are lost ---
 
 
