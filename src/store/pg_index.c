@@ -16,6 +16,7 @@ static void tell(const pg_store *s, const char *name, bool is_hnsw) {
              s->table, name, name);
 }
 
+/* Those of the table, and those that a partition has for itself. */
 vecmill_status pg_tell_indexes(pg_store *s, vecmill_error *err) {
   str sql = {0};
   pg_params p = {0};
@@ -24,8 +25,9 @@ vecmill_status pg_tell_indexes(pg_store *s, vecmill_error *err) {
                   "SELECT i.indexrelid::regclass::text, amname::text FROM pg_index AS i JOIN "
                   "pg_class AS c ON c.oid = indexrelid JOIN pg_am AS m ON m.oid = relam JOIN "
                   "pg_attribute AS a ON a.attrelid = indrelid AND attnum = ANY (indkey::int2[]) "
-                  "WHERE indrelid = $1::regclass AND attname = $2::text AND amname IN "
-                  "('hnsw', 'ivfflat') ORDER BY 1");
+                  "WHERE (indrelid = $1::regclass OR indrelid IN (SELECT relid FROM "
+                  "pg_partition_tree($1::regclass)) AND NOT c.relispartition) AND attname = "
+                  "$2::text AND amname IN ('hnsw', 'ivfflat') ORDER BY 1");
   pg_add_text(&p, s->table_name);
   pg_add_text(&p, s->vector_column);
   vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the indexes", &rows, err);

@@ -72,6 +72,18 @@ def test_writing_beside_an_index(vecmill, folder):
             expect(done.stderr == wanted, done.stderr)
 
 
+def test_indexes_of_partitions(vecmill, folder):
+    """One that a partition has for itself is told; one of the whole table once, and not for each partition again."""
+    with Server() as server:
+        server.psql("""CREATE TABLE t(id integer PRIMARY KEY, text text, embedding vector(32)) PARTITION BY RANGE (id);
+            CREATE TABLE low PARTITION OF t FOR VALUES FROM (0) TO (10); CREATE TABLE high PARTITION OF t FOR VALUES FROM (10) TO (20);
+            INSERT INTO t VALUES(1, 'one'), (11, 'eleven'); CREATE INDEX near ON t USING hnsw (embedding vector_l2_ops);
+            CREATE INDEX "low ear" ON low USING hnsw (embedding vector_ip_ops)""", options="-c client_min_messages=error")
+        done = vecmill.run("ingest", "t", "--db", server.uri, "--model", vecmill.model)
+        told = [line.split(" (hnsw)")[0] for line in done.stderr.splitlines()]
+        expect(told == ['vecmill: table t: index "low ear"', "vecmill: table t: index near"], done.stderr)
+
+
 def test_hints(vecmill, folder):
     """What is missing is told with a command that can be pasted: the connection as it was given."""
     with Server() as server:
