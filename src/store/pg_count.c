@@ -1,4 +1,5 @@
 /* The totals, so that progress has one, and where `limit` ends. */
+#include "store/count_sums.h"
 #include "store/pg_parts.h"
 
 static void append_vector(str *sql, const pg_store *s) {
@@ -83,16 +84,9 @@ static vecmill_status count_rows(pg_store *s, store_counts *counts_out, vecmill_
   if (status == VECMILL_OK)
     status = pg_run(s, PG_READER, &sql, &p, "cannot count the rows", &rows, err);
   if (status == VECMILL_OK) {
-    uint64_t n[7];
-    for (int i = 0; i < 7; i++) n[i] = (uint64_t)pg_integer(rows, 0, i);
-    *counts_out = (store_counts){.n_rows = n[0],
-                                 .n_done = n[1] - n[4],
-                                 .n_blank = n[2],
-                                 .n_failed = n[3] + n[5],
-                                 .n_outdated = n[4] - n[5],
-                                 .n_unknown = n[6]};
-    counts_out->n_left =
-        counts_out->n_rows - counts_out->n_done - counts_out->n_blank - counts_out->n_failed;
+    uint64_t n[N_SUMS];
+    for (int i = 0; i < N_SUMS; i++) n[i] = (uint64_t)pg_integer(rows, 0, i);
+    *counts_out = store_counts_of(n);
   }
   PQclear(rows);
   str_fini(&sql);

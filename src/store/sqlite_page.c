@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "store/count_sums.h"
 #include "store/sqlite_parts.h"
 
 /* --- SQL --- */
@@ -259,16 +260,9 @@ static vecmill_status count_rows(sqlite_store *s, store_counts *counts_out, vecm
   if (status != VECMILL_OK) return status;
   int code = sqlite3_step(statement);
   if (code == SQLITE_ROW) {
-    uint64_t n[7];
-    for (int i = 0; i < 7; i++) n[i] = (uint64_t)sqlite3_column_int64(statement, i);
-    *counts_out = (store_counts){.n_rows = n[0],
-                                 .n_done = n[1] - n[4],
-                                 .n_blank = n[2],
-                                 .n_failed = n[3] + n[5],
-                                 .n_outdated = n[4] - n[5],
-                                 .n_unknown = n[6]};
-    counts_out->n_left =
-        counts_out->n_rows - counts_out->n_done - counts_out->n_blank - counts_out->n_failed;
+    uint64_t n[N_SUMS];
+    for (int i = 0; i < N_SUMS; i++) n[i] = (uint64_t)sqlite3_column_int64(statement, i);
+    *counts_out = store_counts_of(n);
   } else {
     status = sqlite_error(s, code, "cannot count the rows", err);
   }
