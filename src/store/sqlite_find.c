@@ -137,14 +137,10 @@ static vecmill_status read_columns(sqlite_store *s, table_info *info_out, vecmil
 
 static vecmill_status no_such_column(const sqlite_store *s, const table_info *info,
                                      const char *name, const char *option, vecmill_error *err) {
-  str list = {0};
-  for (size_t i = 0; i < info->n && i < 40; i++)
-    str_append_format(&list, "%s%s", i ? ", " : "", info->columns[i].name);
-  vecmill_status status =
-      err_set(err, VECMILL_ERROR_NOT_FOUND, "table %s: no column %s for %s (columns: %s)", s->table,
-              name, option, list.data ? list.data : "");
-  str_fini(&list);
-  return status;
+  const char *columns[FIND_MOST_NAMES];
+  size_t n = 0;
+  for (; n < info->n && n < FIND_MOST_NAMES; n++) columns[n] = info->columns[n].name;
+  return store_no_such_column(s->table, name, option, columns, n, err);
 }
 
 /* --- the key --- */
