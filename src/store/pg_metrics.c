@@ -224,25 +224,22 @@ static void append_create(str *sql, const pg_store *s) {
 }
 
 static vecmill_status check_rights(pg_store *s, vecmill_error *err) {
-  str sql = {0};
+  str grant = {0};
   pg_params p = {0};
-  PGresult *rows = NULL;
-  str_append_text(&sql, "SELECT (has_any_column_privilege($1::text, 'SELECT') AND "
-                        "has_any_column_privilege($1::text, 'INSERT') AND "
-                        "has_any_column_privilege($1::text, 'UPDATE'))::text, current_user::text");
+  const char *wanted = NULL;
   pg_add_text(&p, s->metrics.sql);
-  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the rights", &rows, err);
-  if (status == VECMILL_OK && pg_text(rows, 0, 0)[0] != 't') {
-    str_clear(&sql);
-    str_append_format(&sql, "GRANT SELECT, INSERT, UPDATE ON %s TO ", s->metrics.sql);
-    pg_append_name(&sql, pg_text(rows, 0, 1));
+  str_append_format(&grant, "GRANT SELECT, INSERT, UPDATE ON %s", s->metrics.sql);
+  vecmill_status status = pg_ask_rights(s,
+                                        "has_any_column_privilege($1::text, 'SELECT') AND "
+                                        "has_any_column_privilege($1::text, 'INSERT') AND "
+                                        "has_any_column_privilege($1::text, 'UPDATE')",
+                                        &p, &grant, &wanted, err);
+  if (wanted)
     status = err_set(err, VECMILL_ERROR_DATABASE,
                      "%s: this user may not write the metrics into table %s (have its owner run "
                      "this): %s",
-                     s->shown, s->metrics.name, sql.failed ? "GRANT .." : sql.data);
-  }
-  PQclear(rows);
-  str_fini(&sql);
+                     s->shown, s->metrics.name, wanted);
+  str_fini(&grant);
   return status;
 }
 

@@ -367,6 +367,10 @@ vecmill_status pg_store_inspect(store *s, size_t dimension, bool *has_vectors_ou
 vecmill_status pg_store_sample(store *s, size_t dimension, size_t n_max, store_page *page_out,
                                vecmill_error *err);
 vecmill_status pg_store_begin(store *s, const store_maker *maker, vecmill_error *err);
+/* Asks `question`, a condition on rights. Where it is not so, *wanted_out, NULL otherwise, is what
+ * an owner is to run: `grant`, "GRANT .. ON ..", which then names this user too. */
+vecmill_status pg_ask_rights(pg_store *s, const char *question, const pg_params *params, str *grant,
+                             const char **wanted_out, vecmill_error *err);
 
 /* pg_count.c */
 vecmill_status pg_store_count(store *s, store_counts *counts_out, vecmill_error *err);

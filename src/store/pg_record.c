@@ -143,29 +143,41 @@ static vecmill_status add_column(pg_store *s, size_t dimension, vecmill_error *e
   return status;
 }
 
-/* Rights that are missing are told before the first row is embedded. */
-static vecmill_status check_rights(pg_store *s, vecmill_error *err) {
+vecmill_status pg_ask_rights(pg_store *s, const char *question, const pg_params *params, str *grant,
+                             const char **wanted_out, vecmill_error *err) {
   str sql = {0};
-  pg_params p = {0};
   PGresult *rows = NULL;
-  str_append_text(&sql, "SELECT has_column_privilege($1::text, $2::text, 'UPDATE')::text, "
-                        "current_user::text");
-  pg_add_text(&p, s->table_name);
-  pg_add_text(&p, s->vector_column);
-  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the rights", &rows, err);
+  *wanted_out = NULL;
+  str_append_format(&sql, "SELECT (%s)::text, current_user::text", question);
+  vecmill_status status = pg_run(s, PG_READER, &sql, params, "cannot read the rights", &rows, err);
   if (status == VECMILL_OK && pg_text(rows, 0, 0)[0] != 't') {
-    str_clear(&sql);
-    str_append_text(&sql, "GRANT UPDATE (");
-    pg_append_name(&sql, s->vector_column);
-    str_append_format(&sql, ") ON %s TO ", s->table_name);
-    pg_append_name(&sql, pg_text(rows, 0, 1));
-    status = err_set(err, VECMILL_ERROR_DATABASE,
-                     "%s: this user may not write column %s of table %s (have its owner run this): "
-                     "%s",
-                     s->shown, s->vector_column, s->table, sql.failed ? "GRANT .." : sql.data);
+    str_append_text(grant, " TO ");
+    pg_append_name(grant, pg_text(rows, 0, 1));
+    *wanted_out = grant->failed ? "GRANT .." : grant->data;
   }
   PQclear(rows);
   str_fini(&sql);
+  return status;
+}
+
+/* Rights that are missing are told before the first row is embedded. */
+static vecmill_status check_rights(pg_store *s, vecmill_error *err) {
+  str grant = {0};
+  pg_params p = {0};
+  const char *wanted = NULL;
+  pg_add_text(&p, s->table_name);
+  pg_add_text(&p, s->vector_column);
+  str_append_text(&grant, "GRANT UPDATE (");
+  pg_append_name(&grant, s->vector_column);
+  str_append_format(&grant, ") ON %s", s->table_name);
+  vecmill_status status = pg_ask_rights(s, "has_column_privilege($1::text, $2::text, 'UPDATE')", &p,
+                                        &grant, &wanted, err);
+  if (wanted)
+    status = err_set(err, VECMILL_ERROR_DATABASE,
+                     "%s: this user may not write column %s of table %s (have its owner run this): "
+                     "%s",
+                     s->shown, s->vector_column, s->table, wanted);
+  str_fini(&grant);
   return status;
 }
 
