@@ -1,6 +1,15 @@
 """How a Python test program runs its cases and tells of them: a line each, then "N passed, N failed"."""
+import argparse
+import os
 import subprocess
 import tempfile
+
+
+def given_vecmill() -> str:
+    """The command to test, which --vecmill names; wherever it is then run."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--vecmill", required=True)
+    return os.path.abspath(parser.parse_args().vecmill)
 
 
 def run_cases(namespace: dict) -> int:

@@ -3,7 +3,6 @@
 
   test_commands.py --vecmill PATH
 """
-import argparse
 import json
 import os
 import struct
@@ -13,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from cases import run_cases  # noqa: E402
+from cases import given_vecmill, run_cases  # noqa: E402
 
 COMMAND = ""
 
@@ -159,9 +158,7 @@ def test_nothing_half_written(_folder):
 
 def main() -> int:
     global COMMAND
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--vecmill", required=True)
-    COMMAND = parser.parse_args().vecmill
+    COMMAND = given_vecmill()
     os.environ["EMBED_MODEL"] = "sentence-transformers/all-MiniLM-L6-v2"
     return run_cases(globals())
 

@@ -3,7 +3,6 @@
 
   test_secrets.py --vecmill PATH        VECMILL_SEED=N: other random strings
 """
-import argparse
 import fcntl
 import os
 import random
@@ -15,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
-from cases import run_cases  # noqa: E402
+from cases import given_vecmill, run_cases  # noqa: E402
 
 VECMILL = ""
 SECRET = "S3cret0451"
@@ -146,13 +145,6 @@ def test_random(folder):
         unseen(folder, *draw.choice(forms(db)[:6]))
 
 
-def main() -> int:
-    global VECMILL
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--vecmill", required=True)
-    VECMILL = os.path.abspath(parser.parse_args().vecmill)
-    return run_cases(globals())
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    VECMILL = given_vecmill()
+    sys.exit(run_cases(globals()))

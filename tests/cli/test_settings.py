@@ -3,7 +3,6 @@
 
   test_settings.py --vecmill PATH
 """
-import argparse
 import fcntl
 import json
 import math
@@ -22,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
-from cases import run_cases  # noqa: E402
+from cases import given_vecmill, run_cases  # noqa: E402
 
 VECMILL = MODEL = ""
 TEXTS = ["the water of the river", "a small library for reading", "state of the art", "ka la nani", "broken disks and tapes"]
@@ -281,9 +280,7 @@ def test_process_list(folder):
 
 def main() -> int:
     global VECMILL, MODEL
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--vecmill", required=True)
-    VECMILL = os.path.abspath(parser.parse_args().vecmill)
+    VECMILL = given_vecmill()
     with tempfile.TemporaryDirectory() as folder:
         MODEL = os.path.join(os.path.realpath(folder), "tiny")
         subprocess.run([sys.executable, ROOT / "scripts" / "make_tiny_model.py", MODEL], check=True)

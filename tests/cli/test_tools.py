@@ -3,7 +3,6 @@
 
   test_tools.py --vecmill PATH
 """
-import argparse
 import json
 import os
 import re
@@ -15,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
-from cases import run_cases  # noqa: E402
+from cases import given_vecmill, run_cases  # noqa: E402
 
 COMMANDS = ["ingest", "search", "jobs", "embed", "tokenize", "doctor", "bench"]
 KERNELS = ["peak_fma_f32", "microkernel_f32", "matmul_f32_384x1152", "matmul_f32_384x384", "matmul_f32_384x1536_gelu",
@@ -130,9 +129,7 @@ def test_bench(folder):
 
 def main() -> int:
     global VECMILL, MODEL
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--vecmill", required=True)
-    VECMILL = os.path.abspath(parser.parse_args().vecmill)
+    VECMILL = given_vecmill()
     with tempfile.TemporaryDirectory() as model:
         subprocess.run([sys.executable, ROOT / "scripts" / "make_tiny_model.py", model], check=True)
         MODEL = model

@@ -4,7 +4,6 @@ real command; where models are looked for; what identifies them.
 
   test_refusals.py --vecmill PATH
 """
-import argparse
 import json
 import os
 import pwd
@@ -17,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from cases import run_cases  # noqa: E402
+from cases import given_vecmill, run_cases  # noqa: E402
 
 MAKE = Path(__file__).resolve().parent.parent.parent / "scripts" / "make_tiny_model.py"
 SMALL = ["--layers", "1", "--hidden", "8", "--heads", "2", "--intermediate", "8", "--positions", "16"]
@@ -349,13 +348,6 @@ def test_identity(folder):
     assert named("--model", str(model), **env) != first, "a shard of a Dense module"
 
 
-def main() -> int:
-    global VECMILL
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--vecmill", required=True)
-    VECMILL = os.path.abspath(parser.parse_args().vecmill)
-    return run_cases(globals())
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    VECMILL = given_vecmill()
+    sys.exit(run_cases(globals()))
