@@ -174,14 +174,6 @@ static void append_failures(str *sql, const pg_store *s, int *n) {
 /* One condition for all rows, so that it is asked once; whoever asks first locks the lease. */
 #define IS_OURS "(SELECT count(*) FROM vecmill_lease) = 1"
 
-/*
- * Rows are written by their places: those are looked up one by one, or all of the table is read and
- * hashed. The planner, who takes a look-up for a read from the disk, prefers the latter for a
- * thousand rows of a table of a hundred thousand, and is wrong by a factor of ten. This is true,
- * and he takes it for true of one row in two hundred.
- */
-#define FEW(xid) " AND " xid " = " xid
-
 /* "t"."a" = d.k0::bigint AND .. AND */
 static void append_same_key(str *sql, const pg_store *s) {
   for (size_t i = 0; i < s->n_keys; i++) {
@@ -197,7 +189,7 @@ static void append_same_version(str *sql, const pg_store *s) {
   pg_append_column(sql, s, "ctid");
   str_append_text(sql, " = vecmill_d.place AND ");
   pg_append_column(sql, s, "xmin");
-  str_append_text(sql, " = vecmill_d.writer" FEW("vecmill_d.writer"));
+  str_append_text(sql, " = vecmill_d.writer");
 }
 
 /*
@@ -221,7 +213,7 @@ static void append_same_text(str *sql, const pg_store *s, bool joins) {
   pg_append_column(sql, s, "tableoid");
   str_append_text(sql, " = vecmill_r.tableoid AND ");
   pg_append_column(sql, s, "xmin");
-  str_append_text(sql, " = vecmill_r.xmin" FEW("vecmill_r.xmin"));
+  str_append_text(sql, " = vecmill_r.xmin");
 }
 
 /* "WITH vecmill_lease AS (...)": one row if the lease is ours, and nobody takes it over meanwhile.
