@@ -71,10 +71,10 @@ static vecmill_status count_rows(pg_store *s, store_counts *counts_out, vecmill_
   pg_append_blank(&sql, s);
   str_append_text(&sql, ")::text, count(*) FILTER (WHERE ");
   append_null_vector(&sql, s);
+  str_append_text(&sql, " AND "); /* first, as it costs nothing where none is */
+  pg_append_failed(&sql, s);
   str_append_text(&sql, " AND NOT ");
   pg_append_blank(&sql, s);
-  str_append_text(&sql, " AND ");
-  pg_append_failed(&sql, s);
   str_append_text(&sql, ")::text");
   append_outdated_counts(&sql, s);
   pg_append_from(&sql, s);
