@@ -132,28 +132,37 @@ static float float_of_half(uint16_t half) {
   return half & 0x8000 ? -magnitude : magnitude;
 }
 
+static bool put_floats(char *to, const float *vector, size_t n) {
+  bool good = true;
+  for (size_t i = 0; i < n; i++) {
+    uint32_t bits;
+    memcpy(&bits, &vector[i], sizeof bits);
+    good &= (bits & 0x7F800000) != 0x7F800000;
+    bits = htonl(bits);
+    memcpy(to + i * sizeof bits, &bits, sizeof bits);
+  }
+  return good;
+}
+
+static bool put_halves(char *to, const float *vector, size_t n) {
+  bool good = true;
+  for (size_t i = 0; i < n; i++) {
+    uint16_t half = half_of(vector[i]), wire = htons(half);
+    good &= (half & 0x7C00) != 0x7C00;
+    memcpy(to + i * sizeof wire, &wire, sizeof wire);
+  }
+  return good;
+}
+
 /* int16 dimension, int16 0, then each number big-endian (vector_recv in pgvector's vector.c). */
 bool pg_append_vector(str *out, const pg_store *s, const float *vector, size_t n) {
   uint16_t head[2] = {htons((uint16_t)n), 0};
-  size_t size = s->is_half ? 2 : 4;
-  bool good = true;
+  size_t n_bytes = n * (s->is_half ? sizeof(uint16_t) : sizeof(uint32_t));
   str_append(out, head, sizeof head);
-  if (!str_reserve(out, n * size)) return true; /* `failed` says it */
-  for (size_t i = 0; i < n; i++) {
-    char *to = out->data + out->n + i * size;
-    uint32_t bits;
-    memcpy(&bits, &vector[i], sizeof bits);
-    if (s->is_half) {
-      uint16_t half = half_of(vector[i]), wire = htons(half);
-      good &= (half & 0x7C00) != 0x7C00;
-      memcpy(to, &wire, sizeof wire);
-    } else {
-      good &= (bits & 0x7F800000) != 0x7F800000;
-      bits = htonl(bits);
-      memcpy(to, &bits, sizeof bits);
-    }
-  }
-  out->n += n * size;
+  if (!str_reserve(out, n_bytes)) return true; /* `failed` says it */
+  char *to = out->data + out->n;
+  bool good = s->is_half ? put_halves(to, vector, n) : put_floats(to, vector, n);
+  out->n += n_bytes;
   out->data[out->n] = '\0';
   return good;
 }
