@@ -137,11 +137,11 @@ def result(name: str, rates: list, n_rows: int, **more) -> dict:
             "high": round(max(rates), 1), "turns": len(rates), "rows": n_rows, **more}
 
 
-def share(name: str, ours: list, theirs: list, peer: str, wanted: float, n_rows: int) -> dict:
+def share(name: str, ours: list, theirs: list, peer: str, wanted: float | None, n_rows: int) -> dict:
     """Ours over theirs, turn by turn."""
     ratios = [a / b for a, b in zip(ours, theirs)]
-    print(f"  {100 * statistics.median(ratios):.1f} %: {peer} ({100 * min(ratios):.1f} to {100 * max(ratios):.1f}); {100 * wanted:.0f} wanted: "
-          f"{'reached' if statistics.median(ratios) >= wanted else 'MISSED'}", flush=True)
+    verdict = f"; {100 * wanted:.0f} wanted: {'reached' if statistics.median(ratios) >= wanted else 'MISSED'}" if wanted else ""
+    print(f"  {100 * statistics.median(ratios):.1f} %: {peer} ({100 * min(ratios):.1f} to {100 * max(ratios):.1f}){verdict}", flush=True)
     return result(name, ratios, n_rows, unit="share", peer=peer) | {"value": round(statistics.median(ratios), 4),
                                                                     "low": round(min(ratios), 4), "high": round(max(ratios), 4)}
 
@@ -153,7 +153,8 @@ def measure_free(server, arguments, _model) -> list:
         results += [result(f"ingest_pg_free_{batch}", rates, arguments.rows, peer=name) for name, rates in took.items()]
         for ours, theirs in (("ingest, 1 connection", "copy, 1 connection"), ("ingest", "copy, 2 connections"),
                              ("ingest", f"copy, {N_USUAL} connections"), ("ingest, metrics", f"copy, {N_USUAL} connections")):
-            results.append(share(f"ingest_pg_free_{batch}_share", took[ours], took[theirs], f"{ours}, of {theirs}", 0.8, arguments.rows))
+            wanted = 0.8 if batch == 1000 and "metrics" not in ours else None
+            results.append(share(f"ingest_pg_free_{batch}_share", took[ours], took[theirs], f"{ours}, of {theirs}", wanted, arguments.rows))
     return results
 
 
