@@ -196,7 +196,7 @@ def test_kills(vecmill, folder):
         corpus.fill(server, "contents", 4000, n_sentences=1)
         narrow(server)
         for _ in range(6):
-            runs = [vecmill.start("ingest", "contents", 20, "--db", server.uri_of(), "--model", vecmill.model, *words) for _ in range(2)]
+            runs = [vecmill.start("ingest", "contents", 20, "--db", server.uri_of(), "--model", vecmill.model, "--workers", 1, "--sleep", 0.02, *words) for _ in range(2)]
             while "Processed batch" not in (line := runs[0].stdout.readline()) and line:
                 pass
             time.sleep(rng.uniform(0, 0.1))
