@@ -332,18 +332,22 @@ static vecmill_status take_over_one(pg_store *s, PGconn *conn, claim *c, bool do
   return status;
 }
 
+void pg_append_give_back(str *sql, const pg_store *s) {
+  str_append_text(sql, "UPDATE ");
+  pg_append_state(sql, s, "leases");
+  str_append_text(sql, " SET expires = '-infinity', attempts = attempts - 1 WHERE ");
+}
+
 /* What an earlier try of this claim was given, if it was committed: nobody has these pages. */
 static vecmill_status give_back_tried(pg_store *s, PGconn *conn, const claim *c,
                                       vecmill_error *err) {
   if (!c->tried.n) return VECMILL_OK;
   str sql = {0};
   PGresult *rows = NULL;
-  str_append_text(&sql, "UPDATE ");
-  pg_append_state(&sql, s, "leases");
-  str_append_format(&sql,
-                    " SET expires = '-infinity', attempts = attempts - 1 WHERE id IN (%s) AND "
-                    "owner = '%s'::uuid AND NOT done AND expires > clock_timestamp()",
-                    c->tried.data, s->owner);
+  pg_append_give_back(&sql, s);
+  str_append_format(
+      &sql, "id IN (%s) AND owner = '%s'::uuid AND NOT done AND expires > clock_timestamp()",
+      c->tried.data, s->owner);
   vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot give pages back", &rows, err);
   PQclear(rows);
   str_fini(&sql);
@@ -471,11 +475,8 @@ void pg_store_page_free(store *base, store_page *page) {
     str sql = {0};
     pg_params p = {0};
     PGresult *rows = NULL;
-    str_append_text(&sql, "UPDATE ");
-    pg_append_state(&sql, s, "leases");
-    str_append_format(&sql,
-                      " SET expires = '-infinity', attempts = attempts - 1 WHERE id = %s AND fence "
-                      "= %s AND NOT done AND expires > '-infinity'",
+    pg_append_give_back(&sql, s);
+    str_append_format(&sql, "id = %s AND fence = %s AND NOT done AND expires > '-infinity'",
                       head->lease, head->fence);
     /* if this fails the lease expires by itself */
     pg_run(s, PG_WRITER, &sql, &p, "cannot give a page back", &rows, NULL);

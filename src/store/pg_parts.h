@@ -465,6 +465,9 @@ vecmill_status pg_lock_run(pg_store *s, PGconn *conn, const char *columns, PGres
 vecmill_status pg_bury_the_dead(pg_store *s, PGconn *conn, vecmill_error *err);
 
 /* pg_claim.c */
+/* "UPDATE .. WHERE ": leases that were handed out and not lost; whoever comes next takes them over.
+ */
+void pg_append_give_back(str *sql, const pg_store *s);
 vecmill_status pg_store_claim(store *s, size_t n_max, store_page *page_out, vecmill_error *err);
 void pg_store_page_free(store *s, store_page *page);
 

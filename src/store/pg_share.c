@@ -30,6 +30,16 @@ static void name_place(str *place) {
   if (n > 0) str_append_format(place, "/%.*s", (int)n, text);
 }
 
+/* "id IN (SELECT ..": those leases that satisfy what is said next, and then AND_UNLOCKED. One that
+ * is being committed is locked, perhaps for long, where somebody holds one of its rows; who changes
+ * leases while he holds the column's row would hold up everybody. */
+static void append_leases_that(str *sql, const pg_store *s) {
+  str_append_text(sql, "id IN (SELECT id FROM ");
+  pg_append_state(sql, s, "leases");
+  str_append_text(sql, " WHERE ");
+}
+#define AND_UNLOCKED " FOR UPDATE SKIP LOCKED)"
+
 vecmill_status pg_bury_the_dead(pg_store *s, PGconn *conn, vecmill_error *err) {
   str sql = {0}, place = {0};
   pg_params p = {0};
@@ -48,10 +58,9 @@ vecmill_status pg_bury_the_dead(pg_store *s, PGconn *conn, vecmill_error *err) {
     pg_append_state(&sql, s, "workers");
     str_append_text(&sql, " WHERE owner = $1::uuid RETURNING owner) UPDATE ");
     pg_append_state(&sql, s, "leases");
-    str_append_text(&sql, " SET expires = '-infinity' WHERE id IN (SELECT id FROM ");
-    pg_append_state(&sql, s, "leases");
-    str_append_text(&sql, " WHERE owner = $1::uuid FOR UPDATE SKIP LOCKED) AND owner = "
-                          "(SELECT owner FROM gone)");
+    str_append_text(&sql, " SET expires = '-infinity' WHERE ");
+    append_leases_that(&sql, s);
+    str_append_text(&sql, "owner = $1::uuid" AND_UNLOCKED " AND owner = (SELECT owner FROM gone)");
     p = (pg_params){0};
     pg_add_text(&p, pg_text(rows, i, 0));
     status = pg_step(s, conn, &sql, &p, "cannot bury the dead", &gone, err);
@@ -140,11 +149,9 @@ static vecmill_status forget_counts(pg_store *s, PGconn *conn, vecmill_error *er
   PGresult *rows = NULL;
   str_append_text(&sql, "UPDATE ");
   pg_append_state(&sql, s, "leases");
-  str_append_text(&sql, " SET n_written = NULL, n_failed = NULL WHERE id IN (SELECT id FROM ");
-  pg_append_state(&sql, s, "leases");
-  str_append_format(&sql,
-                    " WHERE column_id = %s AND NOT done AND n_written IS NOT NULL FOR UPDATE SKIP "
-                    "LOCKED)",
+  str_append_text(&sql, " SET n_written = NULL, n_failed = NULL WHERE ");
+  append_leases_that(&sql, s);
+  str_append_format(&sql, "column_id = %s AND NOT done AND n_written IS NOT NULL" AND_UNLOCKED,
                     s->column_id);
   vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot begin a run", &rows, err);
   PQclear(rows);
@@ -160,15 +167,14 @@ static vecmill_status begin_run(pg_store *s, PGconn *conn, vecmill_error *err) {
   PGresult *rows = NULL;
   str_append_text(&sql, "WITH l AS (DELETE FROM ");
   pg_append_state(&sql, s, "leases");
-  str_append_text(&sql, " WHERE id IN (SELECT id FROM ");
-  pg_append_state(&sql, s, "leases");
+  str_append_text(&sql, " WHERE ");
+  append_leases_that(&sql, s);
   str_append_format(&sql,
-                    " WHERE column_id = %s AND (done OR attempts <= 0 OR $1::text <> (SELECT "
-                    "selection FROM ",
+                    "column_id = %s AND (done OR attempts <= 0 OR $1::text <> (SELECT selection "
+                    "FROM ",
                     s->column_id);
   pg_append_state(&sql, s, "columns");
-  str_append_format(&sql, " WHERE id = %s)) FOR UPDATE SKIP LOCKED)), w AS (DELETE FROM ",
-                    s->column_id);
+  str_append_format(&sql, " WHERE id = %s))" AND_UNLOCKED "), w AS (DELETE FROM ", s->column_id);
   pg_append_state(&sql, s, "workers");
   str_append_format(&sql, " WHERE column_id = %s) UPDATE ", s->column_id);
   pg_append_state(&sql, s, "columns");
@@ -215,8 +221,6 @@ static vecmill_status enter_worker(pg_store *s, PGconn *conn, vecmill_error *err
 
 /* --- the beat --- */
 
-/* A lease that is being committed is locked, perhaps for long, where somebody holds one of its
- * rows: it is passed over, as those who look for expired ones pass over it. */
 static void beat_once(pg_store *s) {
   str sql = {0}, place = {0};
   pg_params p = {0};
@@ -227,13 +231,11 @@ static void beat_once(pg_store *s) {
   append_worker(&sql, s);
   str_append_text(&sql, ") UPDATE ");
   pg_append_state(&sql, s, "leases");
-  str_append_format(
-      &sql, " SET expires = clock_timestamp() + interval '%u s' WHERE id IN (SELECT id FROM ",
-      s->lease_seconds);
-  pg_append_state(&sql, s, "leases");
+  str_append_format(&sql, " SET expires = clock_timestamp() + interval '%u s' WHERE ",
+                    s->lease_seconds);
+  append_leases_that(&sql, s);
   str_append_format(&sql,
-                    " WHERE owner = '%s'::uuid AND NOT done AND expires > clock_timestamp() FOR "
-                    "UPDATE SKIP LOCKED)",
+                    "owner = '%s'::uuid AND NOT done AND expires > clock_timestamp()" AND_UNLOCKED,
                     s->owner);
   /* a beat that is missed is made up by the next; three missed ones cost the leases, no row */
   pg_run(s, PG_BEAT, &sql, &p, "cannot prolong the leases", &rows, NULL);
@@ -367,18 +369,12 @@ typedef struct pass_look {
 static vecmill_status give_up_strays(pg_store *s, PGconn *conn, vecmill_error *err) {
   str sql = {0};
   PGresult *rows = NULL;
-  str_append_text(&sql, "UPDATE ");
-  pg_append_state(&sql, s, "leases");
-  str_append_format(&sql,
-                    " SET expires = '-infinity', attempts = attempts - 1 WHERE column_id = %s AND "
-                    "id IN (SELECT id FROM ",
-                    s->column_id);
-  pg_append_state(&sql, s, "leases");
+  pg_append_give_back(&sql, s);
+  append_leases_that(&sql, s);
   str_append_format(
       &sql,
-      " WHERE owner = '%s'::uuid AND NOT done AND expires > '-infinity' FOR UPDATE SKIP "
-      "LOCKED)",
-      s->owner);
+      "column_id = %s AND owner = '%s'::uuid AND NOT done AND expires > '-infinity'" AND_UNLOCKED,
+      s->column_id, s->owner);
   vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot read the leases", &rows, err);
   PQclear(rows);
   str_fini(&sql);
