@@ -129,8 +129,9 @@ void pg_add_write_params(const pg_store *s, pg_write_part part, const pg_page *h
 #define FIRST_ROWS 3
 #define FIRST_KEY (FIRST_ROWS + 2)
 
-static void append_key_names(str *sql, const pg_store *s) {
-  for (size_t i = 0; i < s->n_keys; i++) str_append_format(sql, ", k%zu", i);
+/* ", PREFIXk0, PREFIXk1" */
+static void append_key_names(str *sql, const pg_store *s, const char *prefix) {
+  for (size_t i = 0; i < s->n_keys; i++) str_append_format(sql, ", %sk%zu", prefix, i);
 }
 
 /* ARRAY[u.k0, ..]: the key as the state's tables have it */
@@ -156,7 +157,7 @@ static void append_rows(str *sql, const pg_store *s, int *n, bool placed) {
   if (placed) str_append_format(sql, ", $%d::tid[], $%d::xid[]", *n, *n + 1);
   *n += placed ? 2 : 0;
   str_append_text(sql, ") AS vecmill_d(h, v");
-  append_key_names(sql, s);
+  append_key_names(sql, s, "");
   if (s->metrics.is_on) pg_metrics_append_names(sql);
   str_append_text(sql, placed ? ", place, writer)" : ")");
 }
@@ -167,7 +168,7 @@ static void append_failures(str *sql, const pg_store *s, int *n) {
   *n += 2;
   append_key_types(sql, s, n);
   str_append_text(sql, ") AS vecmill_d(h, reason");
-  append_key_names(sql, s);
+  append_key_names(sql, s, "");
   str_append_char(sql, ')');
 }
 
@@ -238,7 +239,7 @@ static void append_update(str *sql, const pg_store *s, bool placed) {
   if (placed) append_same_version(sql, s);
   else append_same_text(sql, s, true);
   str_append_text(sql, " RETURNING vecmill_d.h");
-  append_key_names(sql, s);
+  append_key_names(sql, s, "vecmill_d.");
   str_append_text(sql, ", ");
   pg_append_column(sql, s, s->vector_column);
   str_append_text(sql, " IS NOT NULL");

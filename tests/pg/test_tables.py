@@ -87,6 +87,19 @@ def test_record_gone(vecmill, folder):
 # --- columns ---
 
 
+def test_names_of_columns(vecmill, folder):
+    """Columns may be called as the parts of our statements are."""
+    names = "k0 k1 h v m0 j0 o0 place writer kept n u key hash reason owner done expires attempts column_id selection ctid_".split()
+    with fresh() as server:
+        server.psql("CREATE TABLE t(k0 integer, h text, v vector(%d), %s, PRIMARY KEY(k0, h)); INSERT INTO t(k0, h, key) SELECT i, i, 'star ' || i FROM generate_series(1, 9) AS i"
+                    % (N_DIMENSIONS, ", ".join(f"{name} text" for name in names if name not in ("k0", "h", "v"))))
+        words = ("--text-column", "key", "--vector-column", "v")
+        ingest(vecmill, server.uri, *words, "--create-metrics")
+        server.psql("UPDATE t SET key = 'moon' WHERE k0 = 3")
+        expect("Embedded 1 rows" in ingest(vecmill, server.uri, *words, "--changed").stdout, "not the one row")
+        expect(server.psql("SELECT count(v) FROM t") == [("9",)], "rows without a vector")
+
+
 def test_text_types(vecmill, folder):
     """Strings of every kind are embedded alike; what is no text is refused before anything is added."""
     strings = {"text": "text", "varchar": "varchar(40)", "bpchar": "char(40)", "citext": "citext", "name": "name", "words": "words", "cwords": "cwords"}
