@@ -241,7 +241,8 @@ static vecmill_status read_all(pipeline *p, vecmill_error *err) {
       p->outcome->n_passes++;
       status = read_pass(p, &n_claimed, err);
     }
-    if (status != VECMILL_OK || n_claimed == 0 || is_ending(p)) return status;
+    /* a pass without rows may be one whose last rows others had, and gave up */
+    if (status != VECMILL_OK || !may_find || is_ending(p)) return status;
     n_fruitless = settled(p) == n_before ? n_fruitless + 1 : 0;
     if (n_fruitless == MAX_FRUITLESS_PASSES) p->n_given_up = n_claimed;
   }

@@ -131,30 +131,26 @@ void pg_append_count(str *sql, const pg_store *s, const char *gone, size_t n_cla
   if (n_claimed == 0) str_append_format(sql, " AND EXISTS (SELECT 1 FROM %s)", gone);
 }
 
-/* The totals of the run: set by whoever began it, read by who joins. None where a run of other rows
- * began meanwhile, which the first claim tells. */
+/* The totals of the run: set by whoever began it, or, while he still counts, by who joins. None
+ * where a run of other rows began meanwhile, which the first claim tells. */
 static vecmill_status share_totals(pg_store *s, store_counts *counts, vecmill_error *err) {
   str sql = {0};
   pg_params p = {0};
   PGresult *rows = NULL;
-  if (s->is_alone) {
-    str_append_text(&sql, "UPDATE ");
-    pg_append_state(&sql, s, "columns");
-    str_append_format(&sql, " AS c SET n_total = %llu", (unsigned long long)counts->n_left);
-  } else {
-    str_append_text(&sql, "SELECT n_total::text, ");
+  unsigned long long n_left = counts->n_left;
+  str_append_text(&sql, "UPDATE ");
+  pg_append_state(&sql, s, "columns");
+  str_append_text(&sql, " AS c SET n_total = ");
+  if (!s->is_alone) {
+    str_append_text(&sql, "CASE WHEN n_total > 0 THEN n_total ELSE ");
     pg_append_run_done(&sql, s, "c");
-    str_append_text(&sql, "::text FROM ");
-    pg_append_state(&sql, s, "columns");
-    str_append_text(&sql, " AS c");
+    str_append_text(&sql, " + ");
   }
-  str_append_format(&sql, " WHERE id = %s AND selection = $1::text", s->column_id);
+  str_append_format(&sql, "%llu%s WHERE id = %s AND selection = $1::text RETURNING n_total::text, ",
+                    n_left, s->is_alone ? "" : " END", s->column_id);
   pg_add_text(&p, s->selection.data);
-  if (s->is_alone) {
-    str_append_text(&sql, " RETURNING n_total::text, ");
-    pg_append_run_done(&sql, s, "c");
-    str_append_text(&sql, "::text");
-  }
+  pg_append_run_done(&sql, s, "c");
+  str_append_text(&sql, "::text");
   vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot share the totals", &rows, err);
   if (status == VECMILL_OK && PQntuples(rows) > 0) {
     counts->n_run_total = (uint64_t)pg_integer(rows, 0, 0);

@@ -86,12 +86,14 @@ static vecmill_status name_selection(pg_store *s, vecmill_error *err) {
   return text->failed ? err_set_memory(err, "selection", text->n) : VECMILL_OK;
 }
 
-/* With the column's row locked: "pass, selection, others that live, leases that live". Each process
- * lives as long as the lease that it was given itself says. */
+/* With the column's row locked: "pass, selection, whether the run has come to its end, others that
+ * live, leases that live". Each process lives as long as the lease that it was given itself says.
+ */
 static vecmill_status look_around(pg_store *s, PGconn *conn, PGresult **rows_out,
                                   vecmill_error *err) {
   str sql = {0};
-  str_append_text(&sql, "SELECT pass::text, selection, (SELECT count(*) FROM ");
+  str_append_text(&sql, "SELECT pass::text, selection, (pass_over AND pass_claimed = 0)::text, "
+                        "(SELECT count(*) FROM ");
   pg_append_state(&sql, s, "workers");
   str_append_format(&sql,
                     " AS w WHERE w.column_id = c.id AND w.owner <> '%s'::uuid AND seen > "
@@ -142,52 +144,47 @@ vecmill_status pg_lock_run(pg_store *s, PGconn *conn, const char *columns, PGres
                  s->table, s->vector_column, now);
 }
 
-/* What leases that stay have counted, of pages half written when their process died, was counted
- * for the run before. */
-static vecmill_status forget_counts(pg_store *s, PGconn *conn, vecmill_error *err) {
-  str sql = {0};
-  PGresult *rows = NULL;
-  str_append_text(&sql, "UPDATE ");
-  pg_append_state(&sql, s, "leases");
-  str_append_text(&sql, " SET n_written = NULL, n_failed = NULL WHERE ");
-  append_leases_that(&sql, s);
-  str_append_format(&sql, "column_id = %s AND NOT done AND n_written IS NOT NULL" AND_UNLOCKED,
-                    s->column_id);
-  vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot begin a run", &rows, err);
-  PQclear(rows);
-  str_fini(&sql);
-  return status;
-}
-
 /* Begins a run: its first pass. What is left over of earlier ones of the same rows are leases whose
- * process died, so that it is known how often; they are taken over before anything else. */
-static vecmill_status begin_run(pg_store *s, PGconn *conn, vecmill_error *err) {
+ * process died, so that it is known how often; they are taken over before anything else. What was
+ * written under them is not this run's: it begins below 0 by as much. Of other rows, one that
+ * cannot be removed is being committed, by a server whose client is gone: BUSY, as what that commit
+ * keeps of hashes must not come after what this run keeps. */
+static vecmill_status begin_run(pg_store *s, PGconn *conn, const char *selection_before,
+                                vecmill_error *err) {
   str sql = {0};
   pg_params p = {0};
   PGresult *rows = NULL;
+  bool is_same = strcmp(selection_before, s->selection.data) == 0;
   str_append_text(&sql, "WITH l AS (DELETE FROM ");
   pg_append_state(&sql, s, "leases");
   str_append_text(&sql, " WHERE ");
   append_leases_that(&sql, s);
-  str_append_format(&sql,
-                    "column_id = %s AND (done OR attempts <= 0 OR $1::text <> (SELECT selection "
-                    "FROM ",
-                    s->column_id);
-  pg_append_state(&sql, s, "columns");
-  str_append_format(&sql, " WHERE id = %s))" AND_UNLOCKED "), w AS (DELETE FROM ", s->column_id);
+  str_append_format(&sql, "column_id = %s%s" AND_UNLOCKED " RETURNING id), w AS (DELETE FROM ",
+                    s->column_id, is_same ? " AND (done OR attempts <= 0)" : "");
   pg_append_state(&sql, s, "workers");
-  str_append_format(&sql, " WHERE column_id = %s) UPDATE ", s->column_id);
+  str_append_format(&sql,
+                    " WHERE column_id = %s), k AS (SELECT count(*) AS n_leases, "
+                    "coalesce(sum(n_written + n_failed), 0) AS n FROM ",
+                    s->column_id);
+  pg_append_state(&sql, s, "leases");
+  str_append_format(&sql, " WHERE column_id = %s AND id NOT IN (SELECT id FROM l)) UPDATE ",
+                    s->column_id);
   pg_append_state(&sql, s, "columns");
   str_append_format(&sql,
                     " SET selection = $1::text, pass = pass + 1, cursor = NULL, pass_over = "
-                    "false, pass_claimed = 0, n_total = 0, n_done = 0, run_began = "
-                    "clock_timestamp() WHERE id = %s RETURNING "
-                    "pass::text",
+                    "false, pass_claimed = 0, n_total = 0, n_done = -k.n, run_began = "
+                    "clock_timestamp() FROM k WHERE id = %s RETURNING pass::text, "
+                    "k.n_leases::text",
                     s->column_id);
   pg_add_text(&p, s->selection.data);
-  vecmill_status status = forget_counts(s, conn, err);
-  if (status == VECMILL_OK) status = pg_step(s, conn, &sql, &p, "cannot begin a run", &rows, err);
+  vecmill_status status = pg_step(s, conn, &sql, &p, "cannot begin a run", &rows, err);
   if (status == VECMILL_OK) s->pass = pg_integer(rows, 0, 0);
+  if (status == VECMILL_OK && !is_same && pg_integer(rows, 0, 1) > 0)
+    status = err_set(err, VECMILL_ERROR_BUSY,
+                     "table %s: a commit of another run, with other rows in view, is still under "
+                     "way on its column %s: %s (another session has locked a row that it writes; "
+                     "run again when that is over)",
+                     s->table, s->vector_column, selection_before);
   PQclear(rows);
   str_fini(&sql);
   return status;
@@ -316,11 +313,14 @@ static vecmill_status join_body(pg_store *s, PGconn *conn, void *context, vecmil
   if (status == VECMILL_OK) status = pg_bury_the_dead(s, conn, err);
   if (status == VECMILL_OK) status = look_around(s, conn, &rows, err);
   if (status == VECMILL_OK) {
-    bool alone = pg_integer(rows, 0, 2) == 0 && pg_integer(rows, 0, 3) == 0;
+    bool is_same = strcmp(pg_text(rows, 0, 1), s->selection.data) == 0,
+         /* others may still be counting equal texts, and look for no more rows */
+        is_over = is_same && pg_text(rows, 0, 2)[0] == 't',
+         alone = (is_over || pg_integer(rows, 0, 3) == 0) && pg_integer(rows, 0, 4) == 0;
     s->pass = pg_integer(rows, 0, 0);
     s->is_alone = alone;
-    if (alone) status = begin_run(s, conn, err);
-    else if (strcmp(pg_text(rows, 0, 1), s->selection.data) != 0)
+    if (alone) status = begin_run(s, conn, pg_text(rows, 0, 1), err);
+    else if (!is_same)
       status = err_set(err, VECMILL_ERROR_BUSY,
                        "table %s: another vecmill is working on its column %s with other rows in "
                        "view: %s (say the same, or wait until it has finished)",
@@ -421,7 +421,8 @@ static vecmill_status pass_body(pg_store *s, PGconn *conn, void *context, vecmil
   PGresult *rows = NULL, *leases = NULL;
   str sql = {0};
   *look = (pass_look){.pass = s->pass};
-  vecmill_status status = pg_lock_run(s, conn, "pass::text, pass_claimed::text", &rows, err);
+  vecmill_status status =
+      pg_lock_run(s, conn, "pass::text, pass_claimed::text, pass_over::text", &rows, err);
   if (status == VECMILL_OK) status = pg_bury_the_dead(s, conn, err);
   if (status == VECMILL_OK) status = give_up_strays(s, conn, err);
   str_append_text(&sql, "SELECT count(*) FILTER (WHERE expires > clock_timestamp())::text, "
@@ -432,8 +433,9 @@ static vecmill_status pass_body(pg_store *s, PGconn *conn, void *context, vecmil
     status = pg_step(s, conn, &sql, NULL, "cannot read the leases", &leases, err);
   if (status == VECMILL_OK) {
     int64_t pass = pg_integer(rows, 0, 0), n_live = pg_integer(leases, 0, 0);
-    bool expired = pg_integer(leases, 0, 1) > n_live;
-    if (pass != s->pass || expired) {
+    bool expired = pg_integer(leases, 0, 1) > n_live,
+         goes_on = s->is_first_pass && pg_text(rows, 0, 2)[0] != 't';
+    if (pass != s->pass || expired || goes_on) {
       look->pass = pass;
       look->may_find = true;
     } else if (n_live > 0) {
@@ -456,7 +458,8 @@ vecmill_status pg_store_pass_begin(store *base, bool *may_find_out, vecmill_erro
   pg_store *s = pg_of(base);
   pass_look look = {.may_find = true};
   vecmill_status status = VECMILL_OK;
-  while (!s->is_first_pass) {
+  /* who has joined a pass that is over is no better off than who has come to its end */
+  while (!s->is_first_pass || !s->is_alone) {
     status = pg_transact(s, PG_READER, pass_body, &look, "cannot look for another pass", err);
     if (status == VECMILL_OK) s->pass = look.pass;
     if (status != VECMILL_OK || !look.must_wait) break;

@@ -1,0 +1,143 @@
+#!/usr/bin/python3
+"""Runs that begin when others are at their end, or have died in it: every row that was there at the start has its vector when a run is over.
+
+  test_joining.py --vecmill PATH [NAME..]
+"""
+import copy
+import struct
+import sys
+import time
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
+from ingest_case import expect, run_tests  # noqa: E402
+from test_errors import fill, ingest, start, waiting  # noqa: E402
+from test_ingest import each_written_once, fresh, log_writes  # noqa: E402
+
+
+def until(server, sql: str, wanted: str) -> None:
+    deadline = time.monotonic() + 60
+    while (got := server.psql(sql)) != [(wanted,)]:
+        expect(time.monotonic() < deadline, f"{sql}: {got}, not {wanted}")
+        time.sleep(0.02)
+
+
+def at_its_end(run, n: int) -> None:
+    """It has ended well, and shown that all n rows of the run are done."""
+    output, errors = run.communicate(timeout=60)
+    expect(run.returncode == 0 and not errors and f" Progress: {n} / {n}" in output, f"exit {run.returncode}: {output[-400:]} {errors}")
+
+
+def insert(server, first: int, last: int) -> None:
+    server.psql(f"INSERT INTO t SELECT i, 'star ' || i FROM generate_series({first}, {last}) AS i")
+
+
+def left(server) -> list:
+    return server.psql("SELECT count(*) - count(embedding) FROM t")
+
+
+def test_others_count_twins(vecmill, folder):
+    """One has embedded all and counts equal texts: who comes then has a run of his own."""
+    with fresh() as server:
+        fill(server, 10)
+        ingest(vecmill, server.uri, "--create-metrics")
+        log_writes(server, "t", "id")
+        insert(server, 11, 300)
+        with server.session() as locker:
+            locker.sql("BEGIN; SELECT 1 FROM t_metrics FOR UPDATE")
+            server.psql("UPDATE t SET text = 'star 1' WHERE id = 300")
+            first = start(vecmill, server.uri, 50)
+            until(server, "SELECT count(embedding) FROM t", "300")
+            waiting(server)
+            insert(server, 1001, 1020)
+            second = start(vecmill, server.uri, 50)
+            until(server, "SELECT count(embedding) FROM t", "320")
+            locker.sql("ROLLBACK")
+        at_its_end(first, 290)
+        at_its_end(second, 20)
+        each_written_once(server, 310)
+
+
+def at_the_last_page(vecmill, folder, ends) -> None:
+    """The last page of one waits for a lock, rows come behind it, another joins, the first is ended: the other finds the rows."""
+    with fresh() as server:
+        fill(server, 100)
+        log_writes(server, "t", "id")
+        with server.session() as locker:
+            locker.sql("BEGIN; SELECT 1 FROM t WHERE id = 7 FOR UPDATE")
+            first = start(vecmill, server.uri, 1000, "--workers", 1)
+            waiting(server)
+            insert(server, -50, 0)
+            second = start(vecmill, server.uri, 1000, "--workers", 1)
+            until(server, "SELECT count(*) FROM vecmill.workers", "2")
+            time.sleep(0.3)
+            ends(first)
+            locker.sql("ROLLBACK")
+        at_its_end(second, 151)
+        first.communicate(timeout=60)
+        expect(left(server) == [("0",)], f"{left(server)} rows without a vector")
+        ingest(vecmill, server.uri)  # clears what a killed one's commit left
+        each_written_once(server, 151)
+
+
+def test_interrupted_at_the_last_page(vecmill, folder):
+    at_the_last_page(vecmill, folder, lambda run: run.send_signal(2))
+
+
+def test_killed_at_the_last_page(vecmill, folder):
+    at_the_last_page(vecmill, folder, lambda run: run.kill())
+
+
+def test_retry_failed(vecmill, folder):
+    """What one process has tried again is not tried by the others of its run too."""
+    with fresh() as server:
+        fill(server, 300)
+        server.psql("ALTER TABLE t ADD CHECK (embedding IS NULL)")
+        ingest(vecmill, server.uri, 50, status=3)
+        counted = copy.copy(vecmill)
+        counted.environment = vecmill.environment | {"VECMILL_COUNT_CALLS": str(folder / "calls")}
+        runs = [start(counted, server.uri, 10, "--retry-failed", "--workers", 1, "--sleep", 0.02) for _ in range(3)]
+        for run in runs:
+            output, errors = run.communicate(timeout=60)
+            expect(run.returncode == 3 and output.count(" 300 / 300") == 1, f"exit {run.returncode}: {output[-400:]} {errors}")
+        n_texts, _ = struct.unpack("=QQ", (folder / "calls").read_bytes())
+        expect(n_texts == 300, f"{n_texts} texts were tried again, of 300")
+
+
+def test_counts_begin_anew(vecmill, folder):
+    """What the lease of a run that died half-way through a page has counted is not the next run's."""
+    with fresh() as server:
+        fill(server, 100)
+        ingest(vecmill, server.uri)
+        server.psql("""UPDATE t SET embedding = NULL WHERE id = 7; INSERT INTO vecmill.leases(column_id, owner, first_key, last_key, n_rows, expires, n_written,
+            n_failed) SELECT id, gen_random_uuid(), '{1}', '{100}', 100, now() - interval '1 s', 99, 0 FROM vecmill.columns""")
+        run = start(vecmill, server.uri)
+        at_its_end(run, 1)
+        expect(server.psql("SELECT n_done, n_total FROM vecmill.columns") == [("1", "1")] and left(server) == [("0",)], "not one row done, of one")
+
+
+def test_commit_of_another_run(vecmill, folder):
+    """A run of other rows does not begin beside a commit that is still under way: what that keeps of hashes would come after its own."""
+    with fresh() as server:
+        fill(server, 100)
+        with server.session() as locker:
+            locker.sql("BEGIN; SELECT 1 FROM t WHERE id = 7 FOR UPDATE")
+            run = start(vecmill, server.uri, 1000, "--workers", 1, "--lease", 1)
+            waiting(server)
+            run.kill()
+            run.communicate()
+            until(server, "SELECT (count(*) FILTER (WHERE expires > now())) FROM vecmill.leases", "0")
+            done = ingest(vecmill, server.uri, "--changed", status=1)
+            expect(done.stderr == "vecmill: table t: a commit of another run, with other rows in view, is still under way on its column embedding: id id (integer); "
+                   "text text (another session has locked a row that it writes; run again when that is over)\n", done.stderr)
+            locker.sql("ROLLBACK")
+        until(server, "SELECT count(embedding) FROM t", "100")
+        server.psql("UPDATE t SET text = 'another' WHERE id = 3")
+        output = ingest(vecmill, server.uri, "--changed").stdout
+        expect("Embedded 1 rows" in output, output)
+        expect("Nothing to embed" in ingest(vecmill, server.uri, "--changed").stdout, "embedded again")
+
+
+if __name__ == "__main__":
+    sys.exit(run_tests(globals()))
