@@ -163,7 +163,8 @@ static vecmill_status begin_run(pg_store *s, PGconn *conn, const char *selection
                     s->column_id, is_same ? " AND (done OR attempts <= 0)" : "");
   pg_append_state(&sql, s, "workers");
   str_append_format(&sql,
-                    " WHERE column_id = %s), k AS (SELECT count(*) AS n_leases, "
+                    " WHERE column_id = %s AND seen <= clock_timestamp() - lease_seconds * "
+                    "interval '1 s'), k AS (SELECT count(*) AS n_leases, "
                     "coalesce(sum(n_written + n_failed), 0) AS n FROM ",
                     s->column_id);
   pg_append_state(&sql, s, "leases");
