@@ -11,18 +11,26 @@
 
 #define AHEAD_NS 100000000ull
 
+/* Over AHEAD_NS at least, but for the beginning: pages that end together look fast for a moment. */
 size_t pg_pages_ahead(pg_store *s, size_t n_rows) {
   pg_ahead *a = &s->ahead;
   uint64_t now_ns = clock_now_ns(), took_ns = now_ns - a->at_ns;
   pthread_mutex_lock(&s->commit_mutex);
-  uint64_t n_settled = s->n_rows_settled - a->n_rows_then;
-  a->n_rows_then = s->n_rows_settled;
+  uint64_t n_settled = s->n_rows_settled;
   pthread_mutex_unlock(&s->commit_mutex);
-  bool is_first = a->at_ns == 0;
-  a->at_ns = now_ns;
-  if (is_first || took_ns == 0) return 1;
-  double n_pages = (double)n_settled / (double)took_ns * (double)AHEAD_NS / (double)n_rows;
-  return n_pages < 1 ? 1 : n_pages > PG_MOST_AHEAD ? PG_MOST_AHEAD : (size_t)n_pages;
+  bool is_first = a->n_pages == 0;
+  if (is_first) a->n_pages = 1;
+  else if (took_ns >= AHEAD_NS || (a->is_first_look && took_ns > 0)) {
+    double n_pages =
+        (double)(n_settled - a->n_rows_then) / (double)took_ns * (double)AHEAD_NS / (double)n_rows;
+    a->n_pages = n_pages < 1 ? 1 : n_pages > PG_MOST_AHEAD ? PG_MOST_AHEAD : (size_t)n_pages;
+  }
+  if (is_first || took_ns >= AHEAD_NS) {
+    a->is_first_look = is_first;
+    a->at_ns = now_ns;
+    a->n_rows_then = n_settled;
+  }
+  return a->n_pages;
 }
 
 bool pg_take_ahead(pg_store *s, store_page *page_out) {

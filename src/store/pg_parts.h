@@ -52,7 +52,9 @@ typedef enum pg_role { PG_READER, PG_WRITER, PG_BEAT, PG_MORE_WRITERS } pg_role;
 typedef struct pg_ahead {
   store_page pages[PG_MOST_AHEAD];
   size_t next, n;
-  uint64_t at_ns, n_rows_then; /* the last claim's moment, and n_rows_settled by then */
+  size_t n_pages;              /* claimed at once of late; 0: none yet */
+  uint64_t at_ns, n_rows_then; /* when a look at the rate began, and n_rows_settled then */
+  bool is_first_look;
 } pg_ahead;
 
 typedef struct pg_key_column {
