@@ -21,6 +21,8 @@
 static const char lost_reason[] =
     "the process that was embedding it died, three times with nothing else in hand";
 
+_Static_assert(2 * PG_MOST_AHEAD <= PG_MAX_PARAMS, "the keys of all pages are parameters");
+
 typedef struct claim {
   size_t n_max, n_pages; /* rows of a page, and how many pages at once */
   bool must_wait;        /* nothing to claim, and others have leases that may yet be left to us */

@@ -2,9 +2,9 @@
  * The run that all processes on a column share: who works, its passes, the beat.
  *
  * A run is a cursor that goes through the keys, in passes. A pass is over when a page came short
- * and no lease is out; if it claimed anything, whoever sees that begins the next one. The first key
- * is not lost sight of in between: what is inserted or changed behind the cursor is met by the next
- * pass, and a pass that claims nothing is the last.
+ * and no lease is out; if it claimed anything, whoever sees that looks for rows, and begins the
+ * next one where there are any: what was inserted or changed behind the cursor is met by that.
+ * Where there are none, or the pass claimed nothing, it was the last.
  */
 #include <errno.h>
 #include <signal.h>
@@ -435,8 +435,8 @@ static vecmill_status pass_body(pg_store *s, PGconn *conn, void *context, vecmil
   if (status == VECMILL_OK) {
     int64_t pass = pg_integer(rows, 0, 0), n_live = pg_integer(leases, 0, 0);
     bool expired = pg_integer(leases, 0, 1) > n_live,
-         goes_on = s->is_first_pass && pg_text(rows, 0, 2)[0] != 't';
-    if (pass != s->pass || expired || goes_on) {
+         joined_midway = s->is_first_pass && pg_text(rows, 0, 2)[0] != 't';
+    if (pass != s->pass || expired || joined_midway) {
       look->pass = pass;
       look->may_find = true;
     } else if (n_live > 0) {

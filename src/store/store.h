@@ -150,7 +150,7 @@ typedef struct store_commit_counts {
   uint64_t n_written, n_failed;
   uint64_t n_changed; /* text or row changed meanwhile: not written, found again by the next pass */
   uint64_t n_taken_over; /* by another process, whose they are now: not written */
-  uint64_t n_run_done; /* of all processes that share the run; 0: this one is alone */
+  uint64_t n_run_done;   /* of all processes that share the run; 0: this one is alone */
   char refusal[256]; /* why the database itself refused a row of n_failed; "" if it refused none */
 } store_commit_counts;
 
@@ -205,12 +205,12 @@ typedef struct store_operations {
    * of blank texts go first). */
   vecmill_status (*count)(store *s, store_counts *counts_out, vecmill_error *err);
 
-  /* Starts again at the first key. *may_find_out false: nothing has changed since the last pass
-   * began but by us. */
+  /* Starts again at the first key. *may_find_out false: the run is over, as nothing has changed
+   * since the last pass began but by us, or nothing is left to find. */
   vecmill_status (*pass_begin)(store *s, bool *may_find_out, vecmill_error *err);
 
-  /* The next at most n_max rows to embed, in key order; none: the pass has ended. All rows of a page
-   * may come with the outcome STORE_FAILED and its reason: they are to be committed so. */
+  /* The next at most n_max rows to embed, in key order; none: the pass has ended. All rows of a
+   * page may come with the outcome STORE_FAILED and its reason: they are to be committed so. */
   vecmill_status (*claim)(store *s, size_t n_max, store_page *page_out, vecmill_error *err);
 
   /*
