@@ -259,9 +259,9 @@ int main(int argc, char **argv) {
        runs = (argc == 7 || measures) && strcmp(argv[1], "run") == 0,
        copies = argc == 6 && strcmp(argv[1], "copy") == 0,
        unnests = argc == 6 && strcmp(argv[1], "unnest") == 0;
-  free_init();
   if (!runs && !copies && !unnests)
     die("usage", "run|copy|unnest DB TABLE BATCH CONNECTIONS [WORKERS [metrics]]");
+  free_init();
   size_t batch = strtoull(argv[4], NULL, 10);
   unsigned n_connections = (unsigned)strtoul(argv[5], NULL, 10);
   if (batch == 0 || n_connections > MAX_CONNECTIONS || (n_connections == 0 && !runs))

@@ -153,7 +153,8 @@ def measure_free(server, arguments, _model) -> list:
         results += [result(f"ingest_pg_free_{batch}", rates, arguments.rows, peer=name) for name, rates in took.items()]
         for ours, theirs in (("ingest, 1 connection", "copy, 1 connection"), ("ingest", "copy, 2 connections"),
                              ("ingest", f"copy, {N_USUAL} connections"), ("ingest, metrics", f"copy, {N_USUAL} connections")):
-            wanted = 0.8 if batch == 1000 and "metrics" not in ours else None
+            same_connections = theirs in ("copy, 1 connection", f"copy, {N_USUAL} connections")
+            wanted = 0.8 if batch == 1000 and same_connections and "metrics" not in ours else None
             results.append(share(f"ingest_pg_free_{batch}_share", took[ours], took[theirs], f"{ours}, of {theirs}", wanted, arguments.rows))
     return results
 

@@ -167,8 +167,7 @@ vecmill_status pg_store_metrics_page(store *base, store_metrics_rows kind, size_
   pg_stop_at_once(true);
   vecmill_status status = pg_transact(s, PG_READER, read_body, &read, "cannot read a page", err);
   pg_stop_at_once(false);
-  if (status == VECMILL_OK)
-    status = pg_take_page(s, (pg_rows[]){pg_all_rows(read.rows)}, page_out, err);
+  if (status == VECMILL_OK) status = pg_take_page(s, pg_all_rows(read.rows), page_out, err);
   PQclear(read.rows);
   return status == VECMILL_OK ? metrics_follow_page(base, &s->metrics.cursor, page_out, err)
                               : status;
@@ -336,7 +335,7 @@ vecmill_status pg_store_preview(store *base, size_t n_max, store_counts *counts_
   pg_append_page(&sql, s, "$1::text[]");
   str_append_format(&sql, " ORDER BY random() LIMIT %zu", n_max);
   if (status == VECMILL_OK) status = pg_run(s, PG_READER, &sql, &p, "cannot read rows", &rows, err);
-  if (status == VECMILL_OK) status = pg_take_page(s, (pg_rows[]){pg_all_rows(rows)}, page_out, err);
+  if (status == VECMILL_OK) status = pg_take_page(s, pg_all_rows(rows), page_out, err);
   PQclear(rows);
   str_fini(&sql);
   str_fini(&cut);

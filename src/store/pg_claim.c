@@ -433,7 +433,7 @@ static vecmill_status keep_pages(pg_store *s, const claim *c, vecmill_error *err
   a->next = a->n = 0;
   for (size_t i = 0; i < n_pages_of(c); i++) {
     pg_rows rows = {.result = c->rows, .from = i * c->n_max, .to = end_of(c, i)};
-    vecmill_status status = pg_take_page(s, &rows, &a->pages[i], err);
+    vecmill_status status = pg_take_page(s, rows, &a->pages[i], err);
     if (status != VECMILL_OK) return status; /* the leases of those that are not kept expire */
     mark_page(s, c, i, &a->pages[i]);
     a->n++;

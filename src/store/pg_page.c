@@ -108,10 +108,9 @@ pg_rows pg_all_rows(const PGresult *result) {
   return (pg_rows){.result = result, .to = (size_t)PQntuples(result)};
 }
 
-vecmill_status pg_take_page(pg_store *s, const pg_rows *rows, store_page *page_out,
-                            vecmill_error *err) {
-  const PGresult *result = rows->result;
-  size_t n = rows->to - rows->from, n_keys = s->n_keys, dimension = rows->dimension;
+vecmill_status pg_take_page(pg_store *s, pg_rows rows, store_page *page_out, vecmill_error *err) {
+  const PGresult *result = rows.result;
+  size_t n = rows.to - rows.from, n_keys = s->n_keys, dimension = rows.dimension;
   bool has_vector = dimension > 0;
   str memory = {0};
   store_page page = {.rows = mem_calloc(n ? n : 1, sizeof *page.rows), .n_rows = n};
@@ -120,7 +119,7 @@ vecmill_status pg_take_page(pg_store *s, const pg_rows *rows, store_page *page_o
   str_append(&memory, &head, sizeof head);
   for (size_t i = 0; page.rows && i < n; i++) {
     store_row *row = &page.rows[i];
-    int at = (int)(rows->from + i), text = (int)n_keys;
+    int at = (int)(rows.from + i), text = (int)n_keys;
     row->key = (const void *)memory.n; /* offsets while the memory still moves */
     pg_key_append(&memory, result, at, 0, n_keys);
     row->n_key_bytes = memory.n - (size_t)row->key;

@@ -437,8 +437,7 @@ typedef struct pg_rows {
   size_t from, to, dimension;
 } pg_rows;
 pg_rows pg_all_rows(const PGresult *result);
-vecmill_status pg_take_page(pg_store *s, const pg_rows *rows, store_page *page_out,
-                            vecmill_error *err);
+vecmill_status pg_take_page(pg_store *s, pg_rows rows, store_page *page_out, vecmill_error *err);
 
 /* pg_ahead.c */
 

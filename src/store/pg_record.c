@@ -113,8 +113,7 @@ vecmill_status pg_store_sample(store *base, size_t dimension, size_t n_max, stor
   vecmill_status status =
       pg_run(s, PG_READER, &sql, NULL, "cannot read the vector column", &rows, err);
   if (status == VECMILL_OK)
-    status =
-        pg_take_page(s, &(pg_rows){rows, 0, (size_t)PQntuples(rows), dimension}, page_out, err);
+    status = pg_take_page(s, (pg_rows){rows, 0, (size_t)PQntuples(rows), dimension}, page_out, err);
   PQclear(rows);
   str_fini(&sql);
   return status;

@@ -59,7 +59,7 @@ def test_others_count_twins(vecmill, folder):
         each_written_once(server, 310)
 
 
-def at_the_last_page(vecmill, folder, ends) -> None:
+def at_the_last_page(vecmill, folder, ends, status: int) -> None:
     """The last page of one waits for a lock, rows come behind it, another joins, the first is ended: the other finds the rows."""
     with fresh() as server:
         fill(server, 100)
@@ -76,17 +76,18 @@ def at_the_last_page(vecmill, folder, ends) -> None:
             locker.sql("ROLLBACK")
         at_its_end(second, 151)
         first.communicate(timeout=60)
+        expect(first.returncode == status, f"exit {first.returncode}, not {status}")
         expect(left(server) == [("0",)], f"{left(server)} rows without a vector")
         ingest(vecmill, server.uri)  # clears what a killed one's commit left
         each_written_once(server, 151)
 
 
 def test_interrupted_at_the_last_page(vecmill, folder):
-    at_the_last_page(vecmill, folder, lambda run: run.send_signal(2))
+    at_the_last_page(vecmill, folder, lambda run: run.send_signal(2), 130)
 
 
 def test_killed_at_the_last_page(vecmill, folder):
-    at_the_last_page(vecmill, folder, lambda run: run.kill())
+    at_the_last_page(vecmill, folder, lambda run: run.kill(), -9)
 
 
 def test_retry_failed(vecmill, folder):

@@ -371,6 +371,7 @@ def test_claimed_ahead(vecmill, folder):
         begun(slow, 1)
         expect(most_at_once(slow, 20) == 1, "several pages were claimed at once, by a run that takes a third of a second for each")
         slow.communicate(timeout=60)
+        expect(slow.returncode == 0, f"{slow.returncode}")
         fast = start(vecmill, server.uri, 10)
         begun(fast, 1)
         expect(most_at_once(fast, 10) > 1, "each page was claimed by itself, by a run that takes a few milliseconds for each")
