@@ -12,12 +12,8 @@
 #define AHEAD_NS 100000000ull
 
 /* Over AHEAD_NS at least, but for the beginning: pages that end together look fast for a moment. */
-size_t pg_pages_ahead(pg_store *s, size_t n_rows) {
-  pg_ahead *a = &s->ahead;
-  uint64_t now_ns = clock_now_ns(), took_ns = now_ns - a->at_ns;
-  pthread_mutex_lock(&s->commit_mutex);
-  uint64_t n_settled = s->n_rows_settled;
-  pthread_mutex_unlock(&s->commit_mutex);
+size_t pg_look_ahead(pg_ahead *a, uint64_t now_ns, uint64_t n_settled, size_t n_rows) {
+  uint64_t took_ns = now_ns - a->at_ns;
   bool is_first = a->n_pages == 0;
   if (is_first) a->n_pages = 1;
   else if (took_ns >= AHEAD_NS || (a->is_first_look && took_ns > 0)) {
@@ -31,6 +27,13 @@ size_t pg_pages_ahead(pg_store *s, size_t n_rows) {
     a->n_rows_then = n_settled;
   }
   return a->n_pages;
+}
+
+size_t pg_pages_ahead(pg_store *s, size_t n_rows) {
+  pthread_mutex_lock(&s->commit_mutex);
+  uint64_t n_settled = s->n_rows_settled;
+  pthread_mutex_unlock(&s->commit_mutex);
+  return pg_look_ahead(&s->ahead, clock_now_ns(), n_settled, n_rows);
 }
 
 bool pg_take_ahead(pg_store *s, store_page *page_out) {

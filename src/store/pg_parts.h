@@ -443,6 +443,8 @@ vecmill_status pg_take_page(pg_store *s, pg_rows rows, store_page *page_out, vec
 
 /* How many pages of n_rows are to be claimed at once. */
 size_t pg_pages_ahead(pg_store *s, size_t n_rows);
+/* The same, where n_settled rows of the run are used up by now_ns. */
+size_t pg_look_ahead(pg_ahead *a, uint64_t now_ns, uint64_t n_settled, size_t n_rows);
 /* The next of those that are; false: none is. */
 bool pg_take_ahead(pg_store *s, store_page *page_out);
 /* Gives all of them back. */

@@ -45,8 +45,36 @@ static void test_large_params(void **state) {
   }
 }
 
+#define MS 1000000ull
+
+/* As many pages at once as were used up in a tenth of a second, from 1 to 16. */
+static void test_pages_ahead(void **state) {
+  (void)state;
+  pg_ahead a = {0};
+  uint64_t from_ns = 5000 * MS;
+  assert_int_equal(pg_look_ahead(&a, from_ns, 0, 100), 1);
+  assert_int_equal(pg_look_ahead(&a, from_ns, 0, 100), 1);
+  assert_int_equal(pg_look_ahead(&a, from_ns + 20 * MS, 100, 100), 5);
+  assert_int_equal(pg_look_ahead(&a, from_ns + 100 * MS, 700, 100), 7);
+  assert_int_equal(pg_look_ahead(&a, from_ns + 300 * MS, 8700, 100), PG_MOST_AHEAD);
+  assert_int_equal(pg_look_ahead(&a, from_ns + 9000 * MS, 8700, 100), 1);
+}
+
+/* Four workers of a slow model whose pages end together, once a second: one page at a time. */
+static void test_pages_ahead_of_bursts(void **state) {
+  (void)state;
+  pg_ahead a = {0};
+  uint64_t n_settled = 0;
+  for (uint64_t second = 0; second < 10; second++)
+    for (uint64_t page = 0; page < 4; page++) {
+      if (second > 0) n_settled += 100;
+      assert_int_equal(pg_look_ahead(&a, (5000 + 1000 * second + page) * MS, n_settled, 100), 1);
+    }
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows_at_once),
-                                     cmocka_unit_test(test_large_params)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_rows_at_once), cmocka_unit_test(test_pages_ahead),
+      cmocka_unit_test(test_pages_ahead_of_bursts), cmocka_unit_test(test_large_params)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
