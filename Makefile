@@ -38,7 +38,7 @@ torture:
 	@scripts/packages test
 	@scripts/fetch_model.py >/dev/null
 	@scripts/pg_binaries.py >/dev/null
-	@scripts/run_tests.py --torture
+	@scripts/run_tests.py --torture $(PARTS)
 
 bench: all
 	@scripts/packages run
