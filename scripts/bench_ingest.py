@@ -4,13 +4,16 @@
   scripts/bench_ingest.py                  all of it; kept in docs/measured/PROCESSOR.json
   scripts/bench_ingest.py --only free      vectors that cost nothing, beside COPY + UPDATE .. FROM and unnest
   scripts/bench_ingest.py --only model     all-MiniLM-L6-v2, beside `vecmill embed` of the same texts
-  scripts/bench_ingest.py --only python    sentence-transformers + psycopg2, one UPDATE a row
   scripts/bench_ingest.py .. --turns 5 --rows 100000 --model-rows 1500 --dry
+
+In every turn, on the same rows, the Python script's way too (sentence-transformers, psycopg2, one UPDATE a row); --no-python
+leaves it out.
 
 The server is PostgreSQL 16 with fsync=on, WAL segments of 16 MB and 512 MB of shared buffers, on this machine: it shares the
 processors with its client. Before each measurement the table is made anew, analysed, and a checkpoint done. vecmill
 is timed from before it connects (its schema is created within), `vecmill` commands as whole processes; the bare
-statements from their first to their last, vectors, messages and connections ready. Nothing else may run beside it.
+statements from their first to their last, vectors, messages and connections ready; Python from its first SELECT, model and connection
+ready. Nothing else may run beside it.
 """
 import argparse
 import json
@@ -114,10 +117,12 @@ def model_arms(table: Table, model: Path, folder: Path) -> dict:
             **{f"ingest 100, {workers} workers": ingest(100, workers) for workers in (1, 2 * N_CPUS, 4 * N_CPUS)}}
 
 
-def python_arms(table: Table, python: Path, batch: int, model: Path | None) -> dict:
+def python_arms(table: Table, batch: int, model: Path | None, arguments) -> dict:
+    if arguments.no_python:
+        return {}
     words = [model, N_CPUS] if model else []
-    command = [python, ROOT / "scripts" / "bench_python_ingest.py", table.server.conninfo, "t", batch, *words]
-    return {"python": lambda: by_json(table, command, "python")}
+    command = [peers.ensure(), ROOT / "scripts" / "bench_python_ingest.py", table.server.conninfo, "t", batch, *words]
+    return {"python" + (f" {batch}" if model else ""): lambda: by_json(table, command, "python")}
 
 
 def take_turns(title: str, arms: dict, n_turns: int) -> dict:
@@ -149,7 +154,8 @@ def share(name: str, ours: list, theirs: list, peer: str, wanted: float | None, 
 def measure_free(server, arguments, _model) -> list:
     table, results = Table(server, arguments.rows), []
     for batch in arguments.batch:
-        took = take_turns(f"vectors that cost nothing, batches of {batch}, {arguments.rows} rows", free_arms(table, batch), arguments.turns)
+        arms = free_arms(table, batch) | python_arms(table, batch, None, arguments)
+        took = take_turns(f"vectors that cost nothing, batches of {batch}, {arguments.rows} rows", arms, arguments.turns)
         results += [result(f"ingest_pg_free_{batch}", rates, arguments.rows, peer=name) for name, rates in took.items()]
         for ours, theirs in (("ingest, 1 connection", "copy, 1 connection"), ("ingest", "copy, 2 connections"),
                              ("ingest", f"copy, {N_USUAL} connections"), ("ingest, metrics", f"copy, {N_USUAL} connections")):
@@ -162,26 +168,14 @@ def measure_free(server, arguments, _model) -> list:
 def measure_model(server, arguments, model) -> list:
     table, n = Table(server, arguments.model_rows), arguments.model_rows
     with tempfile.TemporaryDirectory() as folder:
-        took = take_turns(f"all-MiniLM-L6-v2, {n} rows", model_arms(table, model, Path(folder)), arguments.turns)
+        arms = model_arms(table, model, Path(folder)) | python_arms(table, 100, model, arguments)
+        took = take_turns(f"all-MiniLM-L6-v2, {n} rows", arms, arguments.turns)
     results = [result("ingest_pg_model", rates, n, peer=name) for name, rates in took.items()]
     return results + [share(f"ingest_pg_model_{batch}_share", took[f"ingest {batch}"], took["embed"], f"ingest {batch}, of embed", 0.95, n)
                       for batch in BATCHES]
 
 
-def measure_python(server, arguments, model) -> list:
-    python, results = peers.ensure(), []
-    table = Table(server, arguments.rows // 20)
-    for batch in arguments.batch:
-        took = take_turns(f"Python, ready vectors, batches of {batch}, {arguments.rows // 20} rows", python_arms(table, python, batch, None),
-                          arguments.turns)
-        results.append(result(f"ingest_pg_free_{batch}", took["python"], arguments.rows // 20, peer="python"))
-    table = Table(server, arguments.model_rows // 3)
-    took = take_turns(f"Python, all-MiniLM-L6-v2, batches of 100, {arguments.model_rows // 3} rows",
-                      python_arms(table, python, 100, model), arguments.turns)
-    return results + [result("ingest_pg_model", took["python"], arguments.model_rows // 3, peer="python 100")]
-
-
-PARTS = {"free": measure_free, "model": measure_model, "python": measure_python}
+PARTS = {"free": measure_free, "model": measure_model}
 
 
 def main() -> int:
@@ -191,6 +185,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=100000)
     parser.add_argument("--model-rows", type=int, default=1500)
     parser.add_argument("--batch", type=int, nargs="+", default=list(BATCHES))
+    parser.add_argument("--no-python", action="store_true")
     parser.add_argument("--dry", action="store_true")
     arguments = parser.parse_args()
     subprocess.run(["ninja", "-C", BUILD, "bench/bench-ingest"], check=True, stdout=subprocess.DEVNULL)

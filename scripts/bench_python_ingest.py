@@ -32,9 +32,9 @@ def main():
     make, n = vectors_of(model), 0
     connection = psycopg2.connect(database)
     cursor = connection.cursor()
-    start = time.perf_counter()
-    while True:
-        cursor.execute(f"SELECT id, text FROM {table} WHERE embedding IS NULL ORDER BY id LIMIT %s", (batch,))
+    start, last = time.perf_counter(), 0
+    while True:  # from the last key on: kinder than a script that walks over what it has done again and again
+        cursor.execute(f"SELECT id, text FROM {table} WHERE embedding IS NULL AND id > %s ORDER BY id LIMIT %s", (last, batch))
         rows = cursor.fetchall()
         if not rows:
             break
@@ -42,7 +42,7 @@ def main():
         execute_batch(cursor, f"UPDATE {table} SET embedding = %s WHERE id = %s",
                       [(vector, key) for vector, (key, _) in zip(vectors, rows)])
         connection.commit()
-        n += len(rows)
+        n, last = n + len(rows), rows[-1][0]
     print(json.dumps({"way": "python", "rows": n, "seconds": round(time.perf_counter() - start, 6)}))
 
 
