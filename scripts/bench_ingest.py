@@ -4,6 +4,7 @@
   scripts/bench_ingest.py                  all of it; kept in docs/measured/PROCESSOR.json
   scripts/bench_ingest.py --only free      vectors that cost nothing, beside COPY + UPDATE .. FROM and unnest
   scripts/bench_ingest.py --only model     all-MiniLM-L6-v2, beside `vecmill embed` of the same texts
+  scripts/bench_ingest.py --only index     bare updates of a column with a live index of pgvector, a twenty-fifth of the rows
   scripts/bench_ingest.py .. --turns 5 --rows 100000 --model-rows 1500 --dry
 
 In every turn, on the same rows, the Python script's way too (sentence-transformers, psycopg2, one UPDATE a row); --no-python
@@ -55,9 +56,10 @@ class Table:
                     options="-c client_min_messages=error")
         corpus.copy_in(server, "source", "id, text", self.texts)
 
-    def renew(self) -> None:
+    def renew(self, index: str = "") -> None:
         self.server.psql("DROP SCHEMA IF EXISTS vecmill CASCADE; DROP TABLE IF EXISTS t, t_metrics; CREATE TABLE t(id bigint PRIMARY KEY,"
-                         " text text, embedding vector(384)); INSERT INTO t SELECT * FROM source; ANALYZE t; CHECKPOINT",
+                         " text text, embedding vector(384)); INSERT INTO t SELECT * FROM source; ANALYZE t; " + index +
+                         " CHECKPOINT",
                          options="-c client_min_messages=error")
 
     def check(self, way: str) -> None:
@@ -74,9 +76,9 @@ def run(command: list, way: str, **options) -> subprocess.CompletedProcess:
     return done
 
 
-def by_json(table: Table, command: list, way: str) -> float:
+def by_json(table: Table, command: list, way: str, index: str = "") -> float:
     """Rows a second, as the program says."""
-    table.renew()
+    table.renew(index)
     said = json.loads(run(command, way).stdout.splitlines()[-1])
     table.check(way)
     return said["rows"] / said["seconds"]
@@ -123,6 +125,13 @@ def python_arms(table: Table, batch: int, model: Path | None, arguments) -> dict
     words = [model, N_CPUS] if model else []
     command = [peers.ensure(), ROOT / "scripts" / "bench_python_ingest.py", table.server.conninfo, "t", batch, *words]
     return {"python" + (f" {batch}" if model else ""): lambda: by_json(table, command, "python")}
+
+
+def index_arms(table: Table) -> dict:
+    def bench(method=None):
+        index = f"CREATE INDEX ON t USING {method} (embedding vector_cosine_ops);" if method else ""
+        return lambda: by_json(table, [BENCH, "unnest", table.server.conninfo, "t", 1000, 1], "unnest", index)
+    return {"no index": bench(), "ivfflat": bench("ivfflat"), "hnsw": bench("hnsw")}
 
 
 def take_turns(title: str, arms: dict, n_turns: int) -> dict:
@@ -175,7 +184,13 @@ def measure_model(server, arguments, model) -> list:
                       for batch in BATCHES]
 
 
-PARTS = {"free": measure_free, "model": measure_model}
+def measure_index(server, arguments, _model) -> list:
+    table, n = Table(server, arguments.rows // 25), arguments.rows // 25
+    took = take_turns(f"a live index, bare updates of 1000 rows, {n} rows", index_arms(table), arguments.turns)
+    return [result("pg_live_index", rates, n, peer=name) for name, rates in took.items()]
+
+
+PARTS = {"free": measure_free, "model": measure_model, "index": measure_index}
 
 
 def main() -> int:
