@@ -64,7 +64,7 @@ static vecmill_status missing_table(pg_store *s, const char *name, vecmill_error
                   "pg_table_is_visible(c.oid) THEN '' ELSE nspname || '.' END || relname AS n "
                   "FROM pg_class AS c JOIN pg_namespace AS s ON s.oid = relnamespace "
                   "WHERE relkind IN ('r', 'p') AND nspname NOT IN ('pg_catalog', "
-                  "'information_schema') AND nspname NOT LIKE 'pg\\_%' AND nspname <> $1::text "
+                  "'information_schema') AND nspname !~ '^pg_' AND nspname <> $1::text "
                   "ORDER BY 1 LIMIT 20) AS names");
   pg_add_text(&p, s->state);
   vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", &rows, err);

@@ -208,6 +208,49 @@ SPACES = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) 
 CODECS = {"UTF8": "utf-8", "LATIN1": "latin-1", "LATIN9": "iso8859-15", "WIN1252": "cp1252", "KOI8R": "koi8-r", "EUC_JP": "euc-jp", "EUC_KR": "euc-kr"}
 
 
+# Of those that change what SQL means, or how values are written; DateStyle and their like: test_keys.py.
+SETTINGS = {"standard_conforming_strings": "off", "escape_string_warning": "on", "backslash_quote": "off", "quote_all_identifiers": "on", "array_nulls": "off",
+            "bytea_output": "escape", "extra_float_digits": "-15", "IntervalStyle": "iso_8601", "DateStyle": "German", "xmlbinary": "hex", "xmloption": "document",
+            "transform_null_equals": "on", "search_path": "", "row_security": "off", "enable_indexscan": "off", "default_transaction_isolation": "serializable"}
+
+
+def test_settings(vecmill, folder):
+    """All of a database's settings at once, and a table whose names need quotes: rows, failures, edits and metrics are found by every command."""
+    table = "we\\ird \"x\" 'y' \u02bbokina"
+    sql, metrics = ('public."%s"' % name.replace('"', '""') for name in (table, table + "_metrics"))
+    words = ("--schema", "public", "--text-column", "Te'xt\\")
+    with fresh() as server:
+        for name, value in SETTINGS.items():
+            server.psql(f"ALTER DATABASE corpus SET {name} = '{value}'", options="-c client_min_messages=error")
+        try:
+            server.psql(f"""CREATE TABLE {sql}("The 'Key\\" varchar(40) PRIMARY KEY, "Te'xt\\" varchar, embedding public.vector({N_DIMENSIONS}));
+                INSERT INTO {sql} SELECT i || CASE i % 2 WHEN 0 THEN chr(92) ELSE 'NULL' END, 'star ' || i FROM generate_series(1, 20) AS i;
+                INSERT INTO {sql} SELECT 'NULL', v FROM unnest(ARRAY['null']) AS v;
+                INSERT INTO {sql} SELECT 'blank ' || i, chr(i) || ' ' FROM unnest(ARRAY[9, 10, 11, 12, 13, 32, 133, 160, 5760, 8192, 8202, 8232, 8239, 8287, 12288]) AS i;
+                ALTER TABLE {sql} ADD CHECK ("Te'xt\\" <> 'star 3' OR embedding IS NULL)""")
+            expect("21 rows to embed" in ingest(vecmill, server.uri, *words, "--dry-run", table=table).stdout, "not the 21 rows")
+            done = ingest(vecmill, server.uri, 7, *words, "--create-metrics", table=table, status=3)
+            expect("Embedded 20 rows" in done.stdout and "Rows: 1 failed, 15 blank" in done.stdout, done.stdout)
+            server.psql(f"""UPDATE {sql} SET "Te'xt\\" = 'moon' WHERE "Te'xt\\" = 'star 7'""")
+            for word in ("1 rows to embed", "Embedded 1 rows", "Nothing to embed"):
+                done = ingest(vecmill, server.uri, *words, "--changed", *["--dry-run"] * ("rows to" in word), table=table, status=None)
+                expect(word in done.stdout and done.returncode in (0, 3), done.stdout + done.stderr)
+            expect("1 failed" in ingest(vecmill, server.uri, *words, "--retry-failed", table=table, status=3).stdout, "not tried again")
+            server.psql(f"DELETE FROM {metrics} WHERE word_count = 2")
+            ingest(vecmill, server.uri, *words, "--metrics-only", table=table)
+            expect(server.psql(f"SELECT count(*), sum(word_count) FROM {metrics}") == [("20", "38")], "metrics")
+            expect(server.psql("SELECT count(*) FROM vecmill.hashes") == [("20",)], "hashes")
+            for more in ([], ["--exact"], ["-k", 10001]):
+                done = vecmill.run("search", table, "moon", "--db", server.uri, "--schema", "public", "--json", "-k", 1, *more)
+                found = json.loads(done.stdout.splitlines()[0])
+                expect((found["id"], found["text"]) == ("7NULL", "moon"), done.stdout)
+            expect(table in vecmill.run("jobs", "--db", server.uri).stdout, "no job")
+            done = ingest(vecmill, server.uri, table="nope", status=1)
+            expect(f"no table nope (tables: public.{table}, public.{table}_metrics" in done.stderr, done.stderr)
+        finally:
+            server.psql("ALTER DATABASE corpus RESET ALL")
+
+
 @contextlib.contextmanager
 def database_of(encoding: str):
     with fresh() as server:
