@@ -134,19 +134,66 @@ static vecmill_status too_many(pg_store *s, const char *words, vecmill_error *er
   return VECMILL_ERROR_DATABASE;
 }
 
+/* What PG_HOST may not hold besides a name: libpq looks for a host that is called so. */
+static const char *host_advice(const PGconn *conn) {
+  const char *host = PQhost(conn), *colon = host ? strrchr(host, ':') : NULL;
+  bool has_brackets = host && host[0] == '[';
+  bool has_port = colon && colon[1] && strspn(colon + 1, "0123456789") == strlen(colon + 1) &&
+                  (has_brackets ? colon[-1] == ']' : strchr(host, ':') == colon);
+  if (has_brackets)
+    return has_port ? " (without the brackets, which only an address postgresql://.. has, and the "
+                      "port into PG_PORT)"
+                    : " (without the brackets, which only an address postgresql://.. has)";
+  return has_port ? " (the port belongs into PG_PORT, or port= of --db)"
+                  : " (check the host's name: PG_HOST, PGHOST or --db)";
+}
+
+/* Of what a server does not say, or what pgbouncer says under a code that it has for much else. */
+static const char *advice_on(const char *words) {
+  static const struct {
+    const char *part, *advice;
+  } all[] = {
+      {"refused", " (is the server running there, and is that its port?)"},
+      {"No such file", " (is the server running there, and is that its port?)"},
+      {"could not parse network address", " (hostaddr is an address in numbers; host takes names)"},
+      {"could not match", " (as many ports as hosts, or one for all)"},
+      {"definition of service", " (PGSERVICE, or service= of --db, names it; PGSERVICEFILE or "
+                                "~/.pg_service.conf is where it "
+                                "stands)"},
+      {"service file", " (PGSERVICEFILE names it)"},
+      {"invalid sslmode value",
+       " (disable, allow, prefer, require, verify-ca or verify-full; PGSSLMODE or --db)"},
+      {"invalid channel_binding value", " (disable, prefer or require; PGCHANNELBINDING or --db)"},
+      {"invalid gssencmode value", " (disable, prefer or require; PGGSSENCMODE or --db)"},
+      {"invalid target_session_attrs value",
+       " (any, read-write, read-only, primary, standby or prefer-standby; PGTARGETSESSIONATTRS or "
+       "--db)"},
+      {"unsupported startup parameter: options",
+       " (it comes from PGOPTIONS or --db; pgbouncer passes over it with ignore_startup_parameters "
+       "= options)"},
+      {"unsupported startup parameter: geqo",
+       " (it comes from PGGEQO; pgbouncer passes over it with ignore_startup_parameters = geqo)"},
+      {"unsupported startup parameter",
+       " (pgbouncer passes over it with ignore_startup_parameters, else leave it out)"},
+      {"statement pooling mode", " (pgbouncer: pool_mode = transaction, or session)"},
+      {"no password", " (check the user and its password)"},
+      {"certificate", " (check sslrootcert and the host's name)"},
+      {"not support SSL", " (sslmode says whether TLS must be)"},
+  };
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    if (strstr(words, all[i].part)) return all[i].advice;
+  return "";
+}
+
 vecmill_status pg_connection_error(pg_store *s, PGconn *conn, vecmill_error *err) {
   char words[400];
   if (!conn) return err_set_memory(err, "connection", sizeof *s);
   first_line(PQerrorMessage(conn), words);
   take_state(words);
   if (pg_state_is("53300")) return too_many(s, words, err);
-  const char *what = last_state[0] ? advice()
-                     : strstr(words, "refused") || strstr(words, "No such file")
-                         ? " (is the server running there, and is that its port?)"
-                     : strstr(words, "no password")     ? " (check the user and its password)"
-                     : strstr(words, "certificate")     ? " (check sslrootcert and the host's name)"
-                     : strstr(words, "not support SSL") ? " (sslmode says whether TLS must be)"
-                                                        : "";
+  const char *what = last_state[0] ? advice() : "";
+  if (!*what && strstr(words, "could not translate host name")) what = host_advice(conn);
+  else if (!*what) what = advice_on(words);
   return err_set(err, VECMILL_ERROR_DATABASE, "PostgreSQL: cannot connect: %s%s", words, what);
 }
 
@@ -159,6 +206,8 @@ vecmill_status pg_result_error(pg_store *s, PGconn *conn, const PGresult *result
   const char *primary = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
   pg_set_state(state ? state : "08006");
   first_line(primary ? primary : PQerrorMessage(conn), words);
+  const char *to_do = advice();
+  if (!*to_do && pg_state_is("08")) to_do = advice_on(words);
   return err_set(err, pg_state_is("53200") ? VECMILL_ERROR_MEMORY : VECMILL_ERROR_DATABASE,
-                 "%s: %s: %s%s", s->shown, what, words, advice());
+                 "%s: %s: %s%s", s->shown, what, words, to_do);
 }

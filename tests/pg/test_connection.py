@@ -3,6 +3,7 @@
 
   test_connection.py --vecmill PATH [NAME..]
 """
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 from ingest_case import expect, run_tests  # noqa: E402
-from servers import Server  # noqa: E402
+from servers import Bouncer, Server  # noqa: E402
 from test_ingest import N_DIMENSIONS, fresh  # noqa: E402
 
 
@@ -90,6 +91,56 @@ def test_doctor_tls(vecmill, folder):
         _, told = doctor(vecmill, folder, "--db", server.uri_of(), settings={}, status=1)
         expect(told == [f"{server.user}@{server.host}:{server.port}/{server.database}: this database has no pgvector (install it, then as a "
                         "superuser: CREATE EXTENSION vector)", f"PostgreSQL {version}, no pgvector, TLSv1.3"], told)
+
+
+def test_mistyped(vecmill, folder):
+    """What of a connection cannot be: libpq's words, and what to do."""
+    (folder / "services.conf").write_text("[corpus]\n", encoding="utf-8")
+    with fresh() as server:
+        settings = {"PG_HOST": "127.0.0.1", "PG_PORT": server.port, "PG_DATABASE": "corpus", "PG_USER": server.user}
+
+        def refused(words: str, **wrong) -> None:
+            told = doctor(vecmill, folder, settings=settings | wrong, status=1)[1]
+            told = [re.sub(r"(to address|\"here\"): [^(]* \(", r"\1: .. (", line) for line in told]  # the resolver's words
+            expect(told == [f"PostgreSQL: cannot connect: {words}"], told)
+
+        for host, advice in (("nowhere.invalid", "check the host's name: PG_HOST, PGHOST or --db"), ("a:b.invalid", "check the host's name: PG_HOST, PGHOST or --db"),
+                             (f"127.0.0.1:{server.port}", "the port belongs into PG_PORT, or port= of --db"),
+                             ("[::1]", "without the brackets, which only an address postgresql://.. has"),
+                             (f"[::1]:{server.port}", "without the brackets, which only an address postgresql://.. has, and the port into PG_PORT")):
+            refused(f'could not translate host name "{host}" to address: .. ({advice})', PG_HOST=host)
+        refused('could not parse network address "here": .. (hostaddr is an address in numbers; host takes names)', PGHOSTADDR="here")
+        refused('could not match 3 port numbers to 2 hosts (as many ports as hosts, or one for all)', PG_HOST="a,b", PG_PORT="1,2,3")
+        refused('definition of service "nix" not found (PGSERVICE, or service= of --db, names it; PGSERVICEFILE or ~/.pg_service.conf is where it stands)',
+                PGSERVICE="nix", PGSERVICEFILE="services.conf")
+        refused('service file "nix.conf" not found (PGSERVICEFILE names it)', PGSERVICE="corpus", PGSERVICEFILE="nix.conf")
+        for variable, keyword, values in (("PGSSLMODE", "sslmode", "disable, allow, prefer, require, verify-ca or verify-full"),
+                                          ("PGCHANNELBINDING", "channel_binding", "disable, prefer or require"),
+                                          ("PGGSSENCMODE", "gssencmode", "disable, prefer or require"),
+                                          ("PGTARGETSESSIONATTRS", "target_session_attrs", "any, read-write, read-only, primary, standby or prefer-standby")):
+            refused(f'invalid {keyword} value: "requir" ({values}; {variable} or --db)', **{variable: "requir"})
+
+
+def test_bouncer(vecmill, folder):
+    """What pgbouncer does not let through, seen by the doctor as by a run."""
+    with fresh() as server:
+        server.psql("CREATE TABLE t(id integer PRIMARY KEY, text text); INSERT INTO t VALUES(1, 'a')")
+        with Bouncer(server) as bouncer:
+            for variable, keyword, value, more in (("PGOPTIONS", "options", "-cwork_mem=1MB", " or --db"), ("PGGEQO", "geqo", "off", "")):
+                words = (f'PostgreSQL: cannot connect: connection to server at "127.0.0.1", port {bouncer.port} failed: FATAL: unsupported startup parameter: '
+                         f"{keyword} (it comes from {variable}{more}; pgbouncer passes over it with ignore_startup_parameters = {keyword})")
+                told = doctor(vecmill, folder, "--db", bouncer.uri, settings={variable: value}, status=1)[1]
+                expect(told == [words], told)
+                done = run(vecmill, folder, "ingest", "t", "--model", vecmill.model, "--db", bouncer.uri, settings={variable: value}, status=1)
+                expect(done.stderr == f"vecmill: {words}\n", done.stderr)
+        with Bouncer(server, settings={"ignore_startup_parameters": "options, geqo"}) as bouncer:
+            doctor(vecmill, folder, "--db", bouncer.uri, settings={"PGOPTIONS": "-cwork_mem=1MB", "PGGEQO": "off"}, status=0)
+        with Bouncer(server, "statement") as bouncer:
+            at, words = f"{bouncer.user}@127.0.0.1:{bouncer.port}/corpus", "transaction blocks not allowed in statement pooling mode (pgbouncer: pool_mode = transaction, or session)"
+            told = doctor(vecmill, folder, "--db", bouncer.uri, settings={}, status=1)[1]
+            expect(told[0] == f"{at}: no transaction can be begun: {words}" and len(told) == 2, told)
+            done = run(vecmill, folder, "ingest", "t", "--model", vecmill.model, "--db", bouncer.uri, settings={}, status=1)
+            expect(done.stderr == f"vecmill: {at}: cannot begin a run: {words}\n", done.stderr)
 
 
 def test_variables(vecmill, folder):

@@ -154,7 +154,7 @@ def test_several_hosts(vecmill, folder):
         expect(calls == 1, f"the silent host was asked {calls} times")
     refused = 'connection to server at "127.0.0.1", port 1 failed: Connection refused (is the server running there, and is that its port?)'
     told(vecmill, "host=127.0.0.1,127.0.0.1 port=1 user=u dbname=d", "; then ".join([f"PostgreSQL: cannot connect: {refused}"] * 2))
-    told(vecmill, "host=a,b port=1,2,3 user=u dbname=d", "PostgreSQL: cannot connect: could not match 3 port numbers to 2 hosts")
+    told(vecmill, "host=a,b port=1,2,3 user=u dbname=d", "PostgreSQL: cannot connect: could not match 3 port numbers to 2 hosts (as many ports as hosts, or one for all)")
 
 
 def test_copy_instead(vecmill, folder):
