@@ -205,8 +205,8 @@ static bool copy_keywords(pg_store *s, const pg_settings *settings) {
                                         {"client_encoding", "UTF8"},
                                         {"connect_timeout", "15"}};
   size_t n = count_words(settings->keywords), n_ours = sizeof ours / sizeof *ours;
-  s->keywords = mem_calloc(n + n_ours + 1, sizeof *s->keywords);
-  s->values = mem_calloc(n + n_ours + 1, sizeof *s->values);
+  s->keywords = mem_calloc(n + n_ours + 2, sizeof *s->keywords); /* one more: a passfile */
+  s->values = mem_calloc(n + n_ours + 2, sizeof *s->values);
   if (!s->keywords || !s->values) return false;
   /* later ones win, but for client_encoding, which is ours */
   size_t at = 0;
@@ -222,7 +222,7 @@ static bool copy_keywords(pg_store *s, const pg_settings *settings) {
     if (!s->keywords[at] || !s->values[at]) return false;
     at++;
   }
-  return true;
+  return pg_pass_over_passfile(s, at);
 }
 
 bool store_pg_knows(const char *keyword) {

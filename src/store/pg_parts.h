@@ -162,6 +162,12 @@ typedef struct pg_host {
 bool pg_host_init(pg_host *h, const pg_store *s, size_t i);
 void pg_host_fini(pg_host *h);
 
+/* --- pg_passfile.c --- */
+
+/* One that others may read is warned of, and libpq kept from looking into it, by a keyword more,
+ * the n_keywords-th: there must be room. False: memory is out. */
+bool pg_pass_over_passfile(pg_store *s, size_t n_keywords);
+
 /* --- pg_connect.c --- */
 
 /* How long the server is still waited for once a stop was asked for. */

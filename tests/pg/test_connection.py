@@ -121,6 +121,32 @@ def test_mistyped(vecmill, folder):
             refused(f'invalid {keyword} value: "requir" ({values}; {variable} or --db)', **{variable: "requir"})
 
 
+def test_password_file(vecmill, folder):
+    """One that others may read is passed over, as libpq does, and told once, as all else is; where it is not asked for nothing is said."""
+    with Server(auth="scram-sha-256") as server:
+        server.psql("CREATE TABLE t(id integer PRIMARY KEY, text text); INSERT INTO t VALUES(1, 'a')")
+        settings = {"PG_HOST": "127.0.0.1", "PG_PORT": server.port, "PG_DATABASE": "corpus", "PG_USER": server.user}
+        path = folder / ".pgpass"
+        path.write_text(f"127.0.0.1:{server.port}:*:*:{server.password}\n", encoding="utf-8")
+        for more in ({"HOME": str(folder), "PGPASSFILE": ""}, {"PGPASSFILE": str(path)}):
+            words = ("ingest", "t", "--model", vecmill.model)
+            path.chmod(0o640)
+            done = run(vecmill, folder, *words, settings=settings, status=1, **more)
+            expect(done.stderr == f"vecmill: password file {path}: others may read it, so no password is taken from it (chmod 600 {path})\n"
+                   f'vecmill: PostgreSQL: cannot connect: connection to server at "127.0.0.1", port {server.port} failed: fe_sendauth: no password supplied '
+                   "(check the user and its password)\n", done.stderr)
+            done = run(vecmill, folder, *words, settings=settings | {"PG_PASSWORD": server.password}, status=0, **more)
+            expect(done.stderr == "", done.stderr)
+            path.chmod(0o600)
+            done = run(vecmill, folder, *words, settings=settings, status=0, **more)
+            expect(done.stderr == "", done.stderr)
+    with fresh() as server:  # which asks for none: a run has four connections
+        server.psql("CREATE TABLE t(id integer PRIMARY KEY, text text); INSERT INTO t VALUES(1, 'a')")
+        path.chmod(0o604)
+        done = run(vecmill, folder, "ingest", "t", "--model", vecmill.model, "--db", server.uri, settings={}, status=0, PGPASSFILE=str(path))
+        expect(done.stderr.count("password file") == 1 and "WARNING" not in done.stderr, done.stderr)
+
+
 def test_bouncer(vecmill, folder):
     """What pgbouncer does not let through, seen by the doctor as by a run."""
     with fresh() as server:
