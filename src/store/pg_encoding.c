@@ -45,12 +45,13 @@ static void append_blank_bytes(str *sql, const pg_store *s, const char *text) {
 /* The characters are written out: \s follows the database's locale. Most texts begin with a visible
  * character of ASCII: no need to look through them. E'..', as pg_append_string has it. */
 static void append_blank_characters(str *sql, const char *text) {
-  str_append_format(sql,
-                    "ascii(%s) NOT BETWEEN 33 AND 126 AND ltrim(%s, "
-                    "E'\\u0009\\u000A\\u000B\\u000C\\u000D\\u0020\\u0085\\u00A0\\u1680\\u2000\\u2001"
-                    "\\u2002\\u2003\\u2004\\u2005\\u2006\\u2007\\u2008\\u2009\\u200A\\u2028\\u2029"
-                    "\\u202F\\u205F\\u3000') = ''",
-                    text, text);
+  str_append_format(
+      sql,
+      "ascii(%s) NOT BETWEEN 33 AND 126 AND ltrim(%s, "
+      "E'\\u0009\\u000A\\u000B\\u000C\\u000D\\u0020\\u0085\\u00A0\\u1680\\u2000\\u2001"
+      "\\u2002\\u2003\\u2004\\u2005\\u2006\\u2007\\u2008\\u2009\\u200A\\u2028\\u2029"
+      "\\u202F\\u205F\\u3000') = ''",
+      text, text);
 }
 
 void pg_append_blank(str *sql, const pg_store *s) {

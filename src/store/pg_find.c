@@ -15,8 +15,8 @@
 typedef struct column_info {
   const char *name, *type; /* in the result that lists them */
   Oid type_oid;
-  int dimension; /* of a vector type as declared; -1: any */
-  int key_position;
+  int dimension;    /* of a vector type as declared; -1: any */
+  int key_position; /* in the primary key, from 1 on; 0: no part of it */
   bool is_text, is_vector, is_half, not_null, generated;
   bool is_steady; /* written the same whatever the session's settings */
 } column_info;
@@ -182,8 +182,9 @@ static vecmill_status read_columns(pg_store *s, table_info *info, vecmill_error 
       &sql,
       "SELECT attname::text, format_type(atttypid, -1), atttypid::text, atttypmod::text, "
       "(typcategory = 'S')::text, typname::text, attnotnull::text, (attgenerated <> '')::text, "
-      "coalesce((SELECT array_position(i.indkey::int2[], a.attnum) FROM pg_index AS i WHERE "
-      "i.indrelid = a.attrelid AND i.indisprimary), -1)::text, (typcategory IN ('S', 'B', 'E') OR "
+      "coalesce((SELECT array_position((i.indkey::int2[])[0:i.indnkeyatts - 1], a.attnum) FROM "
+      "pg_index AS i WHERE i.indrelid = a.attrelid AND i.indisprimary), 0)::text, (typcategory IN "
+      "('S', 'B', 'E') OR "
       "coalesce(nullif(typbasetype, 0), atttypid) IN (" STEADY_TYPES "))::text "
       "FROM pg_attribute AS a JOIN pg_type AS y ON y.oid = atttypid "
       "WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped ORDER BY attnum");
@@ -210,8 +211,7 @@ static vecmill_status read_columns(pg_store *s, table_info *info, vecmill_error 
                                      .not_null = pg_text(info->rows, row, 6)[0] == 't',
                                      .is_steady = pg_text(info->rows, row, 9)[0] == 't',
                                      .generated = pg_text(info->rows, row, 7)[0] == 't',
-                                     /* int2vector counts from 0 */
-                                     .key_position = (int)pg_integer(info->rows, row, 8) + 1};
+                                     .key_position = (int)pg_integer(info->rows, row, 8)};
   }
   return VECMILL_OK;
 }

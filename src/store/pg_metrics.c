@@ -41,19 +41,21 @@ static vecmill_status add_join(pg_metrics *m, const char *name, const char *type
   return join->name && join->type ? VECMILL_OK : err_set_memory(err, name, 64);
 }
 
-/* Its columns: name, place in the primary key, whether the table of texts has one of that name. */
+/* Its columns: name, place in the primary key from 1 on (INCLUDE is no part of it), whether the
+ * table of texts has one of that name. */
 static vecmill_status read_metrics_table(pg_store *s, PGresult **rows_out, vecmill_error *err) {
   str sql = {0};
   pg_params p = {0};
   str_append_text(
-      &sql, "SELECT a.attname::text, coalesce(array_position(i.indkey::int2[], a.attnum), "
-            "-1)::text, format_type(t.atttypid, NULL), (a.attnotnull AND NOT a.atthasdef AND "
-            "a.attidentity = '')::text FROM pg_class AS c JOIN pg_namespace AS n ON "
-            "n.oid = c.relnamespace JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 "
-            "AND NOT a.attisdropped LEFT JOIN pg_index AS i ON i.indrelid = c.oid AND "
-            "i.indisprimary LEFT JOIN pg_attribute AS t ON t.attrelid = $3::regclass AND t.attname "
-            "= a.attname AND t.attnum > 0 AND NOT t.attisdropped WHERE n.nspname = $1::text AND "
-            "c.relname = $2::text AND c.relkind IN ('r', 'p') ORDER BY a.attnum");
+      &sql,
+      "SELECT a.attname::text, coalesce(array_position((i.indkey::int2[])[0:i.indnkeyatts - "
+      "1], a.attnum), 0)::text, format_type(t.atttypid, NULL), (a.attnotnull AND NOT "
+      "a.atthasdef AND a.attidentity = '')::text FROM pg_class AS c JOIN pg_namespace AS n ON "
+      "n.oid = c.relnamespace JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 "
+      "AND NOT a.attisdropped LEFT JOIN pg_index AS i ON i.indrelid = c.oid AND "
+      "i.indisprimary LEFT JOIN pg_attribute AS t ON t.attrelid = $3::regclass AND t.attname "
+      "= a.attname AND t.attnum > 0 AND NOT t.attisdropped WHERE n.nspname = $1::text AND "
+      "c.relname = $2::text AND c.relkind IN ('r', 'p') ORDER BY a.attnum");
   pg_add_text(&p, s->schema);
   pg_add_text(&p, s->metrics.name);
   pg_add_text(&p, s->table_name);
@@ -99,7 +101,7 @@ static vecmill_status check_others(const pg_metrics *m, const PGresult *rows, ve
 
 static vecmill_status take_joins(pg_store *s, const PGresult *rows, vecmill_error *err) {
   pg_metrics *m = &s->metrics;
-  for (int place = 0;; place++) { /* int2vector counts from 0 */
+  for (int place = 1;; place++) {
     int row = 0;
     while (row < PQntuples(rows) && pg_integer(rows, row, 1) != place) row++;
     if (row == PQntuples(rows)) break;
@@ -157,7 +159,7 @@ static vecmill_status name_table(pg_store *s, const char *wanted, vecmill_error 
 /* Columns beside its key and ours: whose they are, a row is not removed. */
 static bool has_more_columns(const PGresult *rows) {
   for (int row = 0; row < PQntuples(rows); row++) {
-    bool ours = pg_integer(rows, row, 1) >= 0;
+    bool ours = pg_integer(rows, row, 1) > 0;
     for (size_t i = 0; !ours && i < METRICS_N_COLUMNS; i++)
       ours = strcmp(pg_text(rows, row, 0), metrics_columns[i]) == 0;
     if (!ours) return true;

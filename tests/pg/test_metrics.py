@@ -254,6 +254,21 @@ def test_keys(vecmill, folder):
         ingest(vecmill, server, "c", "--metrics-table", 'public.m "of c')
 
 
+def test_covering_key(vecmill, folder):
+    """A table of metrics goes by its key, and not by what its index has beside it."""
+    with fresh() as server:
+        corpus.create(server, ["sentences"])
+        corpus.fill(server, "sentences", 50, blanks=0)
+        server.psql("CREATE TABLE sentence_metrics(sentenceid bigint, hawaiian_word_ratio real, word_count integer, length integer, entity_count integer, "
+                    "frequency integer, updated_at timestamptz, PRIMARY KEY (sentenceid) INCLUDE (word_count))")
+        done = ingest(vecmill, server, "sentences", 20, model=model_of_384(vecmill.folder))
+        expect(done.stderr == "" and "Metrics in sentence_metrics: " in done.stdout, done.stdout + done.stderr)
+        expect(server.psql("SELECT count(*), count(word_count), count(frequency) FROM sentence_metrics") == [("50",) * 3], "metrics")
+        server.psql("UPDATE sentences SET hawaiiantext = ' ' WHERE sentenceid = 7")
+        ingest(vecmill, server, "sentences", "--changed", model=model_of_384(vecmill.folder))
+        expect(server.psql("SELECT count(*) FROM sentence_metrics") == [("49",)], "metrics of a text that is blank")
+
+
 def test_refusals(vecmill, folder):
     """What is missing or unfit is told before the first row, and nothing is written."""
     words = folder / "words.txt"

@@ -135,6 +135,29 @@ def test_text_types(vecmill, folder):
 # --- tables ---
 
 
+def test_keys_of_indexes(vecmill, folder):
+    """Columns that an index has beside its key are no part of it; what is unique for some rows alone, or by an expression, is none."""
+    good = {"PRIMARY KEY (id) INCLUDE (n)": ("id", []), "PRIMARY KEY (id) INCLUDE (text)": ("id", []), "PRIMARY KEY (id, n) INCLUDE (text)": ("id, n", []),
+            "PRIMARY KEY (n, id)": ("n, id", []), "UNIQUE (id) INCLUDE (n)": ("id", ["--id-column", "id"]),
+            "UNIQUE NULLS NOT DISTINCT (id)": ("id", ["--id-column", "id"])}
+    bad = ["(n) INCLUDE (id)", "(id) WHERE n > 0", "((id + 0))", "(id, (n + 0))", "(id, n)"]
+    with fresh() as server:
+        for key, (columns, words) in good.items():
+            server.psql(f"CREATE TABLE t(n integer, text text, id integer, {key}); INSERT INTO t SELECT -i, 'star ' || i, i FROM generate_series(1, 20) AS i")
+            done = ingest(vecmill, server.uri, 6, *words, "--create-metrics")
+            expect("Embedded 20 rows" in done.stdout and f"id_col={columns}, text_col" in done.stdout, done.stdout)
+            server.psql("UPDATE t SET text = 'moon' WHERE id = 3")
+            expect("Embedded 1 rows" in ingest(vecmill, server.uri, *words, "--changed").stdout, f"{key}: not the one row")
+            found = json.loads(vecmill.run("search", "t", "moon", "--db", server.uri, "--json", "-k", 1, *words).stdout)
+            expect((found["id"], found["text"]) == ({"id": 3, "id, n": [3, -3], "n, id": [-3, 3]}[columns], "moon"), found)
+            expect(server.psql("SELECT count(*) FROM t_metrics") == [("20",)], f"{key}: metrics")
+            server.psql("DROP TABLE t, t_metrics; DROP SCHEMA vecmill CASCADE", options="-c client_min_messages=error")
+        server.psql("CREATE TABLE t(n integer, text text, id integer); INSERT INTO t SELECT -i, 'star ' || i, i FROM generate_series(1, 20) AS i")
+        for index in bad:
+            server.psql("CREATE UNIQUE INDEX ON t" + index)
+            told(vecmill, server.uri, "table t: nothing keeps id unique (CREATE UNIQUE INDEX on it)", "--id-column", "id", status=2)
+
+
 def test_inheritance(vecmill, folder):
     """The same key, at the same place, written by the same transaction, in a table and in one that inherits from it: each table is its own."""
     with fresh() as server:
