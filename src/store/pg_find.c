@@ -1,8 +1,9 @@
 /*
  * Which table, which columns, in PostgreSQL.
  *
- * A name is looked for as it is written, then in lower case, as SQL would fold it; from then on it
- * is spelled as the catalog spells it, and always quoted.
+ * A name is looked for as it is written, then in lower case, as SQL would fold it, a column's then
+ * without regard to ASCII case; from then on it is spelled as the catalog spells it, and always
+ * quoted.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -14,9 +15,9 @@
 
 typedef struct column_info {
   const char *name, *type; /* in the result that lists them */
-  Oid type_oid;
-  int dimension;    /* of a vector type as declared; -1: any */
-  int key_position; /* in the primary key, from 1 on; 0: no part of it */
+  Oid base_oid;            /* of its type, or of what that is a domain over */
+  int dimension;           /* of a vector type as declared; -1: any */
+  int key_position;        /* in the primary key, from 1 on; 0: no part of it */
   bool is_text, is_vector, is_half, not_null, generated;
   bool is_steady; /* written the same whatever the session's settings */
 } column_info;
@@ -45,12 +46,23 @@ static const column_info *column_spelled(const table_info *info, const char *nam
   return NULL;
 }
 
+/* The only one that is called so but for ASCII case; NULL: none, or several. */
+static const column_info *column_sounding(const table_info *info, const char *name) {
+  const column_info *found = NULL;
+  for (size_t i = 0; i < info->n; i++) {
+    if (!str_same(info->columns[i].name, name)) continue;
+    if (found) return NULL;
+    found = &info->columns[i];
+  }
+  return found;
+}
+
 static const column_info *column_named(const table_info *info, const char *name) {
   const column_info *found = column_spelled(info, name);
   char *folded = found ? NULL : lower(name);
   if (folded) found = column_spelled(info, folded);
   mem_free(folded);
-  return found;
+  return found ? found : column_sounding(info, name);
 }
 
 /* --- the table --- */
@@ -180,13 +192,18 @@ static vecmill_status read_columns(pg_store *s, table_info *info, vecmill_error 
   pg_params p = {0};
   str_append_text(
       &sql,
-      "SELECT attname::text, format_type(atttypid, -1), atttypid::text, atttypmod::text, "
-      "(typcategory = 'S')::text, typname::text, attnotnull::text, (attgenerated <> '')::text, "
+      /* down to the type that a domain is over, perhaps by way of another; its modifier is the last
+       * one's */
+      "WITH RECURSIVE base AS (SELECT attnum AS n, atttypid AS t, atttypmod AS m FROM pg_attribute "
+      "WHERE attrelid = $1::oid UNION ALL SELECT n, typbasetype, typtypmod FROM base JOIN pg_type "
+      "AS d ON d.oid = t AND typtype = 'd') "
+      "SELECT attname::text, format_type(atttypid, -1), t::text, m::text, (y.typcategory = "
+      "'S')::text, b.typname::text, attnotnull::text, (attgenerated <> '')::text, "
       "coalesce((SELECT array_position((i.indkey::int2[])[0:i.indnkeyatts - 1], a.attnum) FROM "
-      "pg_index AS i WHERE i.indrelid = a.attrelid AND i.indisprimary), 0)::text, (typcategory IN "
-      "('S', 'B', 'E') OR "
-      "coalesce(nullif(typbasetype, 0), atttypid) IN (" STEADY_TYPES "))::text "
-      "FROM pg_attribute AS a JOIN pg_type AS y ON y.oid = atttypid "
+      "pg_index AS i WHERE i.indrelid = a.attrelid AND i.indisprimary), 0)::text, (y.typcategory "
+      "IN ('S', 'B', 'E') OR t IN (" STEADY_TYPES "))::text "
+      "FROM pg_attribute AS a JOIN pg_type AS y ON y.oid = atttypid JOIN base ON n = attnum JOIN "
+      "pg_type AS b ON b.oid = t AND b.typtype <> 'd' "
       "WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped ORDER BY attnum");
   pg_add_text(&p, info->oid);
   vecmill_status status =
@@ -203,7 +220,7 @@ static vecmill_status read_columns(pg_store *s, table_info *info, vecmill_error 
     bool is_half = strcmp(type_name, "halfvec") == 0;
     info->columns[i] = (column_info){.name = pg_text(info->rows, row, 0),
                                      .type = pg_text(info->rows, row, 1),
-                                     .type_oid = (Oid)pg_integer(info->rows, row, 2),
+                                     .base_oid = (Oid)pg_integer(info->rows, row, 2),
                                      .dimension = (int)pg_integer(info->rows, row, 3),
                                      .is_text = pg_text(info->rows, row, 4)[0] == 't',
                                      .is_half = is_half,
@@ -379,9 +396,11 @@ static vecmill_status find_text_column(pg_store *s, const table_info *info, cons
 /* Without a name: "embedding", else the only column of a vector type, else "embedding" to be added.
  */
 static const column_info *guess_vector_column(const table_info *info) {
-  const column_info *only = column_named(info, "embedding");
+  const column_info *only = column_spelled(info, "embedding");
   size_t n = 0;
   if (only) return only;
+  only = column_sounding(info, "embedding");
+  if (only && only->is_vector) return only;
   for (size_t i = 0; i < info->n; i++)
     if (info->columns[i].is_vector) n++, only = &info->columns[i];
   return n == 1 ? only : NULL;
@@ -396,7 +415,7 @@ static vecmill_status find_vector_type(pg_store *s, const column_info *column, v
   str_append_text(&sql, "SELECT y.oid::text, nspname::text, typname::text FROM pg_type AS y JOIN "
                         "pg_namespace AS n ON n.oid = typnamespace WHERE ");
   if (column) {
-    snprintf(oid, sizeof oid, "%u", column->type_oid);
+    snprintf(oid, sizeof oid, "%u", column->base_oid);
     str_append_text(&sql, "y.oid = $1::oid");
     pg_add_text(&p, oid);
   } else {

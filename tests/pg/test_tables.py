@@ -100,6 +100,46 @@ def test_names_of_columns(vecmill, folder):
         expect(server.psql("SELECT count(v) FROM t") == [("9",)], "rows without a vector")
 
 
+def test_case_of_columns(vecmill, folder):
+    """A column is found whatever its ASCII case, as it is written first of all; of several that differ in nothing else none is."""
+    with fresh() as server:
+        server.psql("""CREATE TABLE t(id integer PRIMARY KEY, "Title" text, "Text" text, "VEC" vector(%d));
+            INSERT INTO t SELECT i, 'moon', 'star ' || i FROM generate_series(1, 3) AS i""" % N_DIMENSIONS)
+        done = ingest(vecmill, server.uri)
+        expect("Using table=t, id_col=id, text_col=Text, " in done.stdout and "Embedded 3 rows of t into VEC " in done.stdout, done.stdout)
+        done = ingest(vecmill, server.uri, "--text-column", "TITLE", "--id-column", "ID", "--vector-column", "other")
+        expect("text_col=Title, " in done.stdout, done.stdout)
+        # a text that is called so is no vector column; nor is one of two
+        server.psql('ALTER TABLE t DROP "VEC", DROP other, ADD "Embedding" text; DROP SCHEMA vecmill CASCADE', options="-c client_min_messages=error")
+        expect("Embedded 3 rows of t into embedding " in ingest(vecmill, server.uri).stdout, "not one of its own")
+        server.psql('ALTER TABLE t ADD "TITLE" text')
+        told(vecmill, server.uri, "table t: no column tITLE for --text-column (columns: id, Title, Text, Embedding, embedding, TITLE)", "--text-column", "tITLE",
+             "--vector-column", "v")
+        ingest(vecmill, server.uri, "--text-column", "TITLE", "--vector-column", "v")
+
+
+def test_domains_of_vectors(vecmill, folder):
+    """A column of a domain over vector is one of vectors: its dimension, what it refuses, a search."""
+    with fresh() as server:
+        server.psql(f"""CREATE DOMAIN v AS vector({N_DIMENSIONS}); CREATE DOMAIN vv AS v CHECK ((VALUE <-> '[{",".join("0" * N_DIMENSIONS)}]') > 0);
+            CREATE DOMAIN h AS halfvec; CREATE DOMAIN other AS vector(31);
+            CREATE TABLE t(id integer PRIMARY KEY, text text, vv vv, h h, other other); INSERT INTO t SELECT i, 'star ' || i FROM generate_series(1, 20) AS i""")
+        for column in ("vv", "h"):
+            ingest(vecmill, server.uri, "--vector-column", column)
+            server.psql("UPDATE t SET text = 'sun' WHERE id = 7; UPDATE t SET text = NULL WHERE id = 9")
+            ingest(vecmill, server.uri, "--vector-column", column, "--changed")
+            expect(server.psql(f"SELECT count({column}) FROM t") == [("19",)], "rows without a vector")
+            done = vecmill.run("search", "t", "sun", "--db", server.uri, "--vector-column", column, "-k", 1)
+            expect(" sun" in done.stdout, done.stdout)
+            server.psql("UPDATE t SET text = 'star ' || id")
+        expect(floats(server.psql("SELECT vv::vector FROM t WHERE id = 3")[0][0]) == floats(server.psql("SELECT vv FROM t WHERE id = 3")[0][0]), "its text")
+        told(vecmill, server.uri, f"table t: column other holds vectors of 31 numbers, the model makes {N_DIMENSIONS} (use the model that made it, or another "
+             "--vector-column)", "--vector-column", "other")
+        server.psql("CREATE DOMAIN no AS vector CHECK (VALUE IS NULL); ALTER TABLE t ADD no no")
+        done = ingest(vecmill, server.uri, "--vector-column", "no", status=3)
+        expect("violates check constraint" in done.stdout + done.stderr, done.stdout + done.stderr)
+
+
 def test_text_types(vecmill, folder):
     """Strings of every kind are embedded alike; what is no text is refused before anything is added."""
     strings = {"text": "text", "varchar": "varchar(40)", "bpchar": "char(40)", "citext": "citext", "name": "name", "words": "words", "cwords": "cwords"}
