@@ -10,7 +10,7 @@
 #define TEXT_OID 25 /* pg_type.h */
 #define UUID_OID 2950
 
-/* ALIAS."join" = "table"."join" AND .. */
+/* ALIAS."join" = "table"."join" AND .., as the index of the metrics compares */
 static void append_joined(str *sql, const pg_store *s, const char *alias) {
   const pg_metrics *m = &s->metrics;
   for (size_t i = 0; i < m->n_joins; i++) {
@@ -18,6 +18,7 @@ static void append_joined(str *sql, const pg_store *s, const char *alias) {
     pg_append_name(sql, m->joins[i].name);
     str_append_text(sql, " = ");
     pg_append_column(sql, s, m->joins[i].name);
+    pg_metrics_append_collation(sql, &m->joins[i]);
   }
 }
 
@@ -192,7 +193,9 @@ static void append_metrics_commit(str *sql, const pg_store *s) {
   str_append_format(&source, " FROM %s WHERE ", s->table_sql);
   for (size_t i = 0; i < s->n_keys; i++) {
     pg_append_column(&source, s, s->keys[i].name);
-    str_append_format(&source, " = vecmill_d.k%zu::%s AND ", i, s->keys[i].type);
+    str_append_format(&source, " = vecmill_d.k%zu::", i);
+    pg_append_type(&source, &s->keys[i]);
+    str_append_text(&source, " AND ");
   }
   append_has_vector(&source, s);
   str_append_text(&source, " AND ");
@@ -294,7 +297,9 @@ static vecmill_status twins_body(pg_store *s, PGconn *conn, void *context, vecmi
   for (size_t i = 0; i < s->metrics.n_joins; i++) {
     str_append_text(&sql, "m.");
     pg_append_name(&sql, s->metrics.joins[i].name);
-    str_append_format(&sql, " = r.j%zu AND ", i);
+    str_append_format(&sql, " = r.j%zu", i);
+    pg_metrics_append_collation(&sql, &s->metrics.joins[i]);
+    str_append_text(&sql, " AND ");
   }
   str_append_text(&sql, "m.frequency IS DISTINCT FROM t.n");
   if (status == VECMILL_OK)

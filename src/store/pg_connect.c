@@ -141,10 +141,7 @@ static void close_store(store *base) {
     explicit_bzero(s->values[i], strlen(s->values[i])); /* one of them may be a password */
     mem_free(s->values[i]);
   }
-  for (size_t i = 0; i < s->n_keys; i++) {
-    mem_free(s->keys[i].name);
-    mem_free(s->keys[i].type);
-  }
+  for (size_t i = 0; i < s->n_keys; i++) pg_key_column_fini(&s->keys[i]);
   char *texts[] = {s->shown,      s->schema_wanted, s->state,       s->schema,
                    s->table,      s->where,         s->text_column, s->id_list,
                    s->column_id,  s->vector_column, s->keys_sql,    s->table_sql,

@@ -58,7 +58,8 @@ void pg_append_blank(str *sql, const pg_store *s) {
   str text = {0};
   pg_append_column(&text, s, s->text_column);
   str_append_format(sql, "(%s IS NULL OR ", text.data ? text.data : "");
-  str_append_text(&text, "::text");
+  /* to other collations some characters that are no spaces may be nothing */
+  str_append_text(&text, "::text COLLATE pg_catalog.\"C\"");
   if (text.failed) sql->failed = true;
   else if (s->encoding == PG_ENCODING_UTF8) append_blank_characters(sql, text.data);
   else append_blank_bytes(sql, s, text.data);

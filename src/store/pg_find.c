@@ -14,10 +14,10 @@
 #include "store/pg_parts.h"
 
 typedef struct column_info {
-  const char *name, *type; /* in the result that lists them */
-  Oid base_oid;            /* of its type, or of what that is a domain over */
-  int dimension;           /* of a vector type as declared; -1: any */
-  int key_position;        /* in the primary key, from 1 on; 0: no part of it */
+  const char *name, *type, *collation; /* in the result that lists them */
+  Oid base_oid;                        /* of its type, or of what that is a domain over */
+  int dimension;                       /* of a vector type as declared; -1: any */
+  int key_position;                    /* in the primary key, from 1 on; 0: no part of it */
   bool is_text, is_vector, is_half, not_null, generated;
   bool is_steady; /* written the same whatever the session's settings */
 } column_info;
@@ -201,7 +201,8 @@ static vecmill_status read_columns(pg_store *s, table_info *info, vecmill_error 
       "'S')::text, b.typname::text, attnotnull::text, (attgenerated <> '')::text, "
       "coalesce((SELECT array_position((i.indkey::int2[])[0:i.indnkeyatts - 1], a.attnum) FROM "
       "pg_index AS i WHERE i.indrelid = a.attrelid AND i.indisprimary), 0)::text, (y.typcategory "
-      "IN ('S', 'B', 'E') OR t IN (" STEADY_TYPES "))::text "
+      "IN ('S', 'B', 'E') OR t IN (" STEADY_TYPES "))::text, CASE WHEN attcollation <> "
+      "y.typcollation THEN " PG_COLLATION_OF_A " END "
       "FROM pg_attribute AS a JOIN pg_type AS y ON y.oid = atttypid JOIN base ON n = attnum JOIN "
       "pg_type AS b ON b.oid = t AND b.typtype <> 'd' "
       "WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped ORDER BY attnum");
@@ -220,6 +221,7 @@ static vecmill_status read_columns(pg_store *s, table_info *info, vecmill_error 
     bool is_half = strcmp(type_name, "halfvec") == 0;
     info->columns[i] = (column_info){.name = pg_text(info->rows, row, 0),
                                      .type = pg_text(info->rows, row, 1),
+                                     .collation = pg_text(info->rows, row, 10),
                                      .base_oid = (Oid)pg_integer(info->rows, row, 2),
                                      .dimension = (int)pg_integer(info->rows, row, 3),
                                      .is_text = pg_text(info->rows, row, 4)[0] == 't',
@@ -249,11 +251,9 @@ static vecmill_status add_key(pg_store *s, const column_info *column, vecmill_er
                    "table %s: a key of more than %d columns (name fewer with --id-column)",
                    s->table, PG_MAX_KEYS);
   pg_key_column *key = &s->keys[s->n_keys++];
-  key->name = mem_strdup(column->name);
-  key->type = mem_strdup(column->type);
   s->null_keys |= !column->not_null;
   s->forms_vary |= !column->is_steady;
-  return key->name && key->type ? VECMILL_OK : err_set_memory(err, column->name, 64);
+  return pg_key_column_init(key, column->name, column->type, column->collation, err);
 }
 
 static vecmill_status primary_key(pg_store *s, const table_info *info, vecmill_error *err) {

@@ -18,10 +18,7 @@
 #define FLOAT8_OID 701
 
 void pg_metrics_fini(pg_metrics *m) {
-  for (size_t i = 0; i < m->n_joins; i++) {
-    mem_free(m->joins[i].name);
-    mem_free(m->joins[i].type);
-  }
+  for (size_t i = 0; i < m->n_joins; i++) pg_key_column_fini(&m->joins[i]);
   mem_free(m->name);
   mem_free(m->sql);
   str_fini(&m->cursor);
@@ -31,18 +28,16 @@ void pg_metrics_fini(pg_metrics *m) {
 /* --- the table --- */
 
 static vecmill_status add_join(pg_metrics *m, const char *name, const char *type,
-                               vecmill_error *err) {
+                               const char *collation, vecmill_error *err) {
   if (m->n_joins == PG_MAX_KEYS)
     return err_set(err, VECMILL_ERROR_CONFLICT, "table %s: a key of more than %d columns", m->name,
                    PG_MAX_KEYS);
-  pg_key_column *join = &m->joins[m->n_joins++];
-  join->name = mem_strdup(name);
-  join->type = mem_strdup(type);
-  return join->name && join->type ? VECMILL_OK : err_set_memory(err, name, 64);
+  return pg_key_column_init(&m->joins[m->n_joins++], name, type, collation, err);
 }
 
-/* Its columns: name, place in the primary key from 1 on (INCLUDE is no part of it), whether the
- * table of texts has one of that name. */
+/* Its columns: name, place in the primary key from 1 on (INCLUDE is no part of it), the type of
+ * that name's column in the table of texts, if it has one, and the collation if that has another.
+ */
 static vecmill_status read_metrics_table(pg_store *s, PGresult **rows_out, vecmill_error *err) {
   str sql = {0};
   pg_params p = {0};
@@ -50,12 +45,13 @@ static vecmill_status read_metrics_table(pg_store *s, PGresult **rows_out, vecmi
       &sql,
       "SELECT a.attname::text, coalesce(array_position((i.indkey::int2[])[0:i.indnkeyatts - "
       "1], a.attnum), 0)::text, format_type(t.atttypid, NULL), (a.attnotnull AND NOT "
-      "a.atthasdef AND a.attidentity = '')::text FROM pg_class AS c JOIN pg_namespace AS n ON "
-      "n.oid = c.relnamespace JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 "
-      "AND NOT a.attisdropped LEFT JOIN pg_index AS i ON i.indrelid = c.oid AND "
-      "i.indisprimary LEFT JOIN pg_attribute AS t ON t.attrelid = $3::regclass AND t.attname "
-      "= a.attname AND t.attnum > 0 AND NOT t.attisdropped WHERE n.nspname = $1::text AND "
-      "c.relname = $2::text AND c.relkind IN ('r', 'p') ORDER BY a.attnum");
+      "a.atthasdef AND a.attidentity = '')::text, CASE WHEN a.attcollation <> t.attcollation AND "
+      "t.attcollation <> 0 THEN " PG_COLLATION_OF_A " END FROM pg_class AS c JOIN pg_namespace AS "
+      "n ON n.oid = c.relnamespace JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 "
+      "AND NOT a.attisdropped LEFT JOIN pg_index AS i ON i.indrelid = c.oid AND i.indisprimary "
+      "LEFT JOIN pg_attribute AS t ON t.attrelid = $3::regclass AND t.attname = a.attname AND "
+      "t.attnum > 0 AND NOT t.attisdropped WHERE n.nspname = $1::text AND c.relname = $2::text AND "
+      "c.relkind IN ('r', 'p') ORDER BY a.attnum");
   pg_add_text(&p, s->schema);
   pg_add_text(&p, s->metrics.name);
   pg_add_text(&p, s->table_name);
@@ -110,7 +106,8 @@ static vecmill_status take_joins(pg_store *s, const PGresult *rows, vecmill_erro
                      "table %s: its key has %s, which table %s has not (name another with "
                      "--metrics-table)",
                      m->name, pg_text(rows, row, 0), s->table);
-    vecmill_status status = add_join(m, pg_text(rows, row, 0), pg_text(rows, row, 2), err);
+    vecmill_status status =
+        add_join(m, pg_text(rows, row, 0), pg_text(rows, row, 2), pg_text(rows, row, 4), err);
     if (status != VECMILL_OK) return status;
   }
   return m->n_joins
@@ -126,15 +123,18 @@ static vecmill_status choose_joins(pg_store *s, vecmill_error *err) {
   pg_params p = {0};
   PGresult *rows = NULL;
   vecmill_status status = VECMILL_OK;
-  str_append_text(&sql, "SELECT format_type(atttypid, NULL) FROM pg_attribute WHERE attrelid = "
-                        "$1::regclass AND attname = $2::text AND attnum > 0 AND NOT attisdropped");
+  str_append_text(&sql, "SELECT format_type(atttypid, NULL), CASE WHEN attcollation <> (SELECT "
+                        "typcollation FROM pg_type WHERE oid = atttypid) THEN " PG_COLLATION_OF_A
+                        " END FROM pg_attribute AS a WHERE attrelid = $1::regclass AND "
+                        "attname = $2::text AND attnum > 0 AND NOT attisdropped");
   pg_add_text(&p, s->table_name);
   pg_add_text(&p, shared ? shared : "");
   if (shared) status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", &rows, err);
   bool is_shared = shared && status == VECMILL_OK && PQntuples(rows) > 0;
-  if (is_shared) status = add_join(&s->metrics, shared, pg_text(rows, 0, 0), err);
+  if (is_shared)
+    status = add_join(&s->metrics, shared, pg_text(rows, 0, 0), pg_text(rows, 0, 1), err);
   for (size_t i = 0; !is_shared && status == VECMILL_OK && i < s->n_keys; i++)
-    status = add_join(&s->metrics, s->keys[i].name, s->keys[i].type, err);
+    status = add_join(&s->metrics, s->keys[i].name, s->keys[i].type, s->keys[i].collation, err);
   PQclear(rows);
   str_fini(&sql);
   return status;
@@ -213,7 +213,9 @@ static void append_create(str *sql, const pg_store *s) {
   str_append_format(sql, "CREATE TABLE IF NOT EXISTS %s(", m->sql);
   for (size_t i = 0; i < m->n_joins; i++) {
     pg_append_name(sql, m->joins[i].name);
-    str_append_format(sql, " %s, ", m->joins[i].type);
+    str_append_char(sql, ' ');
+    pg_append_type(sql, &m->joins[i]);
+    str_append_text(sql, ", ");
   }
   for (size_t i = 0; i < METRICS_N_COLUMNS; i++)
     str_append_format(sql, "%s %s, ", metrics_columns[i], types[i]);
@@ -275,6 +277,10 @@ vecmill_status pg_store_metrics_begin(store *base, vecmill_error *err) {
 
 void pg_append_numbered(str *sql, const char *prefix, size_t n) {
   for (size_t i = 0; i < n; i++) str_append_format(sql, "%s%s%zu", i ? ", " : "", prefix, i);
+}
+
+void pg_metrics_append_collation(str *sql, const pg_key_column *join) {
+  if (*join->collation) str_append_format(sql, " COLLATE %s", join->collation);
 }
 
 void pg_metrics_append_joins(str *sql, const pg_store *s) {
@@ -393,6 +399,7 @@ void pg_metrics_append_removal(str *sql, const pg_store *s) {
     str_append_text(sql, " AND m.");
     pg_append_name(sql, m->joins[i].name);
     str_append_format(sql, " = u.j%zu", i);
+    pg_metrics_append_collation(sql, &m->joins[i]);
   }
   if (m->is_shared) { /* another row's, if there is one: the end of the run puts its numbers there
                        */

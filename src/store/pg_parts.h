@@ -58,8 +58,13 @@ typedef struct pg_ahead {
 } pg_ahead;
 
 typedef struct pg_key_column {
-  char *name, *type; /* type as SQL */
+  char *name, *type, *collation; /* as SQL; collation "": that of the type, or none */
 } pg_key_column;
+
+/* The name, as SQL, of the collation of the pg_attribute a; NULL: its type has none. */
+#define PG_COLLATION_OF_A                                                                          \
+  "(SELECT quote_ident(ln.nspname) || '.' || quote_ident(l.collname) FROM pg_collation AS l "      \
+  "JOIN pg_namespace AS ln ON ln.oid = l.collnamespace WHERE l.oid = a.attcollation)"
 
 /* Where the numbers of the texts go. */
 typedef struct pg_metrics {
@@ -265,8 +270,14 @@ void pg_append_column(str *sql, const pg_store *s, const char *column);
 void pg_append_keys(str *sql, const pg_store *s);
 /* "table"."a"::text, "table"."b"::text */
 void pg_append_key_texts(str *sql, const pg_store *s);
-/* ARRAY[..] of these */
+/* ARRAY[..] of these, as the state's tables have them: compared as their index compares, whatever
+ * collations the columns have */
 void pg_append_key_array(str *sql, const pg_store *s);
+/* bigint, text COLLATE "C" */
+void pg_append_type(str *sql, const pg_key_column *column);
+void pg_key_column_fini(pg_key_column *column);
+vecmill_status pg_key_column_init(pg_key_column *column, const char *name, const char *type,
+                                  const char *collation, vecmill_error *err);
 /* ("a", "b") > (($3)[1]::bigint, ($3)[2]::text): the whole key against an array parameter */
 void pg_append_compare(str *sql, const pg_store *s, const char *comparison, const char *array);
 /* " AND ..." for each of: where, limit's cut (parameter $cut), keys that are not NULL */
@@ -317,6 +328,9 @@ void pg_metrics_append_removal(str *sql, const pg_store *s);
 
 /* PREFIX0, PREFIX1 */
 void pg_append_numbered(str *sql, const char *prefix, size_t n);
+/* " COLLATE .." behind what a join is compared with: that of the metrics' column, where the table's
+ * is another */
+void pg_metrics_append_collation(str *sql, const pg_key_column *join);
 /* "table"."join", .. */
 void pg_metrics_append_joins(str *sql, const pg_store *s);
 /* ", "table"."join" AS j0, .., "table"."key" AS o0, ..": what the next one reads, with m0 to m3 */

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "store/blank.h"
 #include "store/pg_parts.h"
 
@@ -53,15 +54,35 @@ void pg_append_key_texts(str *sql, const pg_store *s) {
 void pg_append_key_array(str *sql, const pg_store *s) {
   str_append_text(sql, "ARRAY[");
   pg_append_key_texts(sql, s);
-  str_append_text(sql, "]");
+  str_append_text(sql, "] COLLATE pg_catalog.\"default\"");
+}
+
+vecmill_status pg_key_column_init(pg_key_column *column, const char *name, const char *type,
+                                  const char *collation, vecmill_error *err) {
+  *column = (pg_key_column){mem_strdup(name), mem_strdup(type), mem_strdup(collation)};
+  return column->name && column->type && column->collation ? VECMILL_OK
+                                                           : err_set_memory(err, name, 64);
+}
+
+void pg_key_column_fini(pg_key_column *column) {
+  mem_free(column->name);
+  mem_free(column->type);
+  mem_free(column->collation);
+}
+
+void pg_append_type(str *sql, const pg_key_column *column) {
+  str_append_text(sql, column->type);
+  if (*column->collation) str_append_format(sql, " COLLATE %s", column->collation);
 }
 
 void pg_append_compare(str *sql, const pg_store *s, const char *comparison, const char *array) {
   str_append_text(sql, "(");
   pg_append_keys(sql, s);
   str_append_format(sql, ") %s (", comparison);
-  for (size_t i = 0; i < s->n_keys; i++)
-    str_append_format(sql, "%s(%s)[%zu]::%s", i > 0 ? ", " : "", array, i + 1, s->keys[i].type);
+  for (size_t i = 0; i < s->n_keys; i++) {
+    str_append_format(sql, "%s(%s)[%zu]::", i > 0 ? ", " : "", array, i + 1);
+    pg_append_type(sql, &s->keys[i]);
+  }
   str_append_text(sql, ")");
 }
 

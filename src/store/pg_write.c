@@ -179,7 +179,9 @@ static void append_failures(str *sql, const pg_store *s, int *n) {
 static void append_same_key(str *sql, const pg_store *s) {
   for (size_t i = 0; i < s->n_keys; i++) {
     pg_append_column(sql, s, s->keys[i].name);
-    str_append_format(sql, " = vecmill_d.k%zu::%s AND ", i, s->keys[i].type);
+    str_append_format(sql, " = vecmill_d.k%zu::", i);
+    pg_append_type(sql, &s->keys[i]);
+    str_append_text(sql, " AND ");
   }
 }
 

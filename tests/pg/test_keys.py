@@ -96,6 +96,52 @@ def test_keys(vecmill, folder):
             found(vecmill, server, key)
 
 
+COLLATED = {  # columns of the key, and of the metrics' key where that is not made by the run
+    'a text COLLATE "C", b text COLLATE "POSIX"': None,
+    'a name, b text COLLATE "C.utf8"': None,
+    'a name, b varchar': None,
+    'a words, b text COLLATE "C"': None,
+    'a words COLLATE "POSIX", b integer': None,
+    'a text COLLATE "C.utf8", b char(9)': None,
+    'a text COLLATE "C", b text': 'a text COLLATE "POSIX", b text COLLATE "C"',
+    'a text, b text COLLATE "C.utf8"': 'a text COLLATE "C.utf8", b text',
+    'a words, b integer': 'a text COLLATE "C", b integer',
+}
+
+
+def test_collations(vecmill, folder):
+    """Columns that are compared each in its way make one key: edits, failures, metrics and searches find its rows."""
+    for columns, metrics in COLLATED.items():
+        with fresh() as server:
+            server.psql(f"""CREATE DOMAIN words AS text COLLATE "C.utf8"; CREATE TABLE t({columns}, text text COLLATE "POSIX", PRIMARY KEY(a, b));
+                INSERT INTO t SELECT i, i, 'star ' || i FROM generate_series(1, 20) AS i""")
+            if metrics:
+                server.psql(f"CREATE TABLE t_metrics({metrics}, hawaiian_word_ratio real, word_count integer, length integer, entity_count integer, "
+                            "frequency integer, updated_at timestamptz, PRIMARY KEY(a, b))")
+
+            def run(said: str, *words, status: int = 0):
+                done = vecmill.run("ingest", "t", 7, "--db", server.uri, "--model", vecmill.model, *words, status=status)
+                expect(said in done.stdout, f"{columns}: no {said}: {done.stdout}{done.stderr}")
+
+            run("Embedded 20 rows", "--create-metrics")
+            server.psql("UPDATE t SET text = text || ' edited' WHERE text IN ('star 7', 'star 17'); UPDATE t SET text = '' WHERE text = 'star 8'")
+            run("2 rows to embed", "--changed", "--dry-run")
+            run("Embedded 2 rows", "--changed")
+            run("Nothing to embed", "--changed")
+            server.psql("UPDATE t SET embedding = NULL WHERE text IN ('star 3', 'star 4', 'star 5'); ALTER TABLE t ADD CHECK(text <> 'star 3' OR embedding IS NULL)")
+            run("1 failed", "--limit", 15, status=3)
+            run("1 failed", "--limit", 15, status=3)
+            run("1 failed", "--retry-failed", "--where", "text LIKE 's%'", status=3)
+            server.psql("DELETE FROM t_metrics WHERE a IN ('11', '12')")
+            run("", "--metrics-only")
+            expect(server.psql("SELECT count(*), count(frequency) FROM t JOIN t_metrics AS m ON (m.a::text, m.b::text) = (t.a::text COLLATE \"C\", t.b::text COLLATE \"C\")")
+                   == [("19", "19")], f"{columns}: metrics")
+            expect(server.psql("SELECT count(*) FROM vecmill.failures") == [("1",)], f"{columns}: failures")
+            for more in ([], ["--exact"]):
+                found = json.loads(vecmill.run("search", "t", "star 5", "--db", server.uri, "-k", 1, "--json", *more).stdout)
+                expect(found["text"] == "star 5" and str(found["id"][0]) == "5", f"{columns}: {found}")
+
+
 def test_where(vecmill, folder):
     """Times in --where mean the same to every process, which is told."""
     note = "vecmill: table t: --where is read in time zone UTC, as the keys are, and not in Europe/Berlin\n"
