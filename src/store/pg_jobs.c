@@ -95,6 +95,7 @@ vecmill_status pg_store_jobs(store *base, vecmill_jobs *jobs_out, vecmill_error 
   str sql = {0};
   bool there = false;
   const pg_given_name name = {"--state-schema", s->state, NULL};
+  s->only_reads = true;
   vecmill_status status = pg_check_names(s, &name, 1, err);
   if (status == VECMILL_OK) status = pg_state_exists(s, &there, err);
   if (status == VECMILL_OK) status = pg_check_state(s, err);
@@ -105,6 +106,7 @@ vecmill_status pg_store_jobs(store *base, vecmill_jobs *jobs_out, vecmill_error 
   append_workers(&sql, s);
   if (status == VECMILL_OK)
     status = pg_run(s, PG_READER, &sql, NULL, "cannot read the workers", &workers, err);
+  if (status != VECMILL_OK && pg_state_is("42501")) status = pg_ask_for_grants(s, err);
   int n = status == VECMILL_OK ? PQntuples(columns) : 0;
   jobs_out->jobs = mem_calloc((size_t)n + 1, sizeof *jobs_out->jobs);
   if (status == VECMILL_OK && !jobs_out->jobs) status = err_set_memory(err, "jobs", 64);

@@ -243,5 +243,22 @@ def test_jobs(vecmill, folder):
         expect(f", {job['given_back']} batches given back, for whoever comes next\n" in text and "lost" not in text, text)
 
 
+def test_jobs_rights(vecmill, folder):
+    """Who may not read is told what is wanted to read, and no more."""
+    with fresh() as server:
+        filled(server, 20)
+        ingest(vecmill, server, "t")
+        server.psql("DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN", options="-c client_min_messages=error")
+        grants = 'GRANT USAGE ON SCHEMA "vecmill" TO "guest";\nGRANT SELECT ON ALL TABLES IN SCHEMA "vecmill" TO "guest";\n'
+        for given in ("", "GRANT USAGE ON SCHEMA vecmill TO guest; GRANT SELECT ON vecmill.version, vecmill.columns TO guest"):
+            server.psql(given)
+            done = vecmill.run("jobs", "--db", server.uri_of(user="guest"), status=1)
+            expect(done.stderr == f"vecmill: guest@{server.host}:{server.port}/{server.database}: this user may not use schema vecmill (have its owner run this, "
+                   f"or name another with --state-schema): {grants.replace(chr(10), ' ')}\n", done.stderr)
+        server.psql(grants)
+        expect("20 of 20 rows done" in vecmill.run("jobs", "--db", server.uri_of(user="guest")).stdout, "a reader")
+        server.psql("DROP OWNED BY guest; DROP ROLE guest")
+
+
 if __name__ == "__main__":
     sys.exit(run_tests({name: value for name, value in globals().items() if not name.startswith("test_ingest")}))
