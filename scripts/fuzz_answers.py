@@ -96,8 +96,8 @@ ALL_METRICS = b"".join([
 ])
 NEAR = b"".join([always("c.relname::text FROM pg_index", rows(["t_hnsw"])), once("\"embedding\" FROM", VECTORS), once("\"embedding\"", VECTORS)])
 JOBS = b"".join([
-    once("SELECT id::text, schema_name", rows(["1", "public", "t", "embedding", "Text", "model", "id id, b", "9", "4", "1", "3", "0", "2.5"],
-                                              ["2", "s", "u", "v", "x", "m", "", "0", "0", "0", "0", "0", "0"])),
+    once("SELECT id::text, schema_name", rows(["1", "public", "t", "embedding", "Text", "model", "id id, b", "9", "4", "1", "3", "0", "0", "2500000", "false"],
+                                              ["2", "s", "u", "v", "x", "m", "", "-1", "0", "0", "0", "0", "0", "0", "true"])),
     once("SELECT column_id::text, host", rows(["1", "host/boot/pid", "77", "2.5", "0.1", "false", "3"], ["1", "other", "78", "2.5", "99", "true", "0"])),
 ])
 REFUSED = b"".join([

@@ -39,14 +39,16 @@ typedef struct vecmill_job {
   char *schema, *table, *vector_column, *text_column, *model;
   char *selection; /* which rows the run has in view, as "id id (bigint); text body; --limit 10" */
   int is_running;  /* not 0: somebody works on it now */
-  int64_t
-      n_total;    /* of the run that goes on or went last; in SQLite rows with a vector or a text */
-  int64_t n_done; /* of them, written or failed; in SQLite with a vector */
+  int is_gone;     /* not 0: its table, or a column of it, was dropped or renamed */
+  /* Of the run that goes on or went last; below 0 if it has not counted them. In SQLite of the
+   * table: rows with a vector or a text. */
+  int64_t n_total;
+  int64_t n_done;   /* of them, written or failed; in SQLite with a vector */
   int64_t n_failed; /* of n_done; in SQLite all that is recorded as failed */
   int64_t n_in_flight;
-  int64_t n_expired; /* leases of processes that are gone, not taken over yet */
+  int64_t n_expired;    /* leases of processes that are gone, not taken over yet */
   int64_t n_given_back; /* the same of processes that were asked to stop */
-  double rows_per_s; /* since the run began */
+  double rows_per_s;    /* since the run began */
   double eta_s;
   vecmill_worker *workers;
   size_t n_workers;

@@ -13,7 +13,7 @@
 static void append_columns(str *sql, const pg_store *s) {
   str_append_text(sql,
                   "SELECT id::text, schema_name, table_name, vector_column, text_column, model, "
-                  "selection, n_total::text, ");
+                  "selection, CASE WHEN run_began IS NULL THEN -1 ELSE n_total END::text, ");
   pg_append_run_done(sql, s, "c");
   str_append_text(sql, "::text, (SELECT count(*) FROM ");
   pg_append_state(sql, s, "failures");
@@ -26,21 +26,34 @@ static void append_columns(str *sql, const pg_store *s) {
                        "clock_timestamp() AND attempts > 0)::text, (SELECT count(*) FROM ");
   pg_append_state(sql, s, "leases");
   /* claim counts what was given back as never taken */
-  str_append_text(sql, " AS l WHERE l.column_id = c.id AND NOT done AND attempts <= 0)::text, "
-                       "coalesce(" SINCE("run_began") ", 0)::text FROM ");
+  str_append_text(
+      sql,
+      " AS l WHERE l.column_id = c.id AND NOT done AND attempts <= 0)::text, "
+      "coalesce(" SINCE(
+          "run_began") ", 0)::text, ((SELECT count(*) FROM "
+                       "pg_attribute AS a JOIN pg_class AS t ON t.oid = attrelid JOIN "
+                       "pg_namespace AS n ON n.oid = relnamespace WHERE nspname = schema_name AND "
+                       "relname = table_name AND attname IN (vector_column, text_column) AND NOT "
+                       "attisdropped) < 2)::text FROM ");
   pg_append_state(sql, s, "columns");
   str_append_text(sql, " AS c ORDER BY schema_name, table_name, vector_column");
 }
 
+/* Those who were lost are no news any more once their run has come to its end without them. */
 static void append_workers(str *sql, const pg_store *s) {
   str_append_text(sql,
                   "SELECT column_id::text, host, pid::text, " SINCE("started") "::text, " SINCE(
-                      "seen") "::text, (seen < clock_timestamp() - lease_seconds * interval '1 "
-                              "s')::text, (SELECT coalesce(sum(n_rows), 0) FROM ");
+                      "seen") "::text, is_lost::text, (SELECT coalesce(sum(n_rows), 0) FROM ");
   pg_append_state(sql, s, "leases");
-  str_append_text(sql, " AS l WHERE l.owner = w.owner" ALIVE ")::text FROM ");
+  str_append_text(sql, " AS l WHERE l.owner = w.owner" ALIVE ")::text FROM (SELECT *, seen < "
+                       "clock_timestamp() - lease_seconds * interval '1 s' AS is_lost FROM ");
   pg_append_state(sql, s, "workers");
-  str_append_text(sql, " AS w ORDER BY started, pid");
+  str_append_text(sql, ") AS w JOIN ");
+  pg_append_state(sql, s, "columns");
+  str_append_text(sql, " AS c ON c.id = column_id WHERE NOT is_lost OR NOT (pass_over OR n_total = "
+                       "0) OR pass_claimed > 0 OR EXISTS (SELECT 1 FROM ");
+  pg_append_state(sql, s, "leases");
+  str_append_text(sql, " AS l WHERE l.column_id = c.id AND NOT done) ORDER BY started, pid");
 }
 
 static double seconds_of(const PGresult *rows, int row, int column) {
@@ -48,14 +61,16 @@ static double seconds_of(const PGresult *rows, int row, int column) {
 }
 
 static vecmill_status take_job(const PGresult *rows, int i, vecmill_job *job, vecmill_error *err) {
+  bool is_gone = pg_text(rows, i, 14)[0] == 't';
   *job = (vecmill_job){.schema = mem_strdup(pg_text(rows, i, 1)),
                        .table = mem_strdup(pg_text(rows, i, 2)),
                        .vector_column = mem_strdup(pg_text(rows, i, 3)),
                        .text_column = mem_strdup(pg_text(rows, i, 4)),
                        .model = mem_strdup(pg_text(rows, i, 5)),
                        .selection = mem_strdup(pg_text(rows, i, 6)),
-                       .n_total = pg_integer(rows, i, 7),
-                       .n_done = pg_integer(rows, i, 8),
+                       .n_total = is_gone ? -1 : pg_integer(rows, i, 7),
+                       .n_done = is_gone ? -1 : pg_integer(rows, i, 8),
+                       .is_gone = is_gone,
                        .n_failed = pg_integer(rows, i, 9),
                        .n_in_flight = pg_integer(rows, i, 10),
                        .n_expired = pg_integer(rows, i, 11),
@@ -115,6 +130,7 @@ vecmill_status pg_store_jobs(store *base, vecmill_jobs *jobs_out, vecmill_error 
     status = take_job(columns, i, job, err);
     if (status == VECMILL_OK) status = take_workers(workers, pg_text(columns, i, 0), job, err);
     double seconds = seconds_of(columns, i, 13);
+    if (job->n_total < 0) continue;
     if (job->n_total < job->n_done) job->n_total = job->n_done; /* rows came while it ran */
     if (!job->is_running || seconds <= 0) continue;
     job->rows_per_s = (double)job->n_done / seconds;

@@ -146,7 +146,8 @@ vecmill_status pg_lock_run(pg_store *s, PGconn *conn, const char *columns, PGres
 
 /* Begins a run: its first pass. What is left over of earlier ones of the same rows are leases whose
  * process died, so that it is known how often; they are taken over before anything else. What was
- * written under them is not this run's: it begins below 0 by as much. Of other rows, one that
+ * written under them is not this run's: it begins below 0 by as much. Its total is -1 until
+ * it is counted. Of other rows, one that
  * cannot be removed is being committed, by a server whose client is gone: BUSY, as what that commit
  * keeps of hashes must not come after what this run keeps. */
 static vecmill_status begin_run(pg_store *s, PGconn *conn, const char *selection_before,
@@ -173,7 +174,7 @@ static vecmill_status begin_run(pg_store *s, PGconn *conn, const char *selection
   pg_append_state(&sql, s, "columns");
   str_append_format(&sql,
                     " SET selection = $1::text, pass = pass + 1, cursor = NULL, pass_over = "
-                    "false, pass_claimed = 0, n_total = 0, n_done = -k.n, run_began = "
+                    "false, pass_claimed = 0, n_total = -1, n_done = -k.n, run_began = "
                     "clock_timestamp() FROM k WHERE id = %s RETURNING pass::text, "
                     "k.n_leases::text",
                     s->column_id);

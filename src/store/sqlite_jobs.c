@@ -67,6 +67,7 @@ static vecmill_status count_job(sqlite_store *s, vecmill_job *job, vecmill_error
   job->n_total = job->n_done = -1;
   vecmill_status status = count_failures(s, job, err);
   if (status == VECMILL_OK) status = look_for_columns(s, job, &there, err);
+  job->is_gone = !there;
   if (status == VECMILL_OK && there) status = count_rows(s, job, false, &job->n_done, err);
   if (status == VECMILL_OK && there) status = count_rows(s, job, true, &job->n_total, err);
   return status;

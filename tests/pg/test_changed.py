@@ -5,6 +5,7 @@
 """
 import json
 import random
+import re
 import signal
 import struct
 import sys
@@ -223,11 +224,24 @@ def test_jobs(vecmill, folder):
             run.communicate()
         expect(not job["running"] and all(worker["lost"] for worker in job["workers"]) and job["expired_leases"] > 0 == job["in_flight"], str(job))
         text = vecmill.run("jobs", "--db", server.uri_of()).stdout
-        expect("(lost: its rows are taken over)" in text and "to be taken over" in text and text.count("\n") == 3, text)
-        ingest(vecmill, server, "t", 1000)
+        expect(text.count("(lost: its rows will be taken over by the next run)") == 2 and text.count("\n") == 3, text)
+        expect(f", {job['expired_leases']} batches of lost processes to be taken over by the next run\n" in text, text)
+        slow = start(vecmill, server, "t", 1000, "--workers", 1, "--sleep", 0.05)
+        while "Processed batch" not in slow.stdout.readline():
+            pass
+        # another machine's, which nobody here can ask whether it lives
+        server.psql("INSERT INTO vecmill.workers SELECT md5(pid::text)::uuid, column_id, 'another', 12345, lease_seconds, started, now() - interval '1 h' FROM vecmill.workers")
+        text = vecmill.run("jobs", "--db", server.uri_of()).stdout
+        expect(re.search(r"\n  another process 12345: .* \(lost: its rows are taken over\), 0 rows in flight\n", text), text)
+        slow.communicate(timeout=60)
+        expect(server.psql("SELECT count(*) FROM vecmill.workers") == [("1",)], "nobody was lost")  # but that is no news any more
         (job,) = jobs()
         counted(job, running=False, workers=[], in_flight=0, expired_leases=0, failed=0, eta_s=None)
         expect(job["done"] == job["total"] > 0, str(job))
+        ingest(vecmill, server, "t", 1000)
+        said = f"public.t.embedding from text with {vecmill.model}: nobody works on it, "
+        told = vecmill.run("jobs", "--db", server.uri_of()).stdout
+        expect(told == said + "nothing was left to embed at the last run\n", told)
         expect(jobs("--state-schema", "elsewhere") == [], "another state schema")
         # one that is asked to stop gives back what it has not embedded: nothing of it is lost
         server.psql("UPDATE t SET embedding = NULL")
@@ -241,6 +255,18 @@ def test_jobs(vecmill, folder):
         expect(run.returncode == 143 and job["given_back"] > 0, str(job))
         text = vecmill.run("jobs", "--db", server.uri_of()).stdout
         expect(f", {job['given_back']} batches given back, for whoever comes next\n" in text and "lost" not in text, text)
+        # a run that ends before it has counted; then no table by that name, or no column
+        ingest(vecmill, server, "t", "--where", "1 / (id - id) > 0", status=1)
+        told = vecmill.run("jobs", "--db", server.uri_of()).stdout
+        expect(told == said + "its rows are not counted yet\n" and jobs()[0]["total"] is None, told)
+        for change, undo in (("ALTER TABLE t RENAME TO u", "ALTER TABLE u RENAME TO t"), ("ALTER TABLE t RENAME text TO body", "ALTER TABLE t RENAME body TO text"),
+                             ("ALTER TABLE t DROP embedding", "DROP TABLE t")):
+            expect(not jobs()[0]["gone"], "it is there")
+            server.psql(change)
+            told = vecmill.run("jobs", "--db", server.uri_of()).stdout
+            expect(told == said + "its table or a column of it is gone\n", told)
+            counted(jobs()[0], gone=True, total=None, done=None)
+            server.psql(undo)
 
 
 def test_jobs_rights(vecmill, folder):

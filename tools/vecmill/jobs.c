@@ -47,13 +47,28 @@ static int take_arguments(int argc, char **argv, vecmill_jobs_options *options, 
 
 /* --- for people --- */
 
-static void print_worker(const vecmill_worker *worker) {
+static const char *fate_of(const vecmill_job *job, const vecmill_worker *worker) {
+  if (!worker->is_lost) return "";
+  if (job->is_running) return " (lost: its rows are taken over)";
+  return job->n_expired > 0 ? " (lost: its rows will be taken over by the next run)" : " (lost)";
+}
+
+static void print_worker(const vecmill_job *job, const vecmill_worker *worker) {
   command_show(
       stdout,
       "  %s process %ld: since %.0f s, last sign of life %.0f s ago%s, %llu rows in flight\n",
-      worker->host, worker->pid, worker->seconds, worker->silent_seconds,
-      worker->is_lost ? " (lost: its rows are taken over)" : "",
+      worker->host, worker->pid, worker->seconds, worker->silent_seconds, fate_of(job, worker),
       (unsigned long long)worker->n_in_flight);
+}
+
+static void print_counts(const vecmill_job *job) {
+  bool is_of_a_run = job->n_in_flight >= 0; /* and not of the table */
+  if (job->is_gone) printf(", its table or a column of it is gone");
+  else if (job->n_total < 0) printf(", its rows are not counted yet");
+  else if (job->n_total == 0 && is_of_a_run)
+    printf(job->is_running ? ", nothing left to embed"
+                           : ", nothing was left to embed at the last run");
+  else printf(", %lld of %lld rows done", (long long)job->n_done, (long long)job->n_total);
 }
 
 static void print_job(const vecmill_job *job) {
@@ -61,19 +76,18 @@ static void print_job(const vecmill_job *job) {
   command_show(stdout, "%s.%s from %s with %s: %s", job->table, job->vector_column,
                job->text_column, job->model,
                job->is_running ? "being worked on" : "nobody works on it");
-  if (job->n_total >= 0)
-    printf(", %lld of %lld rows done", (long long)job->n_done, (long long)job->n_total);
-  else printf(", its table or a column of it is gone");
+  print_counts(job);
   if (job->n_failed > 0) printf(", %lld failed", (long long)job->n_failed);
   if (job->n_in_flight > 0) printf(", %lld in flight", (long long)job->n_in_flight);
   if (job->n_expired > 0)
-    printf(", %lld batches of lost processes to be taken over", (long long)job->n_expired);
+    printf(", %lld batches of lost processes to be taken over%s", (long long)job->n_expired,
+           job->is_running ? "" : " by the next run");
   if (job->n_given_back > 0)
     printf(", %lld batches given back, for whoever comes next", (long long)job->n_given_back);
   if (job->rows_per_s >= 0) printf(", %.0f rows/s", job->rows_per_s);
   if (job->eta_s >= 0) printf(", %.0f s left", job->eta_s);
   putchar('\n');
-  for (size_t i = 0; i < job->n_workers; i++) print_worker(&job->workers[i]);
+  for (size_t i = 0; i < job->n_workers; i++) print_worker(job, &job->workers[i]);
 }
 
 /* --- for programs --- */
@@ -98,14 +112,14 @@ static json_t *json_of_job(const vecmill_job *job) {
   for (size_t i = 0; i < job->n_workers; i++)
     json_array_append_new(workers, json_of_worker(&job->workers[i]));
   return json_pack(
-      "{s:s?, s:s, s:s, s:s, s:s, s:s?, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+      "{s:s?, s:s, s:s, s:s, s:s, s:s?, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
       "schema", job->schema, "table", job->table, "vector_column", job->vector_column,
       "text_column", job->text_column, "model", job->model, "selection", job->selection, "running",
-      job->is_running, "total", count_or_null(job->n_total), "done", count_or_null(job->n_done),
-      "failed", count_or_null(job->n_failed), "in_flight", count_or_null(job->n_in_flight),
-      "expired_leases", count_or_null(job->n_expired), "given_back",
-      count_or_null(job->n_given_back), "rows_per_s", number_or_null(job->rows_per_s), "eta_s",
-      number_or_null(job->eta_s), "workers", workers);
+      job->is_running, "gone", job->is_gone, "total", count_or_null(job->n_total), "done",
+      count_or_null(job->n_done), "failed", count_or_null(job->n_failed), "in_flight",
+      count_or_null(job->n_in_flight), "expired_leases", count_or_null(job->n_expired),
+      "given_back", count_or_null(job->n_given_back), "rows_per_s", number_or_null(job->rows_per_s),
+      "eta_s", number_or_null(job->eta_s), "workers", workers);
 }
 
 /* A name that is not UTF-8 cannot be said in JSON. */
