@@ -290,13 +290,14 @@ static vecmill_status named_key(pg_store *s, const table_info *info, const char 
   return status;
 }
 
-/* A unique index over just the ids: it proves uniqueness for good, and pages follow it. */
+/* A unique index over just the ids: it proves uniqueness for good, and pages follow it. That of a
+ * deferrable constraint does: nobody but the transaction itself sees what is not unique yet. */
 static vecmill_status check_unique(pg_store *s, const table_info *info, vecmill_error *err) {
   str sql = {0};
   pg_params p = {0};
   PGresult *rows = NULL;
   str_append_text(&sql, "SELECT count(*)::text FROM pg_index AS i WHERE indrelid = $1::oid AND "
-                        "indisunique AND indisvalid AND indimmediate AND indpred IS NULL AND "
+                        "indisunique AND indisvalid AND indpred IS NULL AND "
                         "indexprs IS NULL AND indnkeyatts = ");
   str_append_format(&sql, "%zu", s->n_keys);
   for (size_t i = 0; i < s->n_keys; i++) {

@@ -179,7 +179,8 @@ def test_keys_of_indexes(vecmill, folder):
     """Columns that an index has beside its key are no part of it; what is unique for some rows alone, or by an expression, is none."""
     good = {"PRIMARY KEY (id) INCLUDE (n)": ("id", []), "PRIMARY KEY (id) INCLUDE (text)": ("id", []), "PRIMARY KEY (id, n) INCLUDE (text)": ("id, n", []),
             "PRIMARY KEY (n, id)": ("n, id", []), "UNIQUE (id) INCLUDE (n)": ("id", ["--id-column", "id"]),
-            "UNIQUE NULLS NOT DISTINCT (id)": ("id", ["--id-column", "id"])}
+            "UNIQUE NULLS NOT DISTINCT (id)": ("id", ["--id-column", "id"]), "PRIMARY KEY (id) DEFERRABLE INITIALLY DEFERRED": ("id", []),
+            "UNIQUE (id) DEFERRABLE": ("id", ["--id-column", "id"])}
     bad = ["(n) INCLUDE (id)", "(id) WHERE n > 0", "((id + 0))", "(id, (n + 0))", "(id, n)"]
     with fresh() as server:
         for key, (columns, words) in good.items():
