@@ -197,6 +197,25 @@ static vecmill_status look_for_triggers(pg_store *s, vecmill_error *err) {
   return status;
 }
 
+/* The server refuses an UPDATE .. RETURNING, within WITH, of a table that has a rule on UPDATE. */
+static vecmill_status look_for_rules(pg_store *s, vecmill_error *err) {
+  str sql = {0};
+  pg_params p = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql, "SELECT min(quote_ident(rulename)) FROM pg_rewrite WHERE ev_class = "
+                        "$1::regclass AND ev_enabled IN ('O', 'A') AND ev_type = '2' /* UPDATE */");
+  pg_add_text(&p, s->table_name);
+  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", &rows, err);
+  if (status == VECMILL_OK && !PQgetisnull(rows, 0, 0))
+    status = err_set(err, VECMILL_ERROR_UNSUPPORTED,
+                     "table %s: rule %s stands in place of an UPDATE, or beside it, so vectors "
+                     "cannot be written (ALTER TABLE %s DISABLE RULE %s; a trigger does it too)",
+                     s->table, pg_text(rows, 0, 0), s->table_name, pg_text(rows, 0, 0));
+  PQclear(rows);
+  str_fini(&sql);
+  return status;
+}
+
 static bool agrees(const pg_store *s, const store_maker *there, const store_maker *maker) {
   return strcmp(there->revision, maker->revision) == 0 && there->dimension == maker->dimension &&
          strcmp(there->prefix, maker->prefix) == 0 &&
@@ -270,7 +289,8 @@ static vecmill_status settle_record(pg_store *s, const store_maker *maker, vecmi
 vecmill_status pg_store_begin(store *base, const store_maker *maker, vecmill_error *err) {
   pg_store *s = pg_of(base);
   s->dimension = maker->dimension;
-  vecmill_status status = pg_create_state(s, err);
+  vecmill_status status = look_for_rules(s, err);
+  if (status == VECMILL_OK) status = pg_create_state(s, err);
   if (status == VECMILL_OK) status = add_column(s, maker->dimension, err);
   if (status == VECMILL_OK) status = check_rights(s, err);
   if (status == VECMILL_OK) status = look_for_triggers(s, err);

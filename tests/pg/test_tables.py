@@ -199,6 +199,21 @@ def test_keys_of_indexes(vecmill, folder):
             told(vecmill, server.uri, "table t: nothing keeps id unique (CREATE UNIQUE INDEX on it)", "--id-column", "id", status=2)
 
 
+def test_rules(vecmill, folder):
+    """What cannot be updated is told before the first row, and nothing is made."""
+    with fresh() as server:
+        fill(server, 12)
+        server.psql('CREATE TABLE seen(id integer); CREATE RULE "no Update" AS ON UPDATE TO t DO ALSO INSERT INTO seen VALUES(new.id); '
+                    "CREATE RULE others AS ON DELETE TO t DO INSTEAD NOTHING")
+        before = state(server)
+        told(vecmill, server.uri, 'table t: rule "no Update" stands in place of an UPDATE, or beside it, so vectors cannot be written (ALTER TABLE "public"."t" '
+             'DISABLE RULE "no Update"; a trigger does it too)')
+        expect(state(server) == before, "something was made")
+        server.psql('ALTER TABLE "public"."t" DISABLE RULE "no Update"')
+        ingest(vecmill, server.uri)
+        expect(server.psql("SELECT count(embedding) FROM t") == [("12",)], "rows without a vector")
+
+
 def test_inheritance(vecmill, folder):
     """The same key, at the same place, written by the same transaction, in a table and in one that inherits from it: each table is its own."""
     with fresh() as server:
