@@ -35,6 +35,9 @@ static vecmill_status add_join(pg_metrics *m, const char *name, const char *type
   return pg_key_column_init(&m->joins[m->n_joins++], name, type, collation, err);
 }
 
+/* What it is, the same in each row: a table; its primary key, if any, is not deferrable; a rule. */
+enum { IS_TABLE = 5, IS_IMMEDIATE, RULE };
+
 /* Its columns: name, place in the primary key from 1 on (INCLUDE is no part of it), the type of
  * that name's column in the table of texts, if it has one, and the collation if that has another.
  */
@@ -46,18 +49,42 @@ static vecmill_status read_metrics_table(pg_store *s, PGresult **rows_out, vecmi
       "SELECT a.attname::text, coalesce(array_position((i.indkey::int2[])[0:i.indnkeyatts - "
       "1], a.attnum), 0)::text, format_type(t.atttypid, NULL), (a.attnotnull AND NOT "
       "a.atthasdef AND a.attidentity = '')::text, CASE WHEN a.attcollation <> t.attcollation AND "
-      "t.attcollation <> 0 THEN " PG_COLLATION_OF_A " END FROM pg_class AS c JOIN pg_namespace AS "
-      "n ON n.oid = c.relnamespace JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 "
+      "t.attcollation <> 0 THEN " PG_COLLATION_OF_A " END, (c.relkind IN ('r', 'p'))::text, "
+      "i.indimmediate::text, (SELECT min(quote_ident(rulename)) FROM pg_rewrite WHERE ev_class = "
+      "c.oid) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = "
+      "c.relnamespace JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 "
       "AND NOT a.attisdropped LEFT JOIN pg_index AS i ON i.indrelid = c.oid AND i.indisprimary "
       "LEFT JOIN pg_attribute AS t ON t.attrelid = $3::regclass AND t.attname = a.attname AND "
-      "t.attnum > 0 AND NOT t.attisdropped WHERE n.nspname = $1::text AND c.relname = $2::text AND "
-      "c.relkind IN ('r', 'p') ORDER BY a.attnum");
+      "t.attnum > 0 AND NOT t.attisdropped WHERE n.nspname = $1::text AND c.relname = $2::text "
+      "ORDER BY a.attnum");
   pg_add_text(&p, s->schema);
   pg_add_text(&p, s->metrics.name);
   pg_add_text(&p, s->table_name);
   vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", rows_out, err);
   str_fini(&sql);
   return status;
+}
+
+/* What would refuse every row that is written; rules do though they are disabled. */
+static vecmill_status check_kind(const pg_metrics *m, const PGresult *rows, vecmill_error *err) {
+  const char *rule = pg_text(rows, 0, RULE);
+  if (pg_text(rows, 0, IS_TABLE)[0] != 't')
+    return err_set(err, VECMILL_ERROR_CONFLICT,
+                   "%s: no table, so it cannot hold metrics (name another with --metrics-table)",
+                   m->name);
+  if (pg_text(rows, 0, IS_IMMEDIATE)[0] == 'f')
+    return err_set(err, VECMILL_ERROR_CONFLICT,
+                   "table %s: its primary key is DEFERRABLE, and INSERT .. ON CONFLICT takes no "
+                   "such key (drop it and add it again without, or name another table with "
+                   "--metrics-table)",
+                   m->name);
+  if (*rule)
+    return err_set(err, VECMILL_ERROR_CONFLICT,
+                   "table %s: it has rule %s, and INSERT .. ON CONFLICT takes no table with rules, "
+                   "disabled ones too (DROP RULE %s ON %s, a trigger does it too; or name another table with "
+                   "--metrics-table)",
+                   m->name, rule, rule, m->sql);
+  return VECMILL_OK;
 }
 
 static vecmill_status check_columns(const pg_metrics *m, const PGresult *rows, vecmill_error *err) {
@@ -180,7 +207,8 @@ static vecmill_status settle_table(pg_store *s, const store_metrics_target *targ
                            "%s: no table %s for the metrics (--create-metrics makes it)", s->shown,
                            m->name);
   else if (status == VECMILL_OK) {
-    status = check_columns(m, rows, err);
+    status = check_kind(m, rows, err);
+    if (status == VECMILL_OK) status = check_columns(m, rows, err);
     if (status == VECMILL_OK) status = take_joins(s, rows, err);
     if (status == VECMILL_OK) status = check_others(m, rows, err);
     m->has_more = has_more_columns(rows);

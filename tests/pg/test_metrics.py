@@ -278,7 +278,9 @@ def test_refusals(vecmill, folder):
         corpus.fill(server, "sentences", 50)
         server.psql("CREATE TABLE odd(id integer PRIMARY KEY, length integer); CREATE TABLE other(a integer PRIMARY KEY, hawaiian_word_ratio real, word_count integer, "
                     "length integer, entity_count integer, frequency integer, updated_at timestamptz); CREATE TABLE keyless AS SELECT * FROM other; "
-                    "CREATE TABLE wants(LIKE other, sentenceid bigint PRIMARY KEY, extra text NOT NULL); ALTER TABLE wants DROP COLUMN a")
+                    "CREATE TABLE wants(LIKE other, sentenceid bigint PRIMARY KEY, extra text NOT NULL); ALTER TABLE wants DROP COLUMN a; "
+                    "CREATE TABLE late(LIKE other, sentenceid bigint PRIMARY KEY DEFERRABLE); ALTER TABLE late DROP COLUMN a; CREATE VIEW seen AS SELECT * FROM late; "
+                    "CREATE TABLE ruled(LIKE late, PRIMARY KEY (sentenceid)); CREATE RULE \"no Update\" AS ON UPDATE TO ruled DO ALSO NOTHING; ALTER TABLE ruled DISABLE RULE \"no Update\"")
         before = state_of(server)
         for message, status, *options in (
                 ("no table sentence_metrics for the metrics (--create-metrics makes it)", 1, "--wordlist", words),
@@ -288,11 +290,20 @@ def test_refusals(vecmill, folder):
                 ("table other: its key has a, which table sentences has not (name another with --metrics-table)", 1, "--metrics-table", "other"),
                 ("table wants: column extra is NOT NULL without a default, and no metric (name another with --metrics-table)", 1, "--metrics-table", "wants"),
                 ("table keyless: no primary key, so its rows cannot be found (add one)", 1, "--metrics-table", "keyless"),
+                ("table late: its primary key is DEFERRABLE, and INSERT .. ON CONFLICT takes no such key (drop it and add it again without, or name another table "
+                 "with --metrics-table)", 1, "--metrics-table", "late"),
+                ('table ruled: it has rule "no Update", and INSERT .. ON CONFLICT takes no table with rules, disabled ones too (DROP RULE "no Update" ON "public"."ruled", a '
+                 "trigger does it too; or name another table with --metrics-table)", 1, "--metrics-table", "ruled"),
+                ("seen: no table, so it cannot hold metrics (name another with --metrics-table)", 1, "--metrics-table", "seen", "--create-metrics"),
                 (f"cannot open {folder}/none: No such file or directory", 1, "--wordlist", folder / "none", "--create-metrics"),
                 ("--wordlist-overrides x: without a word list (give --wordlist FILE too)", 2, "--wordlist-overrides", "x")):
             done = ingest(vecmill, server, "sentences", *options, status=status, model=model_of_384(vecmill.folder))
             expect(done.stderr.endswith(f"{message}\n") and done.stderr.startswith("vecmill: ") and done.stderr.count("\n") == 1, done.stderr)
             expect(state_of(server) == before, f"{options}: something was written")
+        server.psql("DROP RULE \"no Update\" ON ruled")
+        ingest(vecmill, server, "sentences", "--metrics-table", "ruled", "--limit", 9, model=model_of_384(vecmill.folder))
+        expect(server.psql("SELECT count(*) FROM sentences JOIN ruled USING (sentenceid) WHERE embedding IS NOT NULL")[0][0] in "6789", "no metrics")
+        server.psql("UPDATE sentences SET embedding = NULL; DROP SCHEMA vecmill CASCADE", options="-c client_min_messages=error")
         server.psql("DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN; GRANT SELECT, UPDATE ON sentences TO guest; GRANT USAGE ON SCHEMA public TO guest;"
                     f"GRANT CREATE ON DATABASE {server.database} TO guest", options="-c client_min_messages=error")
         try:
