@@ -107,7 +107,9 @@ typedef struct vecmill_ingest_options {
   size_t batch;
   uint64_t limit;     /* only the first rows in key order, embedded or not; 0: all */
   unsigned n_workers; /* 0: one a processor that this process may use */
-  double sleep_s;     /* a worker's rest between its batches, 0 to 86,400 seconds */
+  /* a worker's rest, after each `batch` rows that it embedded and before its next one; 0 to 86,400
+   * seconds */
+  double sleep_s;
   /*
    * Metrics of the texts (docs/metrics.md) are stored in the transaction of the vectors where there
    * is a table for them, by its name: sentences has sentence_metrics, documents and contents have

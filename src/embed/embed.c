@@ -7,6 +7,9 @@
  * until the tokens reach the target, which is what keeps one worker busiest, or, when few texts
  * wait, an even share of them, so that workers finish together. An item that does not fit any more
  * is held for the worker's next batch.
+ *
+ * A batch does not reach over a rest: it ends with the text after which its worker rests, which
+ * then holds no item. The rest is taken once another text waits, since there may be none.
  */
 #include "embed/embed.h"
 
@@ -33,6 +36,8 @@ typedef struct worker {
   provider_worker *state;
   embed_worker_stats stats;
   uint64_t resting_from_ns; /* 0: not resting */
+  uint64_t rested_at_ns;    /* when the rest that is due is over; 0: none is due */
+  size_t n_unrested;        /* texts embedded since the last rest was due */
   taken *batch;             /* max_batch_items */
   provider_item *items;
   float **vectors;
@@ -45,7 +50,8 @@ struct embed {
   unsigned n_workers, n_started;
   worker *workers;
   size_t max_waiting;
-  uint64_t sleep_ns;
+  uint64_t sleep_ns; /* 0: nobody rests */
+  size_t rest_every; /* texts */
 
   pthread_mutex_t mutex; /* all below */
   pthread_cond_t not_full, not_empty, drained, woken;
@@ -122,6 +128,15 @@ static size_t batch_target(const embed *e) {
   return share < (double)best / MIN_SHARE ? best / MIN_SHARE : (size_t)share;
 }
 
+/* With the mutex held: until a text waits, or none ever will. */
+static void wait_for_text(worker *w) {
+  embed *e = w->e;
+  if (e->n_waiting > 0 || e->closing) return;
+  uint64_t from_ns = clock_now_ns();
+  while (e->n_waiting == 0 && !e->closing) pthread_cond_wait(&e->not_empty, &e->mutex);
+  w->stats.wait_ns += clock_now_ns() - from_ns;
+}
+
 /*
  * The next text for a batch that holds n_tokens. Waits only if `may_wait`. False: the batch is to
  * be run as it is, or, if it is empty, the worker is to end.
@@ -130,11 +145,7 @@ static bool next_text(worker *w, bool may_wait, taken *taken_out) {
   embed *e = w->e;
   bool got = false;
   pthread_mutex_lock(&e->mutex);
-  if (may_wait && e->n_waiting == 0 && !e->closing) {
-    uint64_t from_ns = clock_now_ns();
-    while (e->n_waiting == 0 && !e->closing) pthread_cond_wait(&e->not_empty, &e->mutex);
-    w->stats.wait_ns += clock_now_ns() - from_ns;
-  }
+  if (may_wait) wait_for_text(w);
   if (e->n_waiting > 0 && (w->n == 0 || w->n_tokens < batch_target(e))) {
     *taken_out = take_text(e);
     got = true;
@@ -174,14 +185,22 @@ static void add(worker *w, const taken *t) {
   w->n_tokens += t->item.n_tokens;
 }
 
+/* How many texts the worker's batch may hold. */
+static size_t batch_room(const worker *w) {
+  const embed *e = w->e;
+  size_t until_rest = e->rest_every - w->n_unrested;
+  return e->sleep_ns && until_rest < e->p->max_batch_items ? until_rest : e->p->max_batch_items;
+}
+
 /* Fills the worker's batch. False: there is nothing more, ever. */
 static bool fill(worker *w) {
   const provider *p = w->e->p;
+  size_t room = batch_room(w);
   taken t;
   w->n = w->n_tokens = 0;
   if (w->held.job) add(w, &w->held);
   w->held.job = NULL;
-  while (w->n < p->max_batch_items && w->n_tokens < p->best_batch_tokens) {
+  while (w->n < room && w->n_tokens < p->best_batch_tokens) {
     if (!next_text(w, w->n == 0, &t)) return w->n > 0;
     if (!prepare(w, &t)) continue;
     if (w->n > 0 && w->n_tokens + t.item.n_tokens > p->max_batch_tokens) {
@@ -237,18 +256,29 @@ static void count_batch(worker *w, uint64_t busy_ns) {
   pthread_mutex_unlock(&w->e->mutex);
 }
 
-/* Between two batches, after the first has been handed back. The texts that wait meanwhile are any
- * worker's, but for one that this worker may hold. */
+/* The batch has been handed back. */
+static void count_towards_rest(worker *w) {
+  if (w->e->sleep_ns == 0) return;
+  w->n_unrested += w->n;
+  if (w->n_unrested < w->e->rest_every) return;
+  w->n_unrested = 0;
+  w->rested_at_ns = clock_now_ns() + w->e->sleep_ns;
+}
+
+/* Before a batch, if a rest is due. The texts that wait meanwhile are any worker's. */
 static void rest(worker *w) {
   embed *e = w->e;
-  if (e->sleep_ns == 0) return;
-  uint64_t from_ns = clock_now_ns(), until_ns = from_ns + e->sleep_ns, now_ns = from_ns;
+  if (w->rested_at_ns == 0) return;
+  uint64_t until_ns = w->rested_at_ns;
   struct timespec until = {(time_t)(until_ns / 1000000000u), (long)(until_ns % 1000000000u)};
   pthread_mutex_lock(&e->mutex);
+  wait_for_text(w);
+  uint64_t from_ns = clock_now_ns(), now_ns = from_ns;
+  if (!e->stopped) w->stats.n_rests++;
   w->resting_from_ns = from_ns;
   for (; now_ns < until_ns && !e->stopped; now_ns = clock_now_ns())
     pthread_cond_timedwait(&e->woken, &e->mutex, &until);
-  w->resting_from_ns = 0;
+  w->resting_from_ns = w->rested_at_ns = 0;
   w->stats.wait_ns += now_ns - from_ns;
   w->stats.sleep_ns += now_ns - from_ns;
   pthread_mutex_unlock(&e->mutex);
@@ -257,6 +287,7 @@ static void rest(worker *w) {
 static void *worker_thread(void *context) {
   worker *w = context;
   for (;;) {
+    rest(w);
     uint64_t from_ns = clock_now_ns(), waited_ns = w->stats.wait_ns;
     if (!fill(w)) return NULL;
     if (w->n == 0) continue;
@@ -264,7 +295,7 @@ static void *worker_thread(void *context) {
     free_items(w->batch, w->n);
     count_batch(w, clock_now_ns() - from_ns - (w->stats.wait_ns - waited_ns));
     settle(w->e, w->batch, w->n);
-    rest(w);
+    count_towards_rest(w);
   }
 }
 
@@ -289,7 +320,8 @@ vecmill_status embed_open(provider *p, const embed_options *options, embed **emb
   embed *e = mem_calloc(1, sizeof *e);
   if (!e) return err_set_memory(err, "embed", sizeof *e);
   e->p = p;
-  e->sleep_ns = options->sleep_ns;
+  e->sleep_ns = options->rest_every ? options->sleep_ns : 0;
+  e->rest_every = options->rest_every;
   e->n_workers = options->n_workers ? options->n_workers : thread_n_cpus();
   e->max_waiting = options->max_texts_waiting ? options->max_texts_waiting
                                               : (size_t)e->n_workers * WAITING_PER_WORKER;

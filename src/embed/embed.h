@@ -50,17 +50,19 @@ struct embed_job {
 typedef struct embed_options {
   unsigned n_workers;       /* 0: one a processor that this process may use */
   size_t max_texts_waiting; /* submit blocks above this; 0: chosen from n_workers */
-  /* a worker's rest after each of its batches, which leaves processor time to others; a stop ends
-   * it at once */
+  /* A worker that has embedded `rest_every` texts since its last rest rests for
+   * sleep_ns before the next one, which leaves processor time to others; the time in which no
+   * text waits is a part of it. 0 of either: none rests. A stop ends a rest at once. */
   uint64_t sleep_ns;
+  size_t rest_every;
 } embed_options;
 
 /* What a worker did. Read at any time; exact after embed_drain. */
 typedef struct embed_worker_stats {
   uint64_t busy_ns;  /* preparing or running */
-  uint64_t wait_ns;  /* nothing to do, or resting between batches */
-  uint64_t sleep_ns; /* of wait_ns, the rests */
-  uint64_t n_batches, n_texts, n_tokens;
+  uint64_t wait_ns;  /* nothing to do, or resting */
+  uint64_t sleep_ns; /* of wait_ns, the rests while texts waited */
+  uint64_t n_batches, n_texts, n_tokens, n_rests;
 } embed_worker_stats;
 
 typedef struct embed_stats {

@@ -529,7 +529,8 @@ vecmill_status ingest_pipeline_run(const ingest_plan *plan, ingest_outcome *outc
   pthread_t reader;
   *outcome_out = (ingest_outcome){0};
   pipeline_init(p, plan, outcome_out);
-  embed_options options = {.n_workers = plan->n_workers, .sleep_ns = plan->sleep_ns};
+  embed_options options = {
+      .n_workers = plan->n_workers, .sleep_ns = plan->sleep_ns, .rest_every = plan->batch};
   vecmill_status status = embed_open(plan->provider, &options, &p->embed, err);
   if (status != VECMILL_OK) {
     pipeline_fini(p);

@@ -37,7 +37,7 @@ typedef struct ingest_plan {
   provider *provider; /* borrowed */
   size_t batch;
   unsigned n_workers;               /* 0: one a processor */
-  uint64_t sleep_ns;                /* a worker's rest between its batches */
+  uint64_t sleep_ns;                /* a worker's rest after each `batch` rows that it embedded */
   uint64_t n_total;                 /* as counted */
   uint64_t n_run_total, n_run_done; /* as counted: of the processes that share the run */
   bool measures;                    /* fill each embedded row's metrics */
@@ -54,7 +54,7 @@ typedef struct ingest_outcome {
   double seconds;
   double *worker_busy; /* n_workers; mem_free */
   double reader_busy, writer_busy, embed_busy;
-  double embed_rest;   /* share of the time that workers rested between batches */
+  double embed_rest;   /* share of the time that workers rested */
   ingest_sums sums;    /* metrics of the rows that were embedded */
   char *first_failure; /* mem_free */
 } ingest_outcome;

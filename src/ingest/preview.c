@@ -59,13 +59,13 @@ static vecmill_status embed_sample(embed *e, size_t dimension, const store_page 
   return status;
 }
 
-vecmill_status preview_measure(provider *p, unsigned n_workers, uint64_t sleep_ns,
-                               const store_page *page, uint64_t n_total, const int *stop,
-                               preview_estimate *estimate_out, vecmill_error *err) {
+vecmill_status preview_measure(provider *p, unsigned n_workers, const store_page *page,
+                               uint64_t n_total, const int *stop, preview_estimate *estimate_out,
+                               vecmill_error *err) {
   *estimate_out = (preview_estimate){0};
   if (page->n_rows == 0) return VECMILL_OK;
   embed *e = NULL;
-  embed_options options = {.n_workers = n_workers, .sleep_ns = sleep_ns};
+  embed_options options = {.n_workers = n_workers};
   uint64_t n_tokens = 0, ns = 0;
   size_t n_rows = 0;
   vecmill_status status = embed_open(p, &options, &e, err);
@@ -78,4 +78,9 @@ vecmill_status preview_measure(provider *p, unsigned n_workers, uint64_t sleep_n
                                      .n_tokens = (double)n_tokens * scale,
                                      .seconds = (double)ns * 1e-9 * scale};
   return VECMILL_OK;
+}
+
+double preview_rests_s(uint64_t n_total, unsigned n_workers, size_t batch, double sleep_s) {
+  uint64_t n_own = n_total / n_workers + (n_total % n_workers > 0); /* rows of a worker */
+  return n_own > 0 ? (double)((n_own - 1) / batch) * sleep_s : 0;   /* none after the last row */
 }

@@ -14,8 +14,12 @@ typedef struct preview_estimate {
 
 /* Embeds rows of the page, in the order in which they lie there, until it has seen enough. The page
  * holds n_total rows or a random sample of them. STOPPED when `stop` (may be NULL) ended it. */
-vecmill_status preview_measure(provider *p, unsigned n_workers, uint64_t sleep_ns,
-                               const store_page *page, uint64_t n_total, const int *stop,
-                               preview_estimate *estimate_out, vecmill_error *err);
+vecmill_status preview_measure(provider *p, unsigned n_workers, const store_page *page,
+                               uint64_t n_total, const int *stop, preview_estimate *estimate_out,
+                               vecmill_error *err);
+
+/* What n_total rows add to that by rests of sleep_s after every `batch` rows that a worker embeds,
+ * all workers alike. */
+double preview_rests_s(uint64_t n_total, unsigned n_workers, size_t batch, double sleep_s);
 
 #endif

@@ -343,13 +343,13 @@ static vecmill_status run_dry(run *r, vecmill_error *err) {
       r->store->operations->preview(r->store, PREVIEW_MAX_ROWS, &r->counts, &page, err);
   if (status != VECMILL_OK) return status;
   tell_counts(r);
-  status = preview_measure(r->maker.provider, r->options->n_workers,
-                           (uint64_t)(r->options->sleep_s * 1e9), &page, r->counts.n_left,
+  status = preview_measure(r->maker.provider, r->options->n_workers, &page, r->counts.n_left,
                            stop_flag(r->options), &estimate, err);
   r->store->operations->page_free(r->store, &page);
   r->report->n_sampled = estimate.n_sampled;
   r->report->expected_tokens = (uint64_t)(estimate.n_tokens + 0.5);
-  r->report->expected_s = estimate.seconds;
+  r->report->expected_s = estimate.seconds + preview_rests_s(r->counts.n_left, r->event.n_workers,
+                                                             r->batch, r->options->sleep_s);
   return status;
 }
 

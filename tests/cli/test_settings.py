@@ -209,16 +209,22 @@ def test_query_prefix(folder):
         assert abs(cosine - hit["score"]) < 1e-5, (hit, cosine)
 
 
-def test_sleep(folder):
-    """A worker that would rest for a day ends at once when it is asked to, and what it did is kept."""
-    db = make_table(folder, texts=TEXTS * 400)
-    words = [VECMILL, "ingest", "t", "1", "--db", db, "--model", MODEL, "--workers", "1", "--sleep", "86400"]
+def stop_at_rest(folder, db, batch):
+    """A worker's first rest would take a day, and is ended by a signal: how many rows have got a vector by then."""
+    def n_vectors():
+        return query(folder, "SELECT count(embedding) FROM t", db)[0][0]
+
+    n_before = n_vectors() if query(folder, "SELECT 1 FROM pragma_table_info('t') WHERE name = 'embedding'", db) else 0
+    words = [VECMILL, "ingest", "t", str(batch), "--db", db, "--model", MODEL, "--workers", "1", "--sleep", "86400"]
     process = subprocess.Popen(words, cwd=folder, env=environment(EMBED_SLEEP="0"), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         for line in process.stdout:
             if line.startswith("Using parallel"):
                 break
-        time.sleep(2)  # the worker rests, and nobody has anything to do
+        until = time.monotonic() + 10
+        while n_vectors() < n_before + batch and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(1)  # the worker rests, and nobody has anything to do
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=60)
     finally:
@@ -226,10 +232,22 @@ def test_sleep(folder):
         process.wait()
     assert process.returncode == 130, process.returncode
     assert "limited by: embed (" in out and "Embedded " in out, out
-    n_done = query(folder, "SELECT count(embedding) FROM t")[0][0]
-    assert 0 < n_done < len(TEXTS) * 400, n_done
-    run(folder, "ingest", "t", "--db", db, "--model", MODEL, status=0, EMBED_SLEEP="0.001")
-    assert query(folder, "SELECT count(embedding) FROM t")[0][0] == len(TEXTS) * 400
+    return n_vectors() - n_before
+
+
+def test_sleep(folder):
+    """A worker rests once it has embedded BATCH rows, however many batches of tokens they are. A signal ends the rest."""
+    for db, text in (("short.db", "ka la nani {}"), ("long.db", "the water of the river " * 50 + "{}")):
+        make_table(folder, db, texts=[text.format(i) for i in range(250)])
+        for n_run in range(2):
+            n_done = stop_at_rest(folder, db, 100)
+            assert n_done == 100, (db, n_run, n_done)
+        run(folder, "ingest", "t", "50", "--workers", "1", "--db", db, "--model", MODEL, status=0, EMBED_SLEEP="86400")  # none after the last row
+        assert query(folder, "SELECT count(embedding) FROM t", db)[0][0] == 250
+    make_table(folder)
+    assert stop_at_rest(folder, "t.db", 1) == 1
+    run(folder, "ingest", "t", "--db", "t.db", "--model", MODEL, status=0, EMBED_SLEEP="0.001")
+    assert query(folder, "SELECT count(embedding) FROM t")[0][0] == len(TEXTS)
 
 
 def test_passwords(folder):

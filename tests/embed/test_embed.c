@@ -240,30 +240,75 @@ static void test_shared_out_at_the_end(void **state) {
   embed_close(&e);
 }
 
-static embed *open_resting(uint64_t sleep_ns) {
+static embed *open_resting(uint64_t sleep_ns, size_t rest_every) {
   embed *e = NULL;
-  embed_options options = {.n_workers = 1, .max_texts_waiting = 100000, .sleep_ns = sleep_ns};
+  embed_options options = {.n_workers = 1,
+                           .max_texts_waiting = 100000,
+                           .sleep_ns = sleep_ns,
+                           .rest_every = rest_every};
   assert_int_equal(embed_open(&fake.base, &options, &e, &error), VECMILL_OK);
   return e;
 }
 
-/* A worker rests after each batch, and the rest counts as waiting, not as work. */
-static void test_rests_between_batches(void **state) {
-  (void)state;
-  const uint64_t sleep_ns = 20000000;
+/* n texts of a length in one job. */
+static void expect_rests(size_t n, size_t n_bytes, size_t rest_every, uint64_t sleep_ns) {
+  static embed_text texts[400];
+  static float vectors[400][FAKE_DIMENSION];
+  static char text[1000];
+  memset(text, '.', sizeof text);
+  for (size_t i = 0; i < n; i++)
+    texts[i] = (embed_text){.text = text, .n_bytes = n_bytes, .vector = vectors[i]};
+  int n_done = 0;
+  embed_job job = {.texts = texts, .n_texts = n, .done = job_done, .user = &n_done};
   uint64_t from_ns = clock_now_ns();
-  embed *e = open_resting(sleep_ns);
-  for (int j = 0; j < 20; j++) assert_int_equal(embed_submit(e, make_job(j), &error), VECMILL_OK);
+  embed *e = open_resting(sleep_ns, rest_every);
+  assert_int_equal(embed_submit(e, &job, &error), VECMILL_OK);
   embed_drain(e);
   embed_worker_stats stats;
   embed_get_worker_stats(e, 0, &stats);
   uint64_t elapsed_ns = clock_now_ns() - from_ns;
-  assert_true(stats.n_batches > 3);
-  assert_true(stats.sleep_ns >= (stats.n_batches - 1) * sleep_ns); /* the last one may last */
-  assert_true(stats.wait_ns >= stats.sleep_ns);
+  size_t n_rests = rest_every ? (n - 1) / rest_every : 0;
+  assert_int_equal(stats.n_rests, n_rests);
+  assert_true(elapsed_ns >= n_rests * sleep_ns);
+  assert_true(stats.sleep_ns <= stats.wait_ns && stats.sleep_ns >= n_rests * sleep_ns / 2);
   assert_true(stats.busy_ns + stats.wait_ns <= elapsed_ns);
-  for (int j = 0; j < 20; j++)
-    for (size_t i = 0; i < jobs[j].job.n_texts; i++) expect_vector(&jobs[j].texts[i]);
+  for (size_t i = 0; i < n; i++) expect_vector(&texts[i]);
+  embed_close(&e);
+}
+
+/* After as many texts as were asked for, whether those are part of a batch of tokens or many of
+ * them; not after the last text; and the rest counts as waiting, not as work. */
+static void test_rests(void **state) {
+  (void)state;
+  const uint64_t sleep_ns = 5000000;
+  static const size_t n_bytes[] = {1, 60, 1000};
+  for (size_t i = 0; i < 3; i++) {
+    expect_rests(300, n_bytes[i], 100, sleep_ns);
+    expect_rests(301, n_bytes[i], 100, sleep_ns);
+    expect_rests(40, n_bytes[i], 1, sleep_ns);
+    expect_rests(95, n_bytes[i], 7, sleep_ns);
+    expect_rests(99, n_bytes[i], 100, sleep_ns);
+    expect_rests(300, n_bytes[i], 0, sleep_ns);
+  }
+  assert_int_equal(n_bad_batches, 0);
+}
+
+/* The time in which no text waits is a part of the rest. */
+static void test_waiting_is_rest(void **state) {
+  (void)state;
+  const uint64_t sleep_ns = 20000000;
+  embed *e = open_resting(sleep_ns, 30);
+  for (int i = 0; i < 5; i++) {
+    assert_int_equal(make_job(22)->n_texts, 30);
+    assert_int_equal(embed_submit(e, &jobs[22].job, &error), VECMILL_OK);
+    embed_drain(e);
+    clock_sleep_ms(100);
+  }
+  embed_worker_stats stats;
+  embed_get_worker_stats(e, 0, &stats);
+  assert_int_equal(stats.n_texts, 150);
+  assert_int_equal(stats.n_rests, 4);
+  assert_true(stats.sleep_ns < stats.n_rests * sleep_ns); /* none, unless the machine is busy */
   embed_close(&e);
 }
 
@@ -271,7 +316,7 @@ static void test_rests_between_batches(void **state) {
 static void test_stop_ends_a_rest(void **state) {
   (void)state;
   for (int stops = 0; stops < 2; stops++) {
-    embed *e = open_resting(3600ull * 1000000000u);
+    embed *e = open_resting(3600ull * 1000000000u, 10);
     size_t n_stopped = 0;
     for (int j = 0; j < 20; j++) assert_int_equal(embed_submit(e, make_job(j), &error), VECMILL_OK);
     embed_worker_stats stats = {0};
@@ -313,7 +358,8 @@ int main(void) {
       cmocka_unit_test_setup(test_stop, setup),
       cmocka_unit_test_setup(test_done_may_free_the_job, setup),
       cmocka_unit_test_setup(test_shared_out_at_the_end, setup),
-      cmocka_unit_test_setup(test_rests_between_batches, setup),
+      cmocka_unit_test_setup(test_rests, setup),
+      cmocka_unit_test_setup(test_waiting_is_rest, setup),
       cmocka_unit_test_setup(test_stop_ends_a_rest, setup),
       cmocka_unit_test_setup(test_memory_fails, setup),
   };

@@ -313,11 +313,14 @@ def test_dry_run(vecmill, folder):
     make_table(path, 400, seed=1)
     execute(path, "ALTER TABLE t RENAME COLUMN embedding TO vector")
     before = path.read_bytes()
-    done = vecmill.ingest(path, "--dry-run", "--create-metrics", "--sleep", "0.001")
+    done = vecmill.ingest(path, "--dry-run", "--create-metrics")
     expect("Remaining to embed in t: 392" in done.stdout and "Dry run: nothing was written. 392 rows to embed, " in done.stdout, done.stdout)
     n_tokens = int(done.stdout.partition("392 rows to embed, ")[2].split()[0])
     expect(path.read_bytes() == before and [file.name for file in home.iterdir()] == ["t.db"], f"written: {list(home.iterdir())}")
     refused(vecmill, path, f"{path}: no table nope for the metrics (--create-metrics makes it)", "--dry-run", "--metrics-table", "nope", status=1)
+    for workers, rests in ((1, 7), (4, 1), (8, 0)):  # of 392 rows, 50 a batch
+        told = vecmill.ingest_json(path, 50, "--dry-run", "--workers", workers, "--sleep", 10000)[-1]["expected_s"]
+        expect(rests * 10000 < told < rests * 10000 + 5000, f"{workers} workers: {told} s, {rests} rests of 10,000 s")
     done = vecmill.ingest(path, "--dry-run", "--limit", 60, "--where", "id > 5")
     expect("Remaining to embed in t: 59" in done.stdout, done.stdout)
     path.chmod(0o444)

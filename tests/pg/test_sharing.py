@@ -356,22 +356,30 @@ def test_given_back(vecmill, folder):
 
 def test_claimed_ahead(vecmill, folder):
     """Several pages by one claim where they are soon used up, and given back when the run is stopped; one where workers are slow."""
+    def claims(batch: int) -> dict:
+        """Of the pages that are out at this moment: how many bear the number of the same transaction."""
+        return {xmin: int(n) for xmin, n in server.psql(f"SELECT xmin::text, count(*) FROM vecmill.leases WHERE NOT done AND n_rows = {batch} GROUP BY 1")}
+
     def most_at_once(run, batch: int) -> int:
-        """Of the pages that are out at any one moment: how many bear the number of the same transaction."""
         most, deadline = 0, time.monotonic() + 20
         while run.poll() is None and time.monotonic() < deadline and most < 2:
-            got = server.psql(f"SELECT coalesce(max(n), 0) FROM (SELECT count(*) AS n FROM vecmill.leases WHERE NOT done AND n_rows = {batch} GROUP BY xmin::text) AS s")
-            most = max(most, int(got[0][0]))
+            most = max(most, 0, *claims(batch).values())
         return most
 
     with fresh() as server:
         fill(server, 40000)
         log_writes(server, "t", "id")
-        slow = start(vecmill, server.uri, 20, "--workers", 1, "--sleep", 0.3, "--limit", 200)
-        begun(slow, 1)
-        expect(most_at_once(slow, 20) == 1, "several pages were claimed at once, by a run that takes a third of a second for each")
+        slow = start(vecmill, server.uri, 20, "--workers", 1, "--sleep", 0.2)
+        begun(slow, 1)  # its first page took a moment, and the run has yet to learn that the others take longer
+        time.sleep(0.2)
+        first, later, deadline = claims(20), {}, time.monotonic() + 15
+        while len(later) < 3 and time.monotonic() < deadline:
+            later |= {xmin: max(n, later.get(xmin, 0)) for xmin, n in claims(20).items() if xmin not in first}
+            time.sleep(0.02)
+        expect(len(later) >= 3 and set(later.values()) == {1}, f"pages claimed at once by a run that takes a fifth of a second for each: {later} after {first}")
+        slow.send_signal(signal.SIGINT)
         slow.communicate(timeout=60)
-        expect(slow.returncode == 0, f"{slow.returncode}")
+        expect(slow.returncode == 130, f"{slow.returncode}")
         fast = start(vecmill, server.uri, 10)
         begun(fast, 1)
         expect(most_at_once(fast, 10) > 1, "each page was claimed by itself, by a run that takes a few milliseconds for each")
