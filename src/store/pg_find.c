@@ -67,87 +67,11 @@ static const column_info *column_named(const table_info *info, const char *name)
 
 /* --- the table --- */
 
-static vecmill_status missing_table(pg_store *s, const char *name, vecmill_error *err) {
-  str sql = {0}, list = {0};
-  pg_params p = {0};
-  PGresult *rows = NULL;
-  str_append_text(&sql,
-                  "SELECT string_agg(n, ', ' ORDER BY n) FROM (SELECT CASE WHEN "
-                  "pg_table_is_visible(c.oid) THEN '' ELSE nspname || '.' END || relname AS n "
-                  "FROM pg_class AS c JOIN pg_namespace AS s ON s.oid = relnamespace "
-                  "WHERE relkind IN ('r', 'p') AND nspname NOT IN ('pg_catalog', "
-                  "'information_schema') AND nspname !~ '^pg_' AND nspname <> $1::text "
-                  "ORDER BY 1 LIMIT 20) AS names");
-  pg_add_text(&p, s->state);
-  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", &rows, err);
-  if (status == VECMILL_OK) str_append_text(&list, pg_text(rows, 0, 0));
-  if (status == VECMILL_OK)
-    status = err_set(err, VECMILL_ERROR_NOT_FOUND, "%s: no table %s (%s%s)", s->shown, name,
-                     list.n ? "tables: " : "the database holds no table that this user sees",
-                     list.n ? list.data : "");
-  PQclear(rows);
-  str_fini(&sql);
-  str_fini(&list);
-  return status;
-}
-
-/* Rows of (oid, schema, name, kind, those that inherit from it) for a name as it is spelled. */
-static vecmill_status look_up_table(pg_store *s, const char *schema, const char *name,
-                                    PGresult **rows_out, vecmill_error *err) {
-  str sql = {0};
-  pg_params p = {0};
-  str_append_text(&sql, "SELECT c.oid::text, nspname::text, relname::text, relkind::text, (SELECT "
-                        "string_agg(i::regclass::text, ', ') FROM (SELECT inhrelid AS i FROM "
-                        "pg_inherits WHERE inhparent = c.oid ORDER BY 1 LIMIT 10) AS h) FROM "
-                        "pg_class AS c JOIN pg_namespace AS n ON n.oid = relnamespace "
-                        "WHERE relname = $1::text AND relkind IN ('r', 'p', 'v', 'm', 'f') AND "
-                        "CASE WHEN $2::text IS NULL THEN pg_table_is_visible(c.oid) "
-                        "ELSE nspname = $2::text END");
-  pg_add_text(&p, name);
-  pg_add_text(&p, schema);
-  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", rows_out, err);
-  str_fini(&sql);
-  return status;
-}
-
-/* Whether a dot may part a schema from a table: not where --schema says another. */
-static bool may_have_schema(const pg_store *s, const char *name) {
-  size_t n = s->schema_wanted ? strlen(s->schema_wanted) : 0;
-  return !s->schema_wanted || (strncmp(name, s->schema_wanted, n) == 0 && name[n] == '.');
-}
-
-/* "schema.table" where no table has a dot in its name. */
-static vecmill_status find_relation(pg_store *s, const char *name, PGresult **rows_out,
-                                    vecmill_error *err) {
-  char *folded = lower(name), *parts = mem_strdup(name), *folded_parts = lower(name);
-  vecmill_status status = VECMILL_OK;
-  if (!folded || !parts || !folded_parts) status = err_set_memory(err, name, strlen(name));
-  char *dot = status == VECMILL_OK && may_have_schema(s, name) ? strchr(parts, '.') : NULL;
-  char *folded_dot = dot ? folded_parts + (dot - parts) : NULL;
-  if (dot) *dot++ = *folded_dot++ = '\0';
-  const char *tries[][2] = {{s->schema_wanted, name},
-                            {s->schema_wanted, folded},
-                            {dot ? parts : NULL, dot},
-                            {dot ? folded_parts : NULL, folded_dot}};
-  *rows_out = NULL;
-  for (size_t i = 0; status == VECMILL_OK && i < 4; i++) {
-    if (!tries[i][1]) continue;
-    PQclear(*rows_out);
-    status = look_up_table(s, tries[i][0], tries[i][1], rows_out, err);
-    if (status == VECMILL_OK && PQntuples(*rows_out) > 0) break;
-  }
-  mem_free(folded);
-  mem_free(parts);
-  mem_free(folded_parts);
-  return status;
-}
-
 static vecmill_status find_table(pg_store *s, const char *name, table_info *info,
                                  vecmill_error *err) {
   PGresult *rows = NULL;
   str sql = {0};
-  vecmill_status status = find_relation(s, name, &rows, err);
-  if (status == VECMILL_OK && PQntuples(rows) == 0) status = missing_table(s, name, err);
+  vecmill_status status = pg_find_relation(s, name, &rows, err);
   if (status != VECMILL_OK) {
     PQclear(rows);
     return status;
@@ -505,12 +429,14 @@ vecmill_status pg_store_find(store *base, const store_target *target, store_colu
   s->retry_failed = target->retry_failed;
   s->changed = target->changed;
   s->only_reads = target->only_reads;
-  const pg_given_name names[] = {{"--schema", s->schema_wanted, NULL},
-                                 {"--state-schema", s->state, NULL},
-                                 {"table", target->table, s->schema_wanted ? NULL : "."},
-                                 {"--id-column", target->id_column, ","},
-                                 {"--text-column", target->text_column, NULL},
-                                 {"--vector-column", target->vector_column, NULL}};
+  const pg_given_name names[] = {
+      {"--schema", s->schema_wanted, NULL},
+      {"--state-schema", s->state, NULL},
+      /* of one in quotes the name is not known yet */
+      {"table", strchr(target->table, '"') ? NULL : target->table, s->schema_wanted ? NULL : "."},
+      {"--id-column", target->id_column, ","},
+      {"--text-column", target->text_column, NULL},
+      {"--vector-column", target->vector_column, NULL}};
   vecmill_status status = pg_check_names(s, names, sizeof names / sizeof *names, err);
   if (status == VECMILL_OK) status = find_table(s, target->table, &info, err);
   if (status == VECMILL_OK) status = read_columns(s, &info, err);

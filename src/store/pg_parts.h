@@ -366,6 +366,14 @@ vecmill_status pg_check_names(pg_store *s, const pg_given_name *names, size_t n,
 /* pg_jobs.c */
 vecmill_status pg_store_jobs(store *s, struct vecmill_jobs *jobs_out, vecmill_error *err);
 
+/* pg_relation.c */
+
+/* One row of oid, schema, name, kind, and those that inherit from it, NULL where none do.
+ * *rows_out is NULL before, and the caller's to clear after an error too. NOT_FOUND; ARGUMENT: it
+ * may mean several. */
+vecmill_status pg_find_relation(pg_store *s, const char *name, PGresult **rows_out,
+                                vecmill_error *err);
+
 /* pg_find.c */
 vecmill_status pg_store_find(store *s, const store_target *target, store_columns *columns_out,
                              vecmill_error *err);

@@ -54,6 +54,66 @@ def test_long_names(vecmill, folder):
         expect(server.psql(f"SELECT count(\"{chr(0xe9) * 31}\") FROM {name}") == [("5",)], "rows without a vector")
 
 
+def test_names_of_tables(vecmill, folder):
+    """A schema and a table are parted at whichever dot there is a table, or as SQL's quotes say; what is called so to the letter comes first."""
+    long = "n" * 61 + '"'
+    with fresh() as server:
+        for schema in ("My.Schema", "My", "x", "q"):
+            server.psql(f'CREATE SCHEMA "{schema}"')
+        names = [("My.Schema", "a.b"), ("x", "t"), ("x", "T"), ("public", "t"), ("public", 'say "so"'), ("public", '"x"."t"'), ("q", '"'), ("q", "Word"), ("q", "d.e"), ("public", long)]
+
+        def sql(name: str) -> str:
+            return '"' + name.replace('"', '""') + '"'
+
+        for schema, table in names:
+            server.psql(f"CREATE TABLE {sql(schema)}.{sql(table)}(id integer PRIMARY KEY, text text)")
+
+        def means(word: str, schema: str, table: str, *words) -> None:
+            expect((schema, table) in names, "which table?")
+            done = ingest(vecmill, server.uri, "--dry-run", *words, table=word)
+            expect(f"Using table={table}, " in done.stdout, f"{word}: {done.stdout}")
+            # a table of that name may be in several schemas: rows of this one alone are counted
+            server.psql(f"INSERT INTO {sql(schema)}.{sql(table)} VALUES(1, 'star')")
+            done = ingest(vecmill, server.uri, "--dry-run", *words, table=word)
+            server.psql(f"DELETE FROM {sql(schema)}.{sql(table)}")
+            expect(f"Remaining to embed in {table}: 1\n" in done.stdout, f"{word}: {done.stdout}")
+
+        means("My.Schema.a.b", "My.Schema", "a.b")
+        means("My.Schema.a.b", "My.Schema", "a.b", "--schema", "My.Schema")
+        means("a.b", "My.Schema", "a.b", "--schema", "My.Schema")
+        means('"a.b"', "My.Schema", "a.b", "--schema", "My.Schema")
+        means('"My.Schema"."a.b"', "My.Schema", "a.b")
+        means('"My.Schema"."a.b"', "My.Schema", "a.b", "--schema", "My.Schema")
+        means("x.t", "x", "t")
+        means("X.t", "x", "t")
+        means("x.T", "x", "T")
+        means('X."T"', "x", "T")
+        means('"x".T', "x", "t")
+        means('"t"', "public", "t")
+        means('"x"."t"', "public", '"x"."t"')  # it is called so
+        means('say "so"', "public", 'say "so"')
+        means('"say ""so"""', "public", 'say "so"')
+        means('Q.""""', "q", '"')
+        means('q."', "q", '"')
+        means('q."Word"', "q", "Word")
+        means("q.d.e", "q", "d.e")
+        means(long, "public", long)
+        means(sql(long), "public", long)
+        for word in ('"T"', '"t', 't"', '"t"".', '"t".', '."t"', '"x"."t".u', '"q"."d"."e"', '""', '"x" ."t"', '"' + "n" * 70 + '"'):
+            done = ingest(vecmill, server.uri, status=1, table=word)
+            expect(f": no table {word} (tables: " in done.stderr, done.stderr)
+        done = ingest(vecmill, server.uri, "--schema", "x", status=1, table='"q"."Word"')
+        expect(': no table "q"."Word" (tables: ' in done.stderr, done.stderr)
+        server.psql('CREATE TABLE "My"."Schema.a.b"(id integer PRIMARY KEY, text text)')
+        told(vecmill, server.uri, f'{place(server)}: My.Schema.a.b may be any of "My"."Schema.a.b", "My.Schema"."a.b" (give it so, with its quotes)',
+             table="My.Schema.a.b", status=2)
+        means('"My.Schema"."a.b"', "My.Schema", "a.b")
+        means("My.Schema.a.b", "My.Schema", "a.b", "--schema", "My.Schema")
+        done = ingest(vecmill, server.uri, status=1, table="nope")
+        expect('no table nope (tables: "My"."Schema.a.b", "My.Schema"."a.b", ' in done.stderr and ', q.", q."d.e", q.Word, ' in done.stderr, done.stderr)
+        server.psql('DROP SCHEMA "My.Schema", "My", x, q CASCADE', options="-c client_min_messages=error")
+
+
 def test_empty_names(vecmill, folder):
     with fresh() as server:
         fill(server, 5)
