@@ -1,6 +1,7 @@
 #include "base/json.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "base/file.h"
 #include "base/mem.h"
@@ -20,7 +21,8 @@ vecmill_status json_read_file(const char *path, size_t max_bytes, json_t **root_
   vecmill_status status = file_read(path, max_bytes, &data, &n_bytes, err);
   if (status != VECMILL_OK) return status;
   json_error_t why;
-  *root_out = load(data, n_bytes, &why);
+  bool has_mark = n_bytes >= 3 && memcmp(data, "\xEF\xBB\xBF", 3) == 0; /* jansson refuses it */
+  *root_out = has_mark ? load(data + 3, n_bytes - 3, &why) : load(data, n_bytes, &why);
   mem_free(data);
   if (*root_out) return VECMILL_OK;
   if (json_error_code(&why) == json_error_out_of_memory) return err_set_memory(err, path, n_bytes);

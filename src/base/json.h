@@ -9,7 +9,7 @@
 
 #include "base/err.h"
 
-/* Parses a whole file (U+0000 allowed; of duplicate keys the last wins; whole numbers beyond 64
+/* Parses a whole file (a byte order mark is passed over; U+0000 allowed; of duplicate keys the last wins; whole numbers beyond 64
  * bits are read as reals, and then all of that file). Released by json_decref. */
 vecmill_status json_read_file(const char *path, size_t max_bytes, json_t **root_out,
                               vecmill_error *err);

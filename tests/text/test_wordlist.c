@@ -53,7 +53,7 @@ static void overrides_in_every_form(void **state) {
       "\"add\"}]",
       "{\"updated_at\": \"x\", \"entries\": [\"pine\", {\"word\": \"poi\", \"normalized\": \"x\", "
       "\"action\": \"include\", \"category\": \"\", \"note\": \"\"}]}",
-      "{\"stopwords\": [\"pine\"], \"recategorized\": {\"p\xC5\x8Di\": \"food\"}}",
+      "\xEF\xBB\xBF{\"stopwords\": [\"pine\"], \"recategorized\": {\"p\xC5\x8Di\": \"food\"}}",
       "[{\"word\": \"pine\", \"action\": \"remove\"}, {\"word\": \"poi\", \"action\": \"exclude\"},"
       "{\"word\": \"poi\", \"action\": \"hawaiian\"}]", /* the last on a word counts */
       "[{\"word\": \"pine\", \"action\": \"exclude\"}, {\"word\": \"poi\", \"action\": \"add\"},"
