@@ -340,6 +340,14 @@ static vecmill_status read_overrides(wordlist *list, const char *path, vecmill_e
   return status;
 }
 
+static vecmill_status no_words(const wordlist *list, const char *path, const char *overrides_path,
+                               vecmill_error *err) {
+  if (list->n_known > 0 && overrides_path)
+    return err_set(err, VECMILL_ERROR_FORMAT,
+                   "%s: takes every word off the list %s (leave one there)", overrides_path, path);
+  return err_set(err, VECMILL_ERROR_FORMAT, "%s: no words (a word list has one word a line)", path);
+}
+
 vecmill_status wordlist_open(const char *path, const char *overrides_path, wordlist **list_out,
                              vecmill_error *err) {
   wordlist *list = mem_calloc(1, sizeof *list);
@@ -348,8 +356,7 @@ vecmill_status wordlist_open(const char *path, const char *overrides_path, wordl
   if (status == VECMILL_OK) status = read_list(list, path, err);
   if (status == VECMILL_OK && overrides_path) status = read_overrides(list, overrides_path, err);
   if (status == VECMILL_OK && list->counts.n_words == 0)
-    status =
-        err_set(err, VECMILL_ERROR_FORMAT, "%s: no words (a word list has one word a line)", path);
+    status = no_words(list, path, overrides_path, err);
   if (status != VECMILL_OK) {
     wordlist_close(&list);
     return status;

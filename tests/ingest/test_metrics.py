@@ -93,6 +93,10 @@ def test_refusals(vecmill, folder):
     refused(vecmill, path, f"cannot open {folder}/none.json: No such file or directory", "--wordlist", words, "--wordlist-overrides",
             folder / "none.json", "--create-metrics", status=1)
     refused(vecmill, path, "--wordlist-overrides x: without a word list (give --wordlist FILE too)", "--wordlist-overrides", "x", status=2)
+    over = folder / "over.json"
+    over.write_text('["aloha"]')
+    refused(vecmill, path, f"{over}: takes every word off the list {words} (leave one there)", "--wordlist", words, "--wordlist-overrides", over,
+            "--create-metrics", status=1)
     refused(vecmill, path, "--metrics-table is empty (give a name, or leave it out)", "--metrics-table", "", status=2)
     done = vecmill.ingest(path, "--wordlist", bad, "--create-metrics", status=1)
     expect(str(bad) in done.stderr and query(path, "SELECT count(*) FROM sqlite_schema") == [(3,)], done.stderr)
