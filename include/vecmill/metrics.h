@@ -18,7 +18,8 @@ typedef struct vecmill_wordlist vecmill_wordlist;
 /*
  * Reads a UTF-8 file of one word a line (blank lines and lines that begin with `-` or `raw_head`
  * are skipped) and, unless overrides_path is NULL, a JSON file of entries {"word", "action"} that
- * take words off the list or put them there. Errors name file and line: VECMILL_ERROR_NOT_FOUND,
+ * take words off the list or put them there. What no word of a text can be ("e komo mai") is left
+ * out, and a warning (vecmill/log.h) counts it. Errors name file and line: VECMILL_ERROR_NOT_FOUND,
  * _IO, _FORMAT, _MEMORY. The list is the caller's, to be closed.
  */
 VECMILL_API vecmill_status vecmill_wordlist_open(const char *path, const char *overrides_path,

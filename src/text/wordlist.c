@@ -4,12 +4,21 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "text/fold.h"
 #include "text/unicode.h"
 #include "text/utf8.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "hash_bytes masks little-endian words");
+
+/* Where a word was read, for errors: FILE:LINE, or FILE: entry NUMBER. */
+typedef struct place {
+  const char *path, *between;
+  size_t number;
+} place;
+#define PLACE "%s%s%zu"
+#define PLACE_OF(p) (p).path, (p).between, (p).number
 
 /*
  * Words lie one after the other in the pool: a byte of length, a byte that says whether the word is
@@ -25,6 +34,7 @@ struct vecmill_wordlist {
   char *pool;
   size_t n_pool, pool_capacity;
   wordlist_counts counts;
+  place first_unusable; /* of the file that is being read; its path is the caller's */
 };
 
 #define POOL_HEADER 2
@@ -74,9 +84,9 @@ bool wordlist_holds(const wordlist *list, const char *folded, size_t n) {
   return list->tags[slot] != 0 && list->pool[list->places[slot] + 1];
 }
 
-static void take_slot(wordlist *list, size_t slot, uint64_t hash, size_t place) {
+static void take_slot(wordlist *list, size_t slot, uint64_t hash, size_t at) {
   list->tags[slot] = tag_of(hash);
-  list->places[slot] = (uint32_t)place;
+  list->places[slot] = (uint32_t)at;
 }
 
 static vecmill_status make_slots(wordlist *list, unsigned log2_slots, vecmill_error *err) {
@@ -180,19 +190,12 @@ static bool is_one_word(const char *text, size_t n) {
   return has_body;
 }
 
-/* Where a word was read, for errors: FILE:LINE, or FILE: entry NUMBER. */
-typedef struct place {
-  const char *path, *between;
-  size_t number;
-} place;
-#define PLACE "%s%s%zu"
-#define PLACE_OF(p) (p).path, (p).between, (p).number
-
 /* A word of the list or of the overrides, trimmed, well-formed and not empty. */
 static vecmill_status put_word(wordlist *list, place where, const char *text, size_t n,
                                bool on_list, vecmill_error *err) {
   fold_result word;
   if (!is_one_word(text, n)) {
+    if (!list->first_unusable.path) list->first_unusable = where;
     list->counts.n_unusable++;
     return VECMILL_OK;
   }
@@ -202,6 +205,16 @@ static vecmill_status put_word(wordlist *list, place where, const char *text, si
                    PLACE ": a word of %zu bytes, more than the %d allowed (one word a line)",
                    PLACE_OF(where), n, FOLD_MAX_BYTES);
   return put(list, &word, on_list, err);
+}
+
+/* Of the file that was read; n_before of those counted so far were another's. */
+static void warn_of_unusable(wordlist *list, const char *path, const char *noun, const char *nouns,
+                             size_t n_before) {
+  size_t n = list->counts.n_unusable - n_before;
+  if (n > 0)
+    log_warning("%s: %zu %s no single word and %s left out (the first: " PLACE ")", path, n,
+                n == 1 ? noun : nouns, n == 1 ? "was" : "were", PLACE_OF(list->first_unusable));
+  list->first_unusable = (place){0};
 }
 
 static bool begins_with(const char *text, size_t n, const char *prefix) {
@@ -233,6 +246,7 @@ static vecmill_status read_list(wordlist *list, const char *path, vecmill_error 
     status = read_line(list, (place){path, ":", ++n_line}, data + at, n_bytes, err);
     at += n_bytes + 1;
   }
+  warn_of_unusable(list, path, "line is", "lines are", 0);
   mem_free(data);
   return status;
 }
@@ -331,11 +345,13 @@ static vecmill_status override_old_form(wordlist *list, const char *path, json_t
 
 static vecmill_status read_overrides(wordlist *list, const char *path, vecmill_error *err) {
   json_t *root;
+  size_t n_unusable = list->counts.n_unusable;
   vecmill_status status = json_read_file(path, WORDLIST_MAX_FILE_BYTES, &root, err);
   if (status != VECMILL_OK) return status;
   const json_t *entries = json_is_array(root) ? root : json_object_get(root, "entries");
   if (json_is_array(entries)) status = override_array(list, path, ": entry ", entries, err);
   else status = override_old_form(list, path, root, err);
+  warn_of_unusable(list, path, "entry is", "entries are", n_unusable);
   json_decref(root);
   return status;
 }

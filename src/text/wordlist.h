@@ -7,7 +7,7 @@
  * The list: UTF-8 (a byte order mark is passed over), lines ended by LF or CR LF, white space
  * around a word ignored. Blank lines and lines that begin with `-` or `raw_head` are skipped. A
  * line that holds what no word holds (a space, a hyphen, a comma) is kept out and counted: no word
- * of a text could ever be it.
+ * of a text could ever be it. How many there are is told by a warning (log.h), of the overrides too.
  *
  * The overrides, applied after the list in the order of the file, the last one on a word counting:
  * an array of entries, or an object with such an array under "entries". An entry is an object with

@@ -64,6 +64,17 @@ def test_without_list(vecmill, folder):
     expect([event for event in events if event["event"] == "table"][0]["metrics_table"] == "sentence_metrics", str(events))
 
 
+def test_unusable_words(vecmill, folder):
+    """What no word of a text can be is told, of the list and of what stands beside it, which may begin with a byte order mark."""
+    path, words, over = folder / "t.db", folder / "words.txt", folder / "over.json"
+    make_table(path, 30, seed=1)
+    words.write_text("aloha\ne komo mai\npua-nani\n")
+    over.write_text('[{"word": "poi", "action": "add"}, "a hui hou"]', encoding="utf-8-sig")
+    done = vecmill.ingest(path, "--create-metrics", "--wordlist", words, "--wordlist-overrides", over)
+    expect(done.stderr == f"vecmill: {words}: 2 lines are no single word and were left out (the first: {words}:2)\n"
+           f"vecmill: {over}: 1 entry is no single word and was left out (the first: {over}: entry 2)\n", done.stderr)
+
+
 def test_off(vecmill, folder):
     """Without a table nothing is measured; a table of that name that holds other things is left alone, and said to be."""
     path = folder / "t.db"

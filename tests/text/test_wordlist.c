@@ -1,6 +1,7 @@
 /* wordlist.h and fold.h: what a list and its overrides may hold, and what is refused. */
 #include "wordlist_test.h"
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "text/fold.h"
 #include "text/unicode.h"
@@ -121,6 +122,51 @@ static void what_is_refused_names_its_place(void **state) {
         !strstr(err.text, overrides ? "vecmill-over" : "vecmill-list"))
       fail_msg("refusal %zu: %s", i, err.text);
   }
+}
+
+static char told[4][400];
+static size_t n_told;
+
+static void on_log(void *context, vecmill_log_level level, const char *text) {
+  (void)context;
+  assert_int_equal(level, VECMILL_LOG_WARNING);
+  assert_true(n_told < 4);
+  snprintf(told[n_told++], sizeof told[0], "%s", text);
+}
+
+/* What is warned of, from the name of the file on, which is random. */
+static void expect_told(const char *list_text, const char *overrides, const char *of_list,
+                        const char *of_overrides) {
+  const char *const expected[] = {of_list, of_overrides};
+  wordlist *list;
+  vecmill_error err = {0};
+  size_t at = 0;
+  n_told = 0;
+  vecmill_log_set_handler(on_log, NULL);
+  if (open_list(list_text, overrides, &list, &err) != VECMILL_OK) fail_msg("%s", err.text);
+  vecmill_log_set_handler(NULL, NULL);
+  wordlist_close(&list);
+  for (size_t i = 0; i < 2; i++) {
+    if (!expected[i]) continue;
+    assert_true(at < n_told);
+    char words[400], path[] = "/tmp/vecmill-list-XXXXXX";
+    snprintf(path, sizeof path, "%.*s", (int)strlen(path), told[at]);
+    assert_memory_equal(path, i ? "/tmp/vecmill-over-" : "/tmp/vecmill-list-", 18);
+    snprintf(words, sizeof words, expected[i], path, path);
+    assert_string_equal(told[at++], words);
+  }
+  assert_int_equal(at, n_told);
+}
+
+static void what_is_left_out_is_told(void **state) {
+  expect_told("aloha\n\n-hia\nraw_head\n", "[\"pine\"]", NULL, NULL);
+  expect_told("aloha\ne komo mai\n\npua-nani\n", NULL,
+              "%s: 2 lines are no single word and were left out (the first: %s:2)", NULL);
+  expect_told("aloha\ne komo mai\n", "[\"pine\", {\"word\": \"a b\", \"action\": \"add\"}]",
+              "%s: 1 line is no single word and was left out (the first: %s:2)",
+              "%s: 1 entry is no single word and was left out (the first: %s: entry 2)");
+  expect_told("aloha\n", "{\"stopwords\": [\"a\", \"b c\"], \"recategorized\": {\"d e\": 1}}", NULL,
+              "%s: 2 entries are no single word and were left out (the first: %s: stopword 2)");
 }
 
 static void missing_files_and_long_words(void **state) {
@@ -268,6 +314,7 @@ int main(void) {
       cmocka_unit_test(lines_are_words),
       cmocka_unit_test(overrides_in_every_form),
       cmocka_unit_test(what_is_refused_names_its_place),
+      cmocka_unit_test(what_is_left_out_is_told),
       cmocka_unit_test(missing_files_and_long_words),
       cmocka_unit_test(a_hundred_thousand_words),
       cmocka_unit_test(every_allocation_may_fail),
