@@ -1,4 +1,4 @@
-/* What is said where a column is not there. */
+/* What is said where a column is not there, or where a table is none. */
 #include "store/find_names.h"
 
 #include "base/str.h"
@@ -14,4 +14,11 @@ vecmill_status store_no_such_column(const char *table, const char *name, const c
               name, option, list.data ? list.data : "");
   str_fini(&list);
   return status;
+}
+
+vecmill_status store_no_table(const char *name, const char *kind, vecmill_error *err) {
+  return err_set(err, VECMILL_ERROR_UNSUPPORTED,
+                 "%s: a %s; vectors are written into a table, and searched there by its key and "
+                 "the record of what made them (name the table behind it, with --where if need be)",
+                 name, kind);
 }

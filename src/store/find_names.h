@@ -1,5 +1,5 @@
-/* Names of columns: which are likely, and what is said where one is not there; the same for every
- * database. */
+/* Names of columns: which are likely, and what is said where one is not there, or where a table is
+ * none; the same for every database. */
 #ifndef STORE_FIND_NAMES_H
 #define STORE_FIND_NAMES_H
 
@@ -22,5 +22,8 @@ enum { FIND_MOST_NAMES = 40 };
 vecmill_status store_no_such_column(const char *table, const char *name, const char *option,
                                     const char *const *columns, size_t n_columns,
                                     vecmill_error *err);
+
+/* UNSUPPORTED: `name` is a `kind` ("view"), for a run as for a search. */
+vecmill_status store_no_table(const char *name, const char *kind, vecmill_error *err);
 
 #endif

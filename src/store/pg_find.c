@@ -81,10 +81,11 @@ static vecmill_status find_table(pg_store *s, const char *name, table_info *info
   s->schema = mem_strdup(pg_text(rows, 0, 1));
   s->table = mem_strdup(pg_text(rows, 0, 2));
   if (kind != 'r' && kind != 'p')
-    status = err_set(err, VECMILL_ERROR_UNSUPPORTED,
-                     "%s: a %s, and vectors cannot be written there (name the table behind it, "
-                     "with --where if need be)",
-                     name, kind == 'f' ? "foreign table" : "view");
+    status = store_no_table(name,
+                            kind == 'f'   ? "foreign table"
+                            : kind == 'm' ? "materialized view"
+                                          : "view",
+                            err);
   if (kind == 'r') str_append_text(&sql, "ONLY ");
   size_t n_before = sql.n;
   pg_append_name(&sql, s->schema ? s->schema : "");

@@ -82,11 +82,7 @@ static vecmill_status find_table(sqlite_store *s, const char *name, vecmill_erro
   } else if (code != SQLITE_ROW) {
     status = sqlite_error(s, code, "cannot read the schema", err);
   } else if (strcmp((const char *)sqlite3_column_text(statement, 1), "view") == 0) {
-    status = err_set(
-        err, VECMILL_ERROR_UNSUPPORTED,
-        "%s: a view, and vectors cannot be written into a view (name the table behind it, with "
-        "--where if need be)",
-        name);
+    status = store_no_table(name, "view", err);
   } else if (sqlite3_column_int(statement, 2)) {
     status = err_set(
         err, VECMILL_ERROR_UNSUPPORTED,

@@ -84,6 +84,17 @@ def test_nothing_to_find(vecmill, folder):
     expect((done.stdout, done.stderr) == ("", f"vecmill: table t: no row has a vector yet (vecmill ingest t --db {path})\n"), done.stderr)
 
 
+def test_views(vecmill, folder):
+    path = folder / "t.db"
+    make_table(path, 5, seed=6)
+    vecmill.ingest(path)
+    execute(path, "CREATE VIEW v AS SELECT * FROM t")
+    for command in (("search", "v", "one"), ("ingest", "v", "--model", vecmill.model)):
+        done = vecmill.run(*command, "--db", path, status=1)
+        expect(done.stderr == "vecmill: v: a view; vectors are written into a table, and searched there by its key and the record of what made them "
+               "(name the table behind it, with --where if need be)\n", done.stderr)
+
+
 def test_doctor_without_rights(vecmill, folder):
     """The main job writes: a file or a folder that may not be written is no database for it."""
     user = vecmill.without_rights(folder)

@@ -392,7 +392,8 @@ def test_errors(vecmill, folder):
         told(f"column embedding holds vectors of {N_DIMENSIONS + 1} numbers, the model makes {N_DIMENSIONS} (use the model that made it, or "
              "another --vector-column)")
         told("no table nope (tables: nokey, t)", table="nope")
-        told("v: a view, and vectors cannot be written there", table="v")
+        told("v: a view; vectors are written into a table, and searched there by its key and the record of what made them (name the table behind it, with "
+             "--where if need be)", table="v")
         told("table nokey: no primary key", table="nokey", status=2)
         told("table t: no column nope for --text-column (columns: id, text, embedding, n)", "--text-column", "nope")
         told("n is of type integer, not of pgvector's vector or halfvec", "--vector-column", "n", status=2)

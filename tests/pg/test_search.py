@@ -59,6 +59,18 @@ def test_orders(vecmill, folder):
             server.psql("DROP INDEX near")
 
 
+def test_views(vecmill, folder):
+    """Have no key and no record: a search is told so, as a run is."""
+    with Server() as server:
+        server.psql("CREATE TABLE t(id integer PRIMARY KEY, text text, embedding vector(32)); CREATE VIEW v AS SELECT * FROM t; "
+                    "CREATE MATERIALIZED VIEW m AS SELECT * FROM t")
+        for name, kind in (("v", "view"), ("m", "materialized view")):
+            for command in (("search", name, "one"), ("ingest", name, "--model", vecmill.model), ("ingest", name, "--dry-run", "--model", vecmill.model)):
+                done = vecmill.run(*command, "--db", server.uri, status=1)
+                expect(done.stderr == f"vecmill: {name}: a {kind}; vectors are written into a table, and searched there by its key and the record of what made "
+                       "them (name the table behind it, with --where if need be)\n", done.stderr)
+
+
 def test_writing_beside_an_index(vecmill, folder):
     """A run that will write says what each index costs, and what to do; one that has nothing to write says nothing."""
     with Server() as server:
