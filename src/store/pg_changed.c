@@ -20,15 +20,15 @@ static void append_kept(str *sql, const pg_store *s) {
   pg_append_state(sql, s, "hashes");
   str_append_format(
       sql, " AS vecmill_h WHERE vecmill_h.column_id = %s AND vecmill_h.key = ", s->column_id);
-  pg_append_key_array(sql, s);
+  pg_append_record_key(sql, s, NULL);
   str_append_text(sql, ")");
 }
 
-/* "id, ARRAY[k0, ..] AS key, h FROM source, unnest(..) AS d": a page's hashes, one a row. */
+/* "id, (ARRAY[k0, ..]) AS key, h FROM source, unnest(..) AS d": a page's hashes, one a row. */
 static void append_page_hashes(str *sql, const pg_store *s) {
-  str_append_text(sql, "id, ARRAY[");
-  pg_append_numbered(sql, "k", s->n_keys);
-  str_append_text(sql, "] AS key, h FROM p, unnest(hashes");
+  str_append_text(sql, "id, ");
+  pg_append_record_key(sql, s, "");
+  str_append_text(sql, " AS key, h FROM p, unnest(hashes");
   for (size_t i = 1; i <= s->n_keys; i++) str_append_format(sql, ", keys[%zu:%zu]", i, i);
   str_append_text(sql, ") AS d(h, ");
   pg_append_numbered(sql, "k", s->n_keys);
@@ -48,7 +48,7 @@ void pg_append_from(str *sql, const pg_store *s) {
   str_append_format(sql, " WHERE column_id = %s UNION ALL SELECT ", s->column_id);
   append_page_hashes(sql, s);
   str_append_text(sql, ") AS a ORDER BY key, id DESC) AS vecmill_h ON vecmill_h.vecmill_key = ");
-  pg_append_key_array(sql, s);
+  pg_append_record_key(sql, s, NULL);
 }
 
 static void append_has_vector(str *sql, const pg_store *s) {
@@ -101,7 +101,7 @@ vecmill_status pg_remove_blank(pg_store *s, vecmill_error *err) {
   str_append_text(&sql, " IS NOT NULL");
   pg_append_considered(&sql, s, "$1::text[]");
   str_append_text(&sql, " RETURNING ");
-  pg_append_key_array(&sql, s);
+  pg_append_record_key(&sql, s, NULL);
   str_append_text(&sql, " AS key");
   if (s->metrics.is_on) pg_metrics_append_places(&sql, s);
   str_append_char(&sql, ')');
@@ -190,8 +190,11 @@ static vecmill_status count_hashes(pg_store *s, uint64_t *n_out, vecmill_error *
 }
 
 /* "WITH p AS (some keys after $1), g AS (DELETE ..)": without a row. A key that comes back just
- * then keeps its hash: written anew it has another place. */
+ * then keeps its hash: written anew it has another place. Of keys that are not kept whole no row
+ * can be looked up: they stay. */
 static void append_prune(str *sql, const pg_store *s, bool has_cursor) {
+  char whole[64];
+  snprintf(whole, sizeof whole, "CASE WHEN cardinality(p.key) = %zu THEN p.key END", s->n_keys);
   str_append_text(sql, "WITH p AS MATERIALIZED (SELECT ctid AS place, key FROM ");
   pg_append_state(sql, s, "hashes");
   str_append_format(sql, " WHERE column_id = %s%s ORDER BY key LIMIT %d), g AS (DELETE FROM ",
@@ -201,8 +204,10 @@ static void append_prune(str *sql, const pg_store *s, bool has_cursor) {
                     " AS vecmill_h USING p WHERE vecmill_h.column_id = %s AND vecmill_h.key = "
                     "p.key AND vecmill_h.ctid = p.place AND NOT EXISTS (SELECT 1 FROM %s WHERE ",
                     s->column_id, s->table_sql);
-  pg_append_compare(sql, s, "=", "p.key");
-  str_append_text(sql, ") RETURNING 1) SELECT count(*)::text, max(key)::text, (SELECT count(*) "
+  pg_append_compare(sql, s, "=", s->long_keys ? whole : "p.key");
+  str_append_char(sql, ')');
+  if (s->long_keys) str_append_format(sql, " AND %s IS NOT NULL", whole);
+  str_append_text(sql, " RETURNING 1) SELECT count(*)::text, max(key)::text, (SELECT count(*) "
                        "FROM g)::text FROM p");
 }
 

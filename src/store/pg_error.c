@@ -31,7 +31,7 @@ static const char *advice(void) {
       {"53200", " (the server is short of memory: a smaller BATCH, or run again later)"},
       {"53300", " (too many connections: lower --connections or raise max_connections)"},
       {"53", " (the server is short of something: run again later, what was committed is kept)"},
-      {"54000", " (a smaller BATCH)"},
+      {"54000", " (one of the server's limits: a smaller BATCH, if it is of what is sent at once)"},
       {"22P05", " (that character is only in one of the database's encoding and UTF-8)"},
       {"25006",
        " (the server takes no writes: a standby, or default_transaction_read_only; name the "

@@ -19,6 +19,7 @@ typedef struct column_info {
   int dimension;                       /* of a vector type as declared; -1: any */
   int key_position;                    /* in the primary key, from 1 on; 0: no part of it */
   bool is_text, is_vector, is_half, not_null, generated;
+  bool is_long;   /* its values may have any length */
   bool is_steady; /* written the same whatever the session's settings */
 } column_info;
 
@@ -127,7 +128,7 @@ static vecmill_status read_columns(pg_store *s, table_info *info, vecmill_error 
       "coalesce((SELECT array_position((i.indkey::int2[])[0:i.indnkeyatts - 1], a.attnum) FROM "
       "pg_index AS i WHERE i.indrelid = a.attrelid AND i.indisprimary), 0)::text, (y.typcategory "
       "IN ('S', 'B', 'E') OR t IN (" STEADY_TYPES "))::text, CASE WHEN attcollation <> "
-      "y.typcollation THEN " PG_COLLATION_OF_A " END "
+      "y.typcollation THEN " PG_COLLATION_OF_A " END, (y.typlen < 0)::text "
       "FROM pg_attribute AS a JOIN pg_type AS y ON y.oid = atttypid JOIN base ON n = attnum JOIN "
       "pg_type AS b ON b.oid = t AND b.typtype <> 'd' "
       "WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped ORDER BY attnum");
@@ -146,6 +147,7 @@ static vecmill_status read_columns(pg_store *s, table_info *info, vecmill_error 
     bool is_half = strcmp(type_name, "halfvec") == 0;
     info->columns[i] = (column_info){.name = pg_text(info->rows, row, 0),
                                      .type = pg_text(info->rows, row, 1),
+                                     .is_long = pg_text(info->rows, row, 11)[0] == 't',
                                      .collation = pg_text(info->rows, row, 10),
                                      .base_oid = (Oid)pg_integer(info->rows, row, 2),
                                      .dimension = (int)pg_integer(info->rows, row, 3),
@@ -178,6 +180,7 @@ static vecmill_status add_key(pg_store *s, const column_info *column, vecmill_er
   pg_key_column *key = &s->keys[s->n_keys++];
   s->null_keys |= !column->not_null;
   s->forms_vary |= !column->is_steady;
+  s->long_keys |= column->is_long;
   return pg_key_column_init(key, column->name, column->type, column->collation, err);
 }
 

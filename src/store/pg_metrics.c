@@ -79,11 +79,12 @@ static vecmill_status check_kind(const pg_metrics *m, const PGresult *rows, vecm
                    "--metrics-table)",
                    m->name);
   if (*rule)
-    return err_set(err, VECMILL_ERROR_CONFLICT,
-                   "table %s: it has rule %s, and INSERT .. ON CONFLICT takes no table with rules, "
-                   "disabled ones too (DROP RULE %s ON %s, a trigger does it too; or name another table with "
-                   "--metrics-table)",
-                   m->name, rule, rule, m->sql);
+    return err_set(
+        err, VECMILL_ERROR_CONFLICT,
+        "table %s: it has rule %s, and INSERT .. ON CONFLICT takes no table with rules, "
+        "disabled ones too (DROP RULE %s ON %s, a trigger does it too; or name another table with "
+        "--metrics-table)",
+        m->name, rule, rule, m->sql);
   return VECMILL_OK;
 }
 
@@ -434,7 +435,7 @@ void pg_metrics_append_removal(str *sql, const pg_store *s) {
     str_append_format(sql, " AND NOT EXISTS (SELECT 1 FROM %s WHERE ", s->table_sql);
     pg_append_column(sql, s, s->vector_column);
     str_append_text(sql, " IS NOT NULL AND NOT EXISTS (SELECT 1 FROM u AS v WHERE v.key = ");
-    pg_append_key_array(sql, s);
+    pg_append_record_key(sql, s, NULL);
     str_append_char(sql, ')');
     for (size_t i = 0; i < m->n_joins; i++) {
       str_append_text(sql, " AND ");

@@ -35,7 +35,7 @@ void pg_append_failed(str *sql, const pg_store *s) {
   pg_append_state(sql, s, "failures");
   str_append_format(
       sql, " AS vecmill_f WHERE vecmill_f.column_id = %s AND vecmill_f.key = ", s->column_id);
-  pg_append_key_array(sql, s);
+  pg_append_record_key(sql, s, NULL);
   str_append_text(sql, " AND vecmill_f.hash = ");
   pg_append_hash(sql, s);
   if (s->retry_failed) { /* failed in this run, by whichever process of it */

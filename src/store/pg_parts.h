@@ -101,6 +101,7 @@ typedef struct pg_store {
   pg_key_column keys[PG_MAX_KEYS];
   size_t n_keys;
   bool has_vector_column, null_keys, retry_failed, changed, only_reads, is_half;
+  bool long_keys;  /* they may be too long for an index of the state's */
   bool forms_vary; /* how keys and texts are written depends on settings of the session */
   uint64_t limit;
   char *vector_type;    /* as SQL, schema and all; NULL: the database has no pgvector */
@@ -270,8 +271,12 @@ void pg_append_column(str *sql, const pg_store *s, const char *column);
 void pg_append_keys(str *sql, const pg_store *s);
 /* "table"."a"::text, "table"."b"::text */
 void pg_append_key_texts(str *sql, const pg_store *s);
-/* ARRAY[..] of these, as the state's tables have them: compared as their index compares, whatever
- * collations the columns have */
+/* The key as hashes and failures have it, whose indexes have limits: the ARRAY[..], or, where that
+ * is too long for them, the beginnings of its parts and, as one more element, the md5 of each. Of
+ * the table's columns (alias NULL), compared as those indexes compare whatever collations the
+ * columns have; or of texts ALIASk0, ALIASk1. */
+void pg_append_record_key(str *sql, const pg_store *s, const char *alias);
+/* ARRAY[..] of these, whole */
 void pg_append_key_array(str *sql, const pg_store *s);
 /* bigint, text COLLATE "C" */
 void pg_append_type(str *sql, const pg_key_column *column);

@@ -54,7 +54,44 @@ void pg_append_key_texts(str *sql, const pg_store *s) {
 void pg_append_key_array(str *sql, const pg_store *s) {
   str_append_text(sql, "ARRAY[");
   pg_append_key_texts(sql, s);
-  str_append_text(sql, "] COLLATE pg_catalog.\"default\"");
+  str_append_char(sql, ']');
+}
+
+/* Of an index's row of 2704 bytes (BTMaxItemSize, pages of 8 KiB): less the row's head and
+ * column_id, an array's head, and the head and alignment of each element. */
+#define MOST_KEY_BYTES(n) (2656 - 8 * (n))
+/* Of a key that is too long, what is left to be read: 4 bytes each, and 32 for each part's md5. */
+#define N_LEFT_CHARACTERS(n) (480 / (n))
+
+/* BEFOREpartAFTER of each part of the key, with BETWEEN. */
+static void append_parts(str *sql, const pg_store *s, const char *alias, const char *before,
+                         const char *after, const char *between) {
+  for (size_t i = 0; i < s->n_keys; i++) {
+    str_append_format(sql, "%s%s", i ? between : "", before);
+    if (alias) str_append_format(sql, "%sk%zu", alias, i);
+    else pg_append_column(sql, s, s->keys[i].name);
+    str_append_format(sql, "%s%s", alias ? "" : "::text", after);
+  }
+}
+
+void pg_append_record_key(str *sql, const pg_store *s, const char *alias) {
+  char after_left[24];
+  int n = (int)s->n_keys;
+  snprintf(after_left, sizeof after_left, ", %d)", N_LEFT_CHARACTERS(n));
+  str_append_char(sql, '(');
+  if (s->long_keys) {
+    str_append_text(sql, "CASE WHEN ");
+    append_parts(sql, s, alias, "octet_length(", ")", " + ");
+    str_append_format(sql, " > %d THEN ARRAY[", MOST_KEY_BYTES(n));
+    append_parts(sql, s, alias, "left(", after_left, ", ");
+    str_append_text(sql, ", ");
+    append_parts(sql, s, alias, "md5(", ")", " || ");
+    str_append_text(sql, "] ELSE ");
+  }
+  str_append_text(sql, "ARRAY[");
+  append_parts(sql, s, alias, "", "", ", ");
+  str_append_format(sql, "]%s)", s->long_keys ? " END" : "");
+  if (!alias) str_append_text(sql, " COLLATE pg_catalog.\"default\"");
 }
 
 vecmill_status pg_key_column_init(pg_key_column *column, const char *name, const char *type,

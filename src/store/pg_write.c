@@ -134,14 +134,6 @@ static void append_key_names(str *sql, const pg_store *s, const char *prefix) {
   for (size_t i = 0; i < s->n_keys; i++) str_append_format(sql, ", %sk%zu", prefix, i);
 }
 
-/* ARRAY[u.k0, ..]: the key as the state's tables have it */
-static void append_key_of(str *sql, const pg_store *s, const char *alias) {
-  str_append_text(sql, "ARRAY[");
-  for (size_t i = 0; i < s->n_keys; i++)
-    str_append_format(sql, "%s%s.k%zu", i ? ", " : "", alias, i);
-  str_append_char(sql, ']');
-}
-
 static void append_key_types(str *sql, const pg_store *s, int *n) {
   for (size_t i = 0; i < s->n_keys; i++) str_append_format(sql, ", $%d::text[]", (*n)++);
 }
@@ -265,7 +257,7 @@ static void append_hashes(str *sql, const pg_store *s, bool placed, size_t n_row
   if (s->changed) {
     pg_append_state(sql, s, "hashes");
     str_append_format(sql, "(column_id, key, hash) SELECT %s, ", s->column_id);
-    append_key_of(sql, s, "u");
+    pg_append_record_key(sql, s, "u.");
     str_append_text(sql, ", h FROM u WHERE kept ON CONFLICT (column_id, key) DO UPDATE SET hash = "
                          "excluded.hash)");
     return;
@@ -295,7 +287,7 @@ static void append_forgive(str *sql, const pg_store *s) {
   str_append_text(sql, " AS x USING u WHERE ");
   pg_append_any_failed(sql, s);
   str_append_format(sql, " AND u.kept AND x.column_id = %s AND x.key = ", s->column_id);
-  append_key_of(sql, s, "u");
+  pg_append_record_key(sql, s, "u.");
   str_append_char(sql, ')');
 }
 
@@ -304,7 +296,7 @@ static void append_failed(str *sql, const pg_store *s, int n) {
   str_append_text(sql, ", f AS (INSERT INTO ");
   pg_append_state(sql, s, "failures");
   str_append_format(sql, "(column_id, key, reason, owner, hash) SELECT %s, ", s->column_id);
-  append_key_of(sql, s, "vecmill_d");
+  pg_append_record_key(sql, s, "vecmill_d.");
   str_append_format(sql, ", vecmill_d.reason, '%s'::uuid, vecmill_d.h FROM vecmill_lease, ",
                     s->owner);
   append_failures(sql, s, &n);

@@ -142,6 +142,53 @@ def test_collations(vecmill, folder):
                 expect(found["text"] == "star 5" and str(found["id"][0]) == "5", f"{columns}: {found}")
 
 
+RANDOM = "(SELECT string_agg(md5(i || ' ' || j), '') FROM generate_series(1, 90) AS j)"  # 2,880 hexadecimal digits, which no compression makes short
+LONG = (  # columns, a long key of i, a short one
+    ("a bytea", f"decode(left({RANDOM}, 2800), 'hex')", "decode('0' || i, 'hex')"),
+    ("a text", f"left({RANDOM}, 2670)", "i"),
+    ("a text", f"left({RANDOM}, 2649)", "i"),
+    ("a text", f"left({RANDOM}, 2648)", "i"),
+    ('a text COLLATE "C"', "repeat('long ', 4000) || i", "i"),
+    ("a text, b varchar", f"left({RANDOM}, 1330), left(md5(i::text) || {RANDOM}, 1330)", "i, i"),
+    ('a name, b text COLLATE "C.utf8"', f"'name', left({RANDOM}, 2590)", "'s' || i, i"),
+    ('a text, b text COLLATE "C.utf8"', f"'\U0001f642' || i, replace(left({RANDOM}, 1300), '1', '\u2019')", "i, i"),
+)
+
+
+def test_long_keys(vecmill, folder):
+    """Keys that an index of the table can hold and one of the state's cannot, alone and in parts, beside short ones: edits, failures and rows that go."""
+    for columns, long, short in LONG:
+        key = "a, b" if ", b " in columns else "a"
+        with fresh() as server:
+            server.psql(f"""CREATE TABLE t({columns}, n integer, text text, PRIMARY KEY({key}));
+                INSERT INTO t({key}, n, text) SELECT {long}, i, 'star ' || i FROM generate_series(1, 6) AS i;
+                INSERT INTO t({key}, n, text) SELECT {short}, i, 'star ' || i FROM generate_series(7, 9) AS i""")
+
+            def run(said: str, *words, status: int = 0):
+                done = vecmill.run("ingest", "t", 2, "--db", server.uri, "--model", vecmill.model, *words, status=status)
+                expect(said in done.stdout, f"{columns}: no {said}: {done.stdout}{done.stderr}")
+                return done.stderr
+
+            run("Embedded 9 rows", "--create-metrics")
+            server.psql("UPDATE t SET text = text || ' edited' WHERE n IN (3, 8)")
+            run("2 rows to embed", "--changed", "--dry-run")
+            run("Embedded 2 rows", "--changed")
+            server.psql("UPDATE t SET text = text || ' again' WHERE n IN (3, 7); UPDATE t SET text = '' WHERE n IN (4, 9); DELETE FROM t WHERE n = 2")
+            run("Embedded 2 rows", "--changed")
+            run("Nothing to embed", "--changed")
+            expect(server.psql("SELECT n FROM t WHERE embedding IS NULL ORDER BY n") == [("4",), ("9",)], f"{columns}: blank rows")
+            server.psql("UPDATE t SET embedding = NULL; ALTER TABLE t ADD CONSTRAINT pole CHECK(n NOT IN (1, 7) OR embedding IS NULL)")
+            run("Embedded 4 rows", status=3)
+            run("2 failed", "--workers", 1, status=3)
+            run("2 failed", "--retry-failed", status=3)
+            expect(server.psql("SELECT count(*) FROM vecmill.failures JOIN t ON left(key[1], 5) = left(t.a::text, 5) AND n IN (1, 7)")[0][0] != "0", "no failures")
+            server.psql("ALTER TABLE t DROP CONSTRAINT pole")
+            run("Embedded 2 rows", "--retry-failed")
+            expect(server.psql("SELECT count(*) FROM vecmill.failures") == [("0",)], f"{columns}: failures that are mended")
+            found = json.loads(vecmill.run("search", "t", "star 5", "--db", server.uri, "-k", 1, "--json").stdout)
+            expect(found["text"] == "star 5", f"{columns}: {found}")
+
+
 def test_where(vecmill, folder):
     """Times in --where mean the same to every process, which is told."""
     note = "vecmill: table t: --where is read in time zone UTC, as the keys are, and not in Europe/Berlin\n"
