@@ -418,11 +418,13 @@ static vecmill_status end_pass(pg_store *s, PGconn *conn, bool goes_on, vecmill_
   return status;
 }
 
+/* Who comes to his first pass when the run is over, as he was long in counting, looks himself: the
+ * others' last look may have been before he came. */
 static vecmill_status pass_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
   pass_look *look = context;
   PGresult *rows = NULL, *leases = NULL;
   str sql = {0};
-  *look = (pass_look){.pass = s->pass};
+  *look = (pass_look){0};
   vecmill_status status =
       pg_lock_run(s, conn, "pass::text, pass_claimed::text, pass_over::text", &rows, err);
   if (status == VECMILL_OK) status = pg_bury_the_dead(s, conn, err);
@@ -435,14 +437,13 @@ static vecmill_status pass_body(pg_store *s, PGconn *conn, void *context, vecmil
     status = pg_step(s, conn, &sql, NULL, "cannot read the leases", &leases, err);
   if (status == VECMILL_OK) {
     int64_t pass = pg_integer(rows, 0, 0), n_live = pg_integer(leases, 0, 0);
-    bool expired = pg_integer(leases, 0, 1) > n_live,
-         joined_midway = s->is_first_pass && pg_text(rows, 0, 2)[0] != 't';
-    if (pass != s->pass || expired || joined_midway) {
-      look->pass = pass;
+    bool expired = pg_integer(leases, 0, 1) > n_live, over = pg_text(rows, 0, 2)[0] == 't';
+    look->pass = pass;
+    if (expired || (s->is_first_pass ? !over : pass != s->pass)) {
       look->may_find = true;
     } else if (n_live > 0) {
       look->must_wait = true;
-    } else if (pg_integer(rows, 0, 1) > 0) {
+    } else if (pg_integer(rows, 0, 1) > 0 || s->is_first_pass) {
       /* texts that became blank are looked for at each pass with --changed */
       look->may_find = s->changed;
       if (!s->changed) status = look_for_rows(s, conn, &look->may_find, err);
@@ -460,8 +461,7 @@ vecmill_status pg_store_pass_begin(store *base, bool *may_find_out, vecmill_erro
   pg_store *s = pg_of(base);
   pass_look look = {.may_find = true};
   vecmill_status status = VECMILL_OK;
-  /* who has joined a pass that is over is no better off than who has come to its end */
-  while (!s->is_first_pass || !s->is_alone) {
+  for (;;) {
     status = pg_transact(s, PG_READER, pass_body, &look, "cannot look for another pass", err);
     if (status == VECMILL_OK) s->pass = look.pass;
     if (status != VECMILL_OK || !look.must_wait) break;

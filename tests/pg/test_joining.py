@@ -4,6 +4,7 @@
   test_joining.py --vecmill PATH [NAME..]
 """
 import copy
+import signal
 import struct
 import sys
 import time
@@ -57,6 +58,27 @@ def test_others_count_twins(vecmill, folder):
         at_its_end(first, 290)
         at_its_end(second, 20)
         each_written_once(server, 310)
+
+
+def test_stopped_as_it_joins(vecmill, folder):
+    """Who is stopped as it joins, while others end the run, finds what came after their last look."""
+    with fresh() as server:
+        fill(server, 300)
+        log_writes(server, "t", "id")
+        with server.session() as locker:
+            locker.sql("BEGIN; SELECT 1 FROM t WHERE id = 7 FOR UPDATE")
+            run = start(vecmill, server.uri, 50)
+            waiting(server)
+            stopped = start(vecmill, server.uri, 50)
+            until(server, "SELECT count(*) FROM vecmill.workers", "2")
+            stopped.send_signal(signal.SIGSTOP)
+            locker.sql("ROLLBACK")
+        at_its_end(run, 300)
+        insert(server, 1001, 1020)
+        stopped.send_signal(signal.SIGCONT)
+        output, errors = stopped.communicate(timeout=60)
+        expect(stopped.returncode == 0, f"exit {stopped.returncode}: {output[-400:]} {errors}")
+        each_written_once(server, 320)
 
 
 def at_the_last_page(vecmill, folder, ends, status: int) -> None:
