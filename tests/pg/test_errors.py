@@ -74,6 +74,15 @@ def waiting(server, n: int = 1) -> None:
     raise AssertionError("nobody waits for a lock")
 
 
+def alone(server) -> None:
+    """Until the server has ended the sessions of a run that has ended."""
+    for _ in range(600):
+        if server.psql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'vecmill'") == [("0",)]:
+            return
+        time.sleep(0.02)
+    raise AssertionError("sessions of nobody")
+
+
 # --- the server itself ---
 
 
@@ -186,9 +195,12 @@ def test_too_many_connections(vecmill, folder):
                     "GRANT CREATE ON DATABASE corpus TO few", options="-c client_min_messages=error")
         few = server.uri_of(user="few")
         told(vecmill, few, "too many connections: the server allows role few 2, 2 in use; lower --connections or ALTER ROLE .. CONNECTION LIMIT")
+        alone(server)
         ingest(vecmill, few, "--connections", 2)
+        alone(server)
         with server.session(user="few"), server.session(user="few"):
             told(vecmill, few, 'PostgreSQL: too many connections: too many connections for role "few" (lower --connections or raise max_connections)')
+        alone(server)
         server.psql("ALTER ROLE few CONNECTION LIMIT -1; ALTER DATABASE corpus CONNECTION LIMIT 2")
         told(vecmill, few, "too many connections: the server allows database corpus 2, 2 in use; lower --connections or ALTER DATABASE .. CONNECTION LIMIT")
         server.psql("ALTER DATABASE corpus CONNECTION LIMIT -1; DROP OWNED BY few; DROP ROLE few")
@@ -196,6 +208,7 @@ def test_too_many_connections(vecmill, folder):
         fill(server, 50)
         with server.session(), server.session():
             told(vecmill, server.uri, "too many connections: the server allows 4, 4 in use; lower --connections or raise max_connections")
+            alone(server)
             expect(server.psql("SELECT to_regclass('vecmill.leases'), count(embedding) FROM t")[0][1] == "0", "rows were written")
             ingest(vecmill, server.uri, "--connections", 2, 10)
             server.psql("UPDATE t SET embedding = NULL")
