@@ -1,6 +1,7 @@
 #include "ingest/database.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "config/config.h"
@@ -54,6 +55,11 @@ static vecmill_status open_pg(const ingest_database *where, const int *stop, sto
                                         : "; no --db was given (--db FILE is an SQLite database)");
   config_pg_fini(&pg);
   return status;
+}
+
+vecmill_status ingest_check_where(const char *where, vecmill_error *err) {
+  if (!where || where[strspn(where, " \t\n\v\f\r")]) return VECMILL_OK;
+  return err_set(err, VECMILL_ERROR_ARGUMENT, "--where is empty (give a condition, or leave it out)");
 }
 
 vecmill_status ingest_open_database(const ingest_database *where, const int *stop,

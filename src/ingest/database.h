@@ -13,6 +13,9 @@ typedef struct ingest_database {
   unsigned lease_seconds, n_connections;
 } ingest_database;
 
+/* The condition is NULL, or says something. */
+vecmill_status ingest_check_where(const char *where, vecmill_error *err);
+
 /* `stop` as in store/sqlite.h. No error holds a password. */
 vecmill_status ingest_open_database(const ingest_database *where, const int *stop,
                                     store **store_out, vecmill_error *err);

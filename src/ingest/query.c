@@ -71,7 +71,7 @@ static vecmill_status check_options(const vecmill_search_options *options, vecmi
   if (options->k > VECMILL_SEARCH_MAX_K)
     return err_set(err, VECMILL_ERROR_ARGUMENT, "k %zu: too many rows (1 to %d)", options->k,
                    VECMILL_SEARCH_MAX_K);
-  return VECMILL_OK;
+  return ingest_check_where(options->where, err);
 }
 
 static vecmill_status find_column(store *s, const vecmill_search_options *options,

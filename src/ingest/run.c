@@ -65,7 +65,7 @@ static vecmill_status check_options(const vecmill_ingest_options *options, vecmi
   if (!(options->sleep_s >= 0 && options->sleep_s <= CONFIG_MAX_SLEEP_S))
     return err_set(err, VECMILL_ERROR_ARGUMENT, "sleep %g: not a number of seconds (0 to 86400)",
                    options->sleep_s);
-  return VECMILL_OK;
+  return ingest_check_where(options->where, err);
 }
 
 static vecmill_status open_store(run *r, vecmill_error *err) {

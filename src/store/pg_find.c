@@ -396,14 +396,15 @@ static vecmill_status find_vector_column(pg_store *s, const table_info *info, co
 
 /* --- where --- */
 
-/* Compiled, in brackets and as it is: "a) OR (b" would undo the conditions beside it. */
+/* Compiled as it is, with nothing behind it that an error could name, and in brackets: "a) OR (b"
+ * would undo the conditions beside it. */
 static vecmill_status check_where(pg_store *s, const char *where, vecmill_error *err) {
   for (int brackets = 0; brackets < 2; brackets++) {
     str sql = {0};
     PGresult *rows = NULL;
     vecmill_error words = {0};
-    str_append_format(&sql, "SELECT 1 FROM %s WHERE %s%s\n%s LIMIT 0", s->table_sql,
-                      brackets ? "(" : "", where, brackets ? ")" : "");
+    str_append_format(&sql, "EXPLAIN SELECT 1 FROM %s WHERE %s%s%s", s->table_sql,
+                      brackets ? "(" : "", where, brackets ? "\n)" : "");
     vecmill_status status = pg_run(s, PG_READER, &sql, NULL, "--where", &rows, &words);
     PQclear(rows);
     str_fini(&sql);
@@ -413,7 +414,9 @@ static vecmill_status check_where(pg_store *s, const char *where, vecmill_error 
       if (err) *err = words;
       return status;
     }
-    const char *why = strstr(words.text, ": --where: ");
+    char *why = strstr(words.text, ": --where: "), *advice = strstr(words.text, " meanwhile?)");
+    while (advice && advice > words.text && *advice != '(') advice--;
+    if (advice && advice > words.text) advice[-1] = '\0'; /* it never was there */
     return err_set(err, VECMILL_ERROR_ARGUMENT, "--where %s: %s (give what would follow WHERE)",
                    where, why ? why + 11 : words.text);
   }

@@ -421,7 +421,8 @@ static vecmill_status find_vector_column(sqlite_store *s, const table_info *info
 
 /* --- where --- */
 
-/* Compiles the condition, in brackets (as every query has it) or as it is. */
+/* Compiles the condition, in brackets (as every query has it) or as it is, with nothing behind it
+ * that an error could name. */
 static vecmill_status compile_where(sqlite_store *s, const char *where, bool brackets,
                                     vecmill_error *err) {
   str sql = {0};
@@ -453,8 +454,8 @@ static vecmill_status compile_where(sqlite_store *s, const char *where, bool bra
  * find the same rows again, for ever. What compiles both ways is one condition.
  */
 static vecmill_status check_where(sqlite_store *s, const char *where, vecmill_error *err) {
-  vecmill_status status = compile_where(s, where, true, err);
-  if (status == VECMILL_OK) status = compile_where(s, where, false, err);
+  vecmill_status status = compile_where(s, where, false, err);
+  if (status == VECMILL_OK) status = compile_where(s, where, true, err);
   if (status != VECMILL_OK) return status;
   s->where = mem_strdup(where);
   return s->where ? VECMILL_OK : err_set_memory(err, "--where", strlen(where));

@@ -24,11 +24,16 @@ def test_where(vecmill, folder):
     path = folder / "t.db"
     make_table(path, 50, seed=21, blank_every=0)
     for where, problem in (
-            ("id =", 'near ")": syntax error'), ("", 'near ")": syntax error'), ("id < 5;", 'near ";": syntax error'),
-            ("id < 5; DROP TABLE t", 'near ";": syntax error'), ("id < 5 ORDER BY id", 'near "ORDER": syntax error'),
+            ("id =", "incomplete input"), ("id IN (1, 2", "incomplete input"), ("-- id = 3", "incomplete input"), ("id < 5;", 'near ";": syntax error'),
+            ("id < 5; DROP TABLE t", "more than one condition"), ("id < 5 ORDER BY id", 'near "ORDER": syntax error'),
             ("id < 5) OR (id > 40", 'near ")": syntax error'), ("nope = 1", "no such column: nope"),
-            ("1); SELECT (1", "more than one condition")):
+            ("1); SELECT (1", 'near ")": syntax error')):
         refused(vecmill, path, f"--where {where}: {problem} {WHAT_WHERE}", 2, "--where", where, status=2, timeout=60)
+    for where in ("", " ", "\n\t"):
+        empty = "--where is empty (give a condition, or leave it out)"
+        refused(vecmill, path, empty, 2, "--where", where, status=2)
+        done = vecmill.run("search", "t", "star", "--db", path, "--where", where, status=2)
+        expect((done.stdout, done.stderr) == ("", f"vecmill: {empty}\n"), done.stdout + done.stderr)
     refused(vecmill, path, "--where id = ?: holds a parameter (write the value)", "--where", "id = ?", status=2)
     vecmill.ingest(path, 2, "--where", "text <> ';)' AND id < 5 OR id > 40 -- of 50")
     got = query(path, "SELECT id FROM t WHERE embedding IS NOT NULL ORDER BY id")

@@ -207,9 +207,15 @@ def test_halfvec(vecmill, folder):
 def test_where_and_limit(vecmill, folder):
     with fresh() as server:
         server.psql("CREATE TABLE t(id integer PRIMARY KEY, text text); INSERT INTO t SELECT i, 'star ' || i FROM generate_series(1, 60) AS i")
-        for where in ("id =", "id < 5; DROP TABLE t", "id < 5) OR (id > 40", "nope = 1"):
+        for where, problem in (
+                ("id =", "syntax error at end of input"), ("id IN (1, 2", "syntax error at end of input"), ("-- id = 3", "syntax error at end of input"),
+                ("id < 5; DROP TABLE t", "cannot insert multiple commands into a prepared statement"), ("id < 5) OR (id > 40", 'syntax error at or near ")"'),
+                ("id < 5 LIMIT 3", 'syntax error at or near "LIMIT"'), ("id < 5;", 'syntax error at or near ";"'), ("nope = 1", 'column "nope" does not exist'),
+                ("id = (SELECT 1 FROM nope)", 'relation "nope" does not exist'), ("id < 'x'", 'invalid input syntax for type integer: "x"')):
             done = ingest(vecmill, server, "t", "--where", where, status=2)
-            expect(done.stderr.startswith(f"vecmill: --where {where}: ") and "(give what would follow WHERE)" in done.stderr, done.stderr)
+            expect(done.stderr == f"vecmill: --where {where}: {problem} (give what would follow WHERE)\n", done.stderr)
+        done = ingest(vecmill, server, "t", "--where", "", status=2)
+        expect(done.stderr == "vecmill: --where is empty (give a condition, or leave it out)\n", done.stderr)
         ingest(vecmill, server, "t", 4, "--where", "id % 2 = 0 OR t.text = 'star 7' -- no more", "--limit", 11)
         got = server.psql("SELECT string_agg(id::text, ' ' ORDER BY id) FROM t WHERE embedding IS NOT NULL")
         expect(got == [("2 4 6 7 8 10 12 14 16 18 20",)], str(got))
