@@ -120,7 +120,9 @@ typedef struct vecmill_ingest_options {
   const char *wordlist;           /* a file of words for hawaiian_word_ratio; NULL: that is NULL */
   const char *wordlist_overrides; /* a file beside it; NULL: none */
   int create_metrics;             /* not 0: a missing table is made */
-  int metrics_only; /* not 0: nothing is embedded, rows with a vector and no metrics get them */
+  /* not 0: nothing is embedded, rows with a vector and no metrics get them; ARGUMENT with `changed`,
+   * `retry_failed` or `prefix` */
+  int metrics_only;
   /* not 0: nothing is written; a sample of the rows is embedded to say how long the run would take
    */
   int dry_run;

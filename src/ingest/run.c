@@ -68,6 +68,20 @@ static vecmill_status check_options(const vecmill_ingest_options *options, vecmi
   return ingest_check_where(options->where, err);
 }
 
+/* What says which rows are embedded, or as what, would say nothing where none is. */
+static vecmill_status check_metrics_only(const vecmill_ingest_options *options,
+                                         vecmill_error *err) {
+  const char *option = !options->metrics_only  ? NULL
+                       : options->changed      ? "--changed"
+                       : options->retry_failed ? "--retry-failed"
+                       : options->prefix       ? "--prefix"
+                                               : NULL;
+  if (!option) return VECMILL_OK;
+  return err_set(err, VECMILL_ERROR_ARGUMENT,
+                 "%s: not with --metrics-only, which embeds nothing (leave one of them out)",
+                 option);
+}
+
 static vecmill_status open_store(run *r, vecmill_error *err) {
   const vecmill_ingest_options *options = r->options;
   store_target target = {.table = options->table,
@@ -386,6 +400,7 @@ vecmill_status ingest_run(const vecmill_ingest_options *options, vecmill_ingest_
                           vecmill_error *err) {
   *report_out = (vecmill_ingest_report){0};
   vecmill_status status = check_options(options, err);
+  if (status == VECMILL_OK) status = check_metrics_only(options, err);
   if (status != VECMILL_OK) return status;
   run r = {.options = options, .report = report_out};
   r.batch = options->batch ? options->batch : VECMILL_INGEST_DEFAULT_BATCH;

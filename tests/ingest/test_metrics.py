@@ -108,6 +108,8 @@ def test_refusals(vecmill, folder):
     over.write_text('["aloha"]')
     refused(vecmill, path, f"{over}: takes every word off the list {words} (leave one there)", "--wordlist", words, "--wordlist-overrides", over,
             "--create-metrics", status=1)
+    for option in (("--changed",), ("--retry-failed",), ("--prefix", ""), ("--prefix", "x: ")):
+        refused(vecmill, path, f"{option[0]}: not with --metrics-only, which embeds nothing (leave one of them out)", "--metrics-only", *option, status=2)
     refused(vecmill, path, "--metrics-table is empty (give a name, or leave it out)", "--metrics-table", "", status=2)
     done = vecmill.ingest(path, "--wordlist", bad, "--create-metrics", status=1)
     expect(str(bad) in done.stderr and query(path, "SELECT count(*) FROM sqlite_schema") == [(3,)], done.stderr)
