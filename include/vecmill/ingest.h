@@ -91,7 +91,7 @@ typedef struct vecmill_ingest_options {
   const char *schema;       /* PostgreSQL: of the table; NULL: the search path */
   const char *state_schema; /* PostgreSQL: where vecmill keeps its state; NULL: "vecmill" */
   unsigned lease_seconds;   /* PostgreSQL: how long a silent process keeps its rows; 0: 60 */
-  unsigned n_connections;   /* PostgreSQL: at most; 0: 3, which is all that a run uses */
+  unsigned n_connections;   /* PostgreSQL: at most; 0: 4 */
   /* a name or a directory; NULL: EMBED_MODEL, what made the column, the default */
   const char *model;
   const char *id_column;     /* NULL: the primary key; "a,b" for a composite one */
