@@ -14,6 +14,11 @@ def list_files(folder: Path) -> tuple:
     return "--wordlist", words, "--wordlist-overrides", overrides
 
 
+def left_out(words: tuple) -> str:
+    """What a run says of that list."""
+    return f"vecmill: {words[1]}: 1 line is no single word and was left out (the first: {words[1]}:{GOLDEN['list'].index('e komo mai') + 1})\n"
+
+
 def ratio_of(entry: dict) -> float | None:
     return entry["ratio"][0] / entry["ratio"][1] if entry["ratio"] else None
 
