@@ -18,7 +18,7 @@
 #include "base/thread.h"
 
 #define TICK_NS 100000000ull
-/* Passes in a row that only met rows which somebody keeps changing. */
+/* Passes in a row whose rows somebody kept changing, all of them. */
 #define MAX_FRUITLESS_PASSES 3
 #define TEXTS_PER_WORKER 128 /* claimed ahead, so that token batches can be planned full */
 
@@ -241,9 +241,10 @@ static vecmill_status read_all(pipeline *p, vecmill_error *err) {
       p->outcome->n_passes++;
       status = read_pass(p, &n_claimed, err);
     }
-    /* a pass without rows may be one whose last rows others had, and gave up */
     if (status != VECMILL_OK || !may_find || is_ending(p)) return status;
-    n_fruitless = settled(p) == n_before ? n_fruitless + 1 : 0;
+    /* a pass without rows is one whose rows others had, who may still give them up */
+    if (settled(p) != n_before) n_fruitless = 0;
+    else n_fruitless += n_claimed > 0;
     if (n_fruitless == MAX_FRUITLESS_PASSES) p->n_given_up = n_claimed;
   }
   return VECMILL_OK;

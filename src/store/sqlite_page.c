@@ -353,7 +353,8 @@ vecmill_status sqlite_store_pass_begin(store *base, bool *may_find_out, vecmill_
   str_append_text(&sql, "PRAGMA main.data_version");
   vecmill_status status = sqlite_integer(s, &sql, "cannot read the database", 0, &version, err);
   str_fini(&sql);
-  *may_find_out = version != s->data_version;
+  /* a pass that found nothing was the last, even if others go on writing elsewhere */
+  *may_find_out = version != s->data_version && !(s->pass_over && s->cursor.n == 0);
   s->data_version = version;
   /* after the look: what comes in between is the next pass's */
   if (status == VECMILL_OK && *may_find_out && s->changed && !s->is_first_pass)

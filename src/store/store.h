@@ -206,7 +206,8 @@ typedef struct store_operations {
   vecmill_status (*count)(store *s, store_counts *counts_out, vecmill_error *err);
 
   /* Starts again at the first key. *may_find_out false: the run is over, as nothing has changed
-   * since the last pass began but by us, or nothing is left to find. */
+   * since the last pass began but by us, or nothing is left to find, or nobody found anything in
+   * that pass. */
   vecmill_status (*pass_begin)(store *s, bool *may_find_out, vecmill_error *err);
 
   /* The next at most n_max rows to embed, in key order; none: the pass has ended. All rows of a

@@ -61,7 +61,36 @@ typedef struct setting {
   uint64_t limit;
   const int *stop;
   bool retry_failed;
+  int n_passes_of_others; /* in which others have all rows */
 } setting;
+
+/* --- a store whose rows are others' for some passes --- */
+
+static const store_operations *own;
+static store_operations shared;
+static int n_passes_begun, n_passes_lost;
+
+static vecmill_status shared_pass_begin(store *s, bool *may_find_out, vecmill_error *err) {
+  vecmill_status status = own->pass_begin(s, may_find_out, err);
+  *may_find_out = n_passes_begun++ <= n_passes_lost;
+  return status;
+}
+
+static vecmill_status shared_claim(store *s, size_t n_max, store_page *page_out,
+                                   vecmill_error *err) {
+  *page_out = (store_page){0};
+  return n_passes_begun > n_passes_lost ? own->claim(s, n_max, page_out, err) : VECMILL_OK;
+}
+
+static void share_store(store *s, int n_passes_of_others) {
+  own = s->operations;
+  shared = *own;
+  shared.pass_begin = shared_pass_begin;
+  shared.claim = shared_claim;
+  n_passes_begun = 0;
+  n_passes_lost = n_passes_of_others;
+  s->operations = &shared;
+}
 
 static vecmill_status run_pipeline(const setting *how, ingest_outcome *outcome_out) {
   store *s = NULL;
@@ -74,6 +103,7 @@ static vecmill_status run_pipeline(const setting *how, ingest_outcome *outcome_o
   assert_int_equal(s->operations->find(s, &target, &columns, &error), VECMILL_OK);
   assert_int_equal(s->operations->begin(s, &maker, &error), VECMILL_OK);
   assert_int_equal(s->operations->count(s, &counts, &error), VECMILL_OK);
+  if (how->n_passes_of_others) share_store(s, how->n_passes_of_others);
   ingest_plan plan = {.store = s,
                       .provider = &fake.base,
                       .batch = how->batch,
@@ -269,6 +299,17 @@ static void stop_at(void *context, size_t n_run) {
   if (n_run == *(size_t *)context) __atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
 }
 
+/* Who finds all rows in the hands of others stays, as they may give them up. */
+static void test_others_have_the_rows(void **state) {
+  (void)state;
+  make_table(60);
+  ingest_outcome outcome;
+  assert_int_equal(run_pipeline(&(setting){10, 1, .n_passes_of_others = 7}, &outcome), VECMILL_OK);
+  assert_int_equal(outcome.n_written, 60);
+  outcome_fini(&outcome);
+  expect_right_vectors(60);
+}
+
 static void test_stop_and_go_on(void **state) {
   (void)state;
   make_table(2000);
@@ -400,6 +441,7 @@ int main(void) {
       CASE(test_failures),
       CASE(test_edits_meanwhile),
       CASE(test_inserted_behind),
+      CASE(test_others_have_the_rows),
       CASE(test_stop_and_go_on),
       CASE(test_in_flight_is_bounded),
       CASE(test_table_dropped_meanwhile),
