@@ -3,6 +3,7 @@
  */
 #include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "store/pg_parts.h"
@@ -92,9 +93,15 @@ vecmill_status pg_store_metrics_count(store *base, uint64_t *n_out, vecmill_erro
 
 /* A subquery under the table's own name, so that all else reads as if it were the table. */
 static void append_shared(str *sql, const pg_store *s) {
-  str_append_text(sql,
-                  " FROM (SELECT *, row_number() OVER w AS vecmill_i, count(*) OVER (PARTITION "
-                  "BY ");
+  bool text_is_key = false;
+  for (size_t i = 0; i < s->n_keys; i++)
+    text_is_key |= strcmp(s->keys[i].name, s->text_column) == 0;
+  str_append_text(sql, " FROM (SELECT ");
+  pg_append_keys(sql, s);
+  if (!text_is_key) str_append_text(sql, ", ");
+  if (!text_is_key) pg_append_column(sql, s, s->text_column);
+  str_append_text(sql, ", row_number() OVER w AS vecmill_i, count(*) OVER (PARTITION "
+                       "BY ");
   pg_metrics_append_joins(sql, s);
   str_append_format(sql, ") AS vecmill_n FROM %s WHERE ", s->table_sql);
   append_has_vector(sql, s);
@@ -337,7 +344,8 @@ vecmill_status pg_store_preview(store *base, size_t n_max, store_counts *counts_
   if (status == VECMILL_OK && s->changed) status = pg_check_state(s, err);
   if (status == VECMILL_OK) status = pg_count_considered(s, counts_out, err);
   if (status == VECMILL_OK) status = pg_add_cut(s, &p, &cut, err);
-  pg_append_page(&sql, s, "$1::text[]");
+  pg_append_page_columns(&sql, s); /* who only reads may have rights on columns alone */
+  pg_append_left(&sql, s, "$1::text[]");
   str_append_format(&sql, " ORDER BY random() LIMIT %zu", n_max);
   if (status == VECMILL_OK) status = pg_run(s, PG_READER, &sql, &p, "cannot read rows", &rows, err);
   if (status == VECMILL_OK) status = pg_take_page(s, pg_all_rows(rows), page_out, err);

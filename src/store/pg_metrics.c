@@ -235,7 +235,7 @@ vecmill_status pg_store_metrics_find(store *base, const store_metrics_target *ta
   return status == VECMILL_OK ? status : metrics_do_without(target, status, &why, err);
 }
 
-static void append_create(str *sql, const pg_store *s) {
+void pg_metrics_append_create(str *sql, const pg_store *s) {
   const pg_metrics *m = &s->metrics;
   static const char *const types[METRICS_N_COLUMNS] = {"real",    "integer", "integer",
                                                        "integer", "integer", "timestamptz"};
@@ -285,7 +285,7 @@ vecmill_status pg_store_metrics_begin(store *base, vecmill_error *err) {
     /* the lock: two that create at once would trip over each other in the catalog */
     str_append_text(&sql, "SELECT pg_advisory_xact_lock(8247331862370315);\n");
     size_t n_before = sql.n;
-    append_create(&sql, s);
+    pg_metrics_append_create(&sql, s);
     status = sql.failed
                  ? err_set_memory(&why, "metrics", sql.n)
                  : pg_run_script(s, PG_READER, sql.data, "cannot create the metrics table", &why);

@@ -331,6 +331,8 @@ void pg_metrics_append_cte(str *sql, const pg_store *s);
 /* ", m AS (..)": the rows of metrics of u go, or are emptied where others have columns there. */
 void pg_metrics_append_removal(str *sql, const pg_store *s);
 
+/* "CREATE TABLE ..": the metrics' */
+void pg_metrics_append_create(str *sql, const pg_store *s);
 /* PREFIX0, PREFIX1 */
 void pg_append_numbered(str *sql, const char *prefix, size_t n);
 /* " COLLATE .." behind what a join is compared with: that of the metrics' column, where the table's
@@ -394,7 +396,18 @@ vecmill_status pg_check_state(pg_store *s, vecmill_error *err);
 /* The state is there, and its owner has not let this user in. */
 vecmill_status pg_ask_for_grants(pg_store *s, vecmill_error *err);
 
+/* With leave to use it: what this user is to be told that may not make it. */
+vecmill_status pg_append_state_ddl(pg_store *s, str *sql, vecmill_error *err);
+
+/* pg_rights.c */
+
+/* All that a run, or, if it only reads, a look needs, where the schema of our own is none that
+ * keeps this user out. After metrics_find. */
+vecmill_status pg_check_rights(pg_store *s, size_t dimension, vecmill_error *err);
+
 /* pg_record.c */
+/* "ALTER TABLE .. ADD COLUMN ..": the vector column */
+void pg_append_add_column(str *sql, const pg_store *s, size_t dimension);
 vecmill_status pg_store_record(store *s, store_maker *maker_out, bool *found_out,
                                vecmill_error *err);
 vecmill_status pg_store_inspect(store *s, size_t dimension, bool *has_vectors_out,

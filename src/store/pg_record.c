@@ -72,7 +72,8 @@ vecmill_status pg_store_inspect(store *base, size_t dimension, bool *has_vectors
   pg_store *s = pg_of(base);
   *has_vectors_out = false;
   if (!s->vector_type) return no_pgvector(s, err);
-  if (!s->has_vector_column) return VECMILL_OK;
+  vecmill_status status = pg_check_rights(s, dimension, err);
+  if (status != VECMILL_OK || !s->has_vector_column) return status;
   if (s->vector_dimension > 0 && (size_t)s->vector_dimension != dimension)
     return err_set(err, VECMILL_ERROR_CONFLICT,
                    "table %s: column %s holds vectors of %d numbers, the model makes %zu (use the "
@@ -83,8 +84,7 @@ vecmill_status pg_store_inspect(store *base, size_t dimension, bool *has_vectors
   str_append_format(&sql, "SELECT EXISTS (SELECT 1 FROM %s WHERE ", s->table_sql);
   pg_append_column(&sql, s, s->vector_column);
   str_append_text(&sql, " IS NOT NULL)::text");
-  vecmill_status status =
-      pg_run(s, PG_READER, &sql, NULL, "cannot read the vector column", &rows, err);
+  status = pg_run(s, PG_READER, &sql, NULL, "cannot read the vector column", &rows, err);
   *has_vectors_out = status == VECMILL_OK && pg_text(rows, 0, 0)[0] == 't';
   PQclear(rows);
   str_fini(&sql);
@@ -121,23 +121,20 @@ vecmill_status pg_store_sample(store *base, size_t dimension, size_t n_max, stor
 
 /* --- begin --- */
 
+void pg_append_add_column(str *sql, const pg_store *s, size_t dimension) {
+  str_append_format(sql, "ALTER TABLE %s ADD COLUMN IF NOT EXISTS ", s->table_name);
+  pg_append_name(sql, s->vector_column);
+  str_append_format(sql, " %s(%zu)", s->vector_type, dimension);
+}
+
 static vecmill_status add_column(pg_store *s, size_t dimension, vecmill_error *err) {
   if (s->has_vector_column) return VECMILL_OK;
   str sql = {0};
-  vecmill_error words = {0};
-  str_append_format(&sql, "ALTER TABLE %s ADD COLUMN IF NOT EXISTS ", s->table_name);
-  pg_append_name(&sql, s->vector_column);
-  str_append_format(&sql, " %s(%zu)", s->vector_type, dimension);
+  pg_append_add_column(&sql, s, dimension);
   vecmill_status status =
-      sql.failed ? err_set_memory(&words, s->table, sql.n)
-                 : pg_run_script(s, PG_READER, sql.data, "cannot add the vector column", &words);
+      sql.failed ? err_set_memory(err, s->table, sql.n)
+                 : pg_run_script(s, PG_READER, sql.data, "cannot add the vector column", err);
   if (status == VECMILL_OK) s->has_vector_column = true;
-  else if (pg_state_is("42501"))
-    err_set(err, status,
-            "%s: table %s has no column %s, and this user may not add it (have its owner run "
-            "this): %s",
-            s->shown, s->table, s->vector_column, sql.data);
-  else if (err) *err = words;
   str_fini(&sql);
   return status;
 }
@@ -156,27 +153,6 @@ vecmill_status pg_ask_rights(pg_store *s, const char *question, const pg_params 
   }
   PQclear(rows);
   str_fini(&sql);
-  return status;
-}
-
-/* Rights that are missing are told before the first row is embedded. */
-static vecmill_status check_rights(pg_store *s, vecmill_error *err) {
-  str grant = {0};
-  pg_params p = {0};
-  const char *wanted = NULL;
-  pg_add_text(&p, s->table_name);
-  pg_add_text(&p, s->vector_column);
-  str_append_text(&grant, "GRANT UPDATE (");
-  pg_append_name(&grant, s->vector_column);
-  str_append_format(&grant, ") ON %s", s->table_name);
-  vecmill_status status = pg_ask_rights(s, "has_column_privilege($1::text, $2::text, 'UPDATE')", &p,
-                                        &grant, &wanted, err);
-  if (wanted)
-    status = err_set(err, VECMILL_ERROR_DATABASE,
-                     "%s: this user may not write column %s of table %s (have its owner run this): "
-                     "%s",
-                     s->shown, s->vector_column, s->table, wanted);
-  str_fini(&grant);
   return status;
 }
 
@@ -292,7 +268,6 @@ vecmill_status pg_store_begin(store *base, const store_maker *maker, vecmill_err
   vecmill_status status = look_for_rules(s, err);
   if (status == VECMILL_OK) status = pg_create_state(s, err);
   if (status == VECMILL_OK) status = add_column(s, maker->dimension, err);
-  if (status == VECMILL_OK) status = check_rights(s, err);
   if (status == VECMILL_OK) status = look_for_triggers(s, err);
   if (status == VECMILL_OK) status = settle_record(s, maker, err);
   if (status == VECMILL_OK) status = pg_open_all(s, err);

@@ -146,20 +146,20 @@ static vecmill_status read_version(pg_store *s, int64_t *version_out, vecmill_er
   return status;
 }
 
+vecmill_status pg_append_state_ddl(pg_store *s, str *sql, vecmill_error *err) {
+  append_ddl(sql, s, schema_sql);
+  append_ddl(sql, s, added_sql);
+  return append_grants(s, sql, err);
+}
+
 /* `ddl` was refused: the owner is to run it, and to let this user in. */
-static vecmill_status ask_for_ddl(pg_store *s, str *ddl, bool exists, vecmill_error *err) {
+static vecmill_status ask_for_ddl(pg_store *s, str *ddl, vecmill_error *err) {
   vecmill_status status = append_grants(s, ddl, err);
   if (status != VECMILL_OK) return status;
-  const char *text = ddl->failed ? "CREATE .." : ddl->data;
-  if (exists)
-    return err_set(err, VECMILL_ERROR_DATABASE,
-                   "%s: schema %s was made by an earlier vecmill, and this user may not bring it "
-                   "up to date (have its owner run this, or name another with --state-schema): %s",
-                   s->shown, s->state, text);
   return err_set(err, VECMILL_ERROR_DATABASE,
-                 "%s: schema %s is missing, and this user may not create it (have the database's "
-                 "owner run this, or name another with --state-schema): %s",
-                 s->shown, s->state, text);
+                 "%s: schema %s was made by an earlier vecmill, and this user may not bring it "
+                 "up to date (have its owner run this, or name another with --state-schema): %s",
+                 s->shown, s->state, ddl->failed ? "ALTER .." : ddl->data);
 }
 
 vecmill_status pg_create_state(pg_store *s, vecmill_error *err) {
@@ -181,7 +181,8 @@ vecmill_status pg_create_state(pg_store *s, vecmill_error *err) {
   status = sql.failed || ddl.failed
                ? err_set_memory(&words, "schema", sql.n)
                : pg_run_script(s, PG_READER, sql.data, "cannot create vecmill's schema", &words);
-  if (status != VECMILL_OK && pg_state_is("42501")) status = ask_for_ddl(s, &ddl, version > 0, err);
+  if (status != VECMILL_OK && version > 0 && pg_state_is("42501"))
+    status = ask_for_ddl(s, &ddl, err);
   else if (status != VECMILL_OK && err) *err = words;
   str_fini(&ddl);
   str_fini(&sql);

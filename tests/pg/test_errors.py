@@ -281,46 +281,77 @@ def test_earlier_state(vecmill, folder):
         expect(server.psql("SELECT count(embedding) FROM t") == [("40",)], "written all the same")
 
 
+LACKING = "this user lacks rights that the run needs (have the owners of what it names run this{}): "
+
+
 def test_rights(vecmill, folder):
-    """What is missing is told as what its owner must run; then the run works. Nothing is embedded before."""
+    """All that is missing is told at once as what the owners must run; then the run works. Nothing is made or embedded before."""
     with fresh() as server:
         fill(server, 50)
         server.psql('DROP ROLE IF EXISTS "the Reader"; CREATE ROLE "the Reader" LOGIN; GRANT USAGE ON SCHEMA public TO "the Reader"',
                     options="-c client_min_messages=error")
         db = server.uri_of(user="the Reader")
         at = f"the Reader@{server.host}:{server.port}/corpus: "
-        told(vecmill, db, at + "cannot read the vector column: permission denied for table t (ask the owner for the right, or connect as a user that has it)")
-        server.psql('GRANT SELECT ON t TO "the Reader"')
-        done = ingest(vecmill, db, status=1)
-        before = (f'vecmill: {at}schema vecmill is missing, and this user may not create it (have the database\'s owner run this, or name another with '
-                  '--state-schema): CREATE SCHEMA IF NOT EXISTS "vecmill"; CREATE TABLE ')
-        expect(done.stderr.startswith(before) and done.stderr.count("\n") == 1 and "Processed" not in done.stdout, done.stderr)
-        ddl = done.stderr.partition("--state-schema): ")[2]
-        expect(ddl.endswith('GRANT USAGE ON SCHEMA "vecmill" TO "the Reader"; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA "vecmill" TO '
-                            '"the Reader"; \n'), ddl)
+        lacks, state_too = at + LACKING.format(""), at + LACKING.format("; --state-schema names another schema")
+
+        def refused(*words) -> str:
+            """What is to be run."""
+            n_tables = server.psql("SELECT count(*) FROM pg_class")
+            done = ingest(vecmill, db, *words, status=1)
+            before, _, sql = done.stderr.partition("run this")
+            sql = sql.partition("): ")[2]
+            expect(before == "vecmill: " + lacks.partition("run this")[0] and done.stderr.count("\n") == 1 and "Processed" not in done.stdout, done.stderr)
+            expect(server.psql("SELECT count(*) FROM pg_class") == n_tables, "something was made")
+            return sql.rstrip()
+
+        # a bare role, on a table without the column
+        server.psql("ALTER TABLE t DROP COLUMN embedding")
+        ddl = refused("--create-metrics", "--changed")
+        parts = ddl.split("; ")
+        expect(parts[0] == 'CREATE SCHEMA IF NOT EXISTS "vecmill"' and [part for part in parts if "vecmill" not in part] == [
+            f'ALTER TABLE "public"."t" ADD COLUMN IF NOT EXISTS "embedding" "public"."vector"({N_DIMENSIONS})',
+            'GRANT SELECT, UPDATE ("embedding") ON "public"."t" TO "the Reader"',
+            'CREATE TABLE IF NOT EXISTS "public"."t_metrics"("id" integer, hawaiian_word_ratio real, word_count integer, length integer, entity_count integer, '
+            'frequency integer, updated_at timestamptz, PRIMARY KEY("id"))',
+            'GRANT SELECT, INSERT, UPDATE, DELETE ON "public"."t_metrics" TO "the Reader";'], ddl)
+        expect('GRANT USAGE ON SCHEMA "vecmill" TO "the Reader"; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA "vecmill" TO "the Reader"; ' in ddl, ddl)
         server.psql(ddl)
-        told(vecmill, db, at + 'this user may not write column embedding of table t (have its owner run this): GRANT UPDATE ("embedding") ON "public"."t" TO '
-             '"the Reader"')
-        server.psql('GRANT UPDATE ("embedding") ON "public"."t" TO "the Reader"')
-        ingest(vecmill, db)
-        expect(server.psql("SELECT count(embedding) FROM t") == [("50",)], "rows without a vector")
-        # a schema that is there, and another's
-        server.psql('REVOKE ALL ON ALL TABLES IN SCHEMA vecmill FROM "the Reader"; REVOKE ALL ON SCHEMA vecmill FROM "the Reader"; UPDATE t SET embedding = NULL')
+        ingest(vecmill, db, "--create-metrics", "--changed")
+        expect(server.psql("SELECT count(embedding), (SELECT count(*) FROM t_metrics) FROM t") == [("50", "50")], "rows without a vector")
+        server.psql("UPDATE t SET text = ' ' WHERE id = 7")
+        ingest(vecmill, db, "--changed")
+        expect(server.psql("SELECT count(embedding), (SELECT count(*) FROM t_metrics) FROM t") == [("49", "49")], "a blank text")
+        # some are missing
+        for revoke, grant in (('UPDATE (embedding)', 'GRANT UPDATE ("embedding")'), ("SELECT", "GRANT SELECT"),
+                              ("SELECT, UPDATE (embedding)", 'GRANT SELECT, UPDATE ("embedding")')):
+            server.psql(f'REVOKE {revoke} ON t FROM "the Reader"; UPDATE t SET embedding = NULL')
+            expect(refused() == f'{grant} ON "public"."t" TO "the Reader";', grant)
+            server.psql(f'{grant} ON "public"."t" TO "the Reader"')
+            ingest(vecmill, db)
+        # rights on columns alone
+        server.psql('REVOKE SELECT ON t FROM "the Reader"; GRANT SELECT (id, text, embedding) ON t TO "the Reader"; ALTER TABLE t ADD COLUMN secret text')
+        ingest(vecmill, db, "--dry-run")
+        expect("star 3" in vecmill.run("search", "t", "star 3", "--db", db, "-k", 1).stdout, "not found")
+        ddl = refused()
+        expect(ddl == 'GRANT SELECT ("ctid", "xmin", "tableoid") ON "public"."t" TO "the Reader";', ddl)
+        server.psql(ddl + "UPDATE t SET embedding = NULL; DELETE FROM t_metrics WHERE id < 9; UPDATE t SET text = text || '!' WHERE id = 33; "
+                    "ALTER TABLE t ADD CHECK (id <> 44 OR embedding IS NULL)")
+        expect("1 failed" in ingest(vecmill, db, 7, "--create-metrics", status=3).stdout, "no failure")
+        ingest(vecmill, db, "--changed", status=3)
+        ingest(vecmill, db, "--metrics-only")
+        expect(server.psql("SELECT count(embedding), (SELECT count(*) FROM t_metrics) FROM t") == [("48", "49")], "rows without a vector")
+        # a schema of state that is there, and another's
+        server.psql('REVOKE ALL ON ALL TABLES IN SCHEMA vecmill FROM "the Reader"; REVOKE ALL ON SCHEMA vecmill FROM "the Reader"')
         done = ingest(vecmill, db, status=1)
         expect(done.stderr.startswith(f"vecmill: {at}this user may not use schema vecmill (have its owner run this, or name another with --state-schema): GRANT "),
                done.stderr)
         server.psql(done.stderr.partition("--state-schema): ")[2])
-        ingest(vecmill, db)
-        # no column, and not the table's owner
-        server.psql("ALTER TABLE t DROP COLUMN embedding; DROP SCHEMA vecmill CASCADE", options="-c client_min_messages=error")
-        server.psql(ddl)
+        ingest(vecmill, db, status=3)
+        # no schema of state
+        server.psql("DROP SCHEMA vecmill CASCADE", options="-c client_min_messages=error")
         done = ingest(vecmill, db, status=1)
-        expect(done.stderr == f'vecmill: {at}table t has no column embedding, and this user may not add it (have its owner run this): ALTER TABLE "public"."t" '
-                              f'ADD COLUMN IF NOT EXISTS "embedding" "public"."vector"({N_DIMENSIONS})\n', done.stderr)
-        server.psql(done.stderr.partition("run this): ")[2])
-        server.psql('GRANT UPDATE ("embedding") ON "public"."t" TO "the Reader"')
-        ingest(vecmill, db)
-        expect(server.psql("SELECT count(embedding) FROM t") == [("50",)], "rows without a vector")
+        expect(done.stderr.startswith(f'vecmill: {state_too}CREATE SCHEMA IF NOT EXISTS "vecmill"; ') and '"public"."t"' not in done.stderr, done.stderr)
+        server.psql("DROP TABLE t, t_metrics")
         server.psql('DROP OWNED BY "the Reader"; DROP ROLE "the Reader"')
 
 

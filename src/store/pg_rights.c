@@ -1,0 +1,157 @@
+/*
+ * Rights. All that this user lacks is told at once, before anything is made, as what the owners are
+ * to run. Rows are read and written by their place and writer too (ctid, xmin, tableoid): who has
+ * rights on columns needs them on these.
+ */
+#include <string.h>
+
+#include "store/pg_parts.h"
+
+#define N_SYSTEM 3
+static const char *const system_columns[N_SYSTEM] = {"ctid", "xmin", "tableoid"};
+#define MOST_READ (PG_MAX_KEYS + 2 + N_SYSTEM)
+
+/* Fields of the answer; then one for each column that is read. */
+enum { USER, IS_OWNER, READS_ALL, WRITES, MAKES_STATE, MAKES_TABLES, HAS_METRICS, FIRST_READ };
+
+typedef struct rights {
+  const char *read[MOST_READ]; /* columns */
+  size_t n_read;
+  PGresult *row;
+} rights;
+
+static bool has(const rights *r, int field) {
+  return pg_text(r->row, 0, field)[0] == 't';
+}
+
+static void list_columns(const pg_store *s, rights *r) {
+  bool text_is_key = false;
+  for (size_t i = 0; i < s->n_keys; i++) {
+    r->read[r->n_read++] = s->keys[i].name;
+    text_is_key |= strcmp(s->keys[i].name, s->text_column) == 0;
+  }
+  if (!text_is_key) r->read[r->n_read++] = s->text_column;
+  if (s->has_vector_column) r->read[r->n_read++] = s->vector_column;
+  for (size_t i = 0; !s->only_reads && i < N_SYSTEM; i++) r->read[r->n_read++] = system_columns[i];
+}
+
+/* Rows of texts that became blank lose their metrics. */
+static bool deletes_metrics(const pg_store *s) {
+  return s->changed && !s->metrics.has_more;
+}
+
+static vecmill_status ask(pg_store *s, rights *r, vecmill_error *err) {
+  str sql = {0};
+  pg_params p = {0};
+  pg_add_text(&p, s->table_name);
+  str_append_text(&sql, "SELECT current_user::text, pg_has_role(relowner, 'USAGE')::text, "
+                        "has_table_privilege(c.oid, 'SELECT')::text, ");
+  if (s->has_vector_column) {
+    str_append_text(&sql, "has_column_privilege(c.oid, ");
+    pg_append_string(&sql, s->vector_column);
+    str_append_text(&sql, ", 'UPDATE')::text");
+  } else {
+    str_append_text(&sql, "has_table_privilege(c.oid, 'UPDATE')::text");
+  }
+  str_append_text(&sql, ", has_database_privilege(current_database(), 'CREATE')::text, "
+                        "has_schema_privilege(relnamespace, 'CREATE')::text, ");
+  if (s->metrics.sql && !s->metrics.is_missing) {
+    str_append_format(&sql,
+                      "(has_any_column_privilege($2::text, 'SELECT') AND "
+                      "has_any_column_privilege($2::text, 'INSERT') AND "
+                      "has_any_column_privilege($2::text, 'UPDATE')%s)::text",
+                      deletes_metrics(s) ? " AND has_table_privilege($2::text, 'DELETE')" : "");
+    pg_add_text(&p, s->metrics.sql);
+  } else {
+    str_append_text(&sql, "'true'");
+  }
+  for (size_t i = 0; i < r->n_read; i++) {
+    str_append_text(&sql, ", has_column_privilege(c.oid, ");
+    pg_append_string(&sql, r->read[i]);
+    str_append_text(&sql, ", 'SELECT')::text");
+  }
+  str_append_text(&sql, " FROM pg_class AS c WHERE c.oid = $1::regclass");
+  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the rights", &r->row, err);
+  str_fini(&sql);
+  return status;
+}
+
+static void append_to(str *sql, const rights *r) {
+  str_append_text(sql, " TO ");
+  pg_append_name(sql, pg_text(r->row, 0, USER));
+  str_append_text(sql, ";\n");
+}
+
+/* "GRANT SELECT ("a", "b"), UPDATE ("v") ON t TO user": SELECT of all where it has none of them. */
+static void append_table_grant(str *sql, const pg_store *s, const rights *r) {
+  size_t n_lacking = 0, n_listed = 0;
+  bool lacks_vector = !s->has_vector_column && !has(r, READS_ALL), writes = has(r, WRITES);
+  for (size_t i = 0; i < r->n_read; i++) n_lacking += !has(r, FIRST_READ + (int)i);
+  if (n_lacking == 0 && !lacks_vector && (writes || s->only_reads)) return;
+  str_append_text(sql, "GRANT ");
+  if (n_lacking == r->n_read) {
+    str_append_text(sql, "SELECT");
+  } else if (n_lacking > 0 || lacks_vector) {
+    str_append_text(sql, "SELECT (");
+    for (size_t i = 0; i < r->n_read; i++) {
+      if (has(r, FIRST_READ + (int)i)) continue;
+      if (n_listed++) str_append_text(sql, ", ");
+      pg_append_name(sql, r->read[i]);
+    }
+    if (lacks_vector && n_listed > 0) str_append_text(sql, ", ");
+    if (lacks_vector) pg_append_name(sql, s->vector_column);
+    str_append_char(sql, ')');
+  }
+  if (!writes && !s->only_reads) {
+    str_append_text(sql, n_lacking > 0 || lacks_vector ? ", UPDATE (" : "UPDATE (");
+    pg_append_name(sql, s->vector_column);
+    str_append_char(sql, ')');
+  }
+  str_append_format(sql, " ON %s", s->table_name);
+  append_to(sql, r);
+}
+
+static void append_metrics(str *sql, const pg_store *s, const rights *r) {
+  bool makes = s->metrics.is_missing && !has(r, MAKES_TABLES);
+  if (!makes && has(r, HAS_METRICS)) return;
+  if (makes) {
+    pg_metrics_append_create(sql, s);
+    str_append_text(sql, ";\n");
+  }
+  str_append_format(sql, "GRANT SELECT, INSERT, UPDATE%s ON %s",
+                    deletes_metrics(s) ? ", DELETE" : "", s->metrics.sql);
+  append_to(sql, r);
+}
+
+static vecmill_status append_lacking(str *sql, pg_store *s, const rights *r, size_t dimension,
+                                     bool *lacks_state_out, vecmill_error *err) {
+  bool has_state = true;
+  vecmill_status status = s->only_reads ? VECMILL_OK : pg_state_exists(s, &has_state, err);
+  *lacks_state_out = !has_state && !has(r, MAKES_STATE);
+  if (status == VECMILL_OK && *lacks_state_out) status = pg_append_state_ddl(s, sql, err);
+  if (!s->only_reads && !s->has_vector_column && !has(r, IS_OWNER)) {
+    pg_append_add_column(sql, s, dimension);
+    str_append_text(sql, ";\n");
+  }
+  if (!has(r, IS_OWNER) || s->has_vector_column) append_table_grant(sql, s, r);
+  if (!s->only_reads) append_metrics(sql, s, r);
+  return status;
+}
+
+vecmill_status pg_check_rights(pg_store *s, size_t dimension, vecmill_error *err) {
+  rights r = {0};
+  str sql = {0};
+  bool lacks_state = false;
+  list_columns(s, &r);
+  vecmill_status status = ask(s, &r, err);
+  if (status == VECMILL_OK) status = append_lacking(&sql, s, &r, dimension, &lacks_state, err);
+  if (status == VECMILL_OK && (sql.n > 0 || sql.failed))
+    status = err_set(err, VECMILL_ERROR_DATABASE,
+                     "%s: this user lacks rights that the run needs (have the owners of what it "
+                     "names run this%s): %s",
+                     s->shown, lacks_state ? "; --state-schema names another schema" : "",
+                     sql.failed ? "GRANT .." : sql.data);
+  PQclear(r.row);
+  str_fini(&sql);
+  return status;
+}
