@@ -63,6 +63,7 @@ struct pipeline {
   uint64_t n_given_up; /* the reader's, read once it has gone */
 
   progress progress; /* the caller's from here on */
+  uint64_t n_told;   /* n_done, when a line was told last */
   pthread_t *writers;
   unsigned n_writers;
 };
@@ -363,6 +364,7 @@ static void tell(pipeline *p, bool is_tick, uint64_t n_batch, const ingest_sums 
                          .n_failed = p->outcome->n_failed,
                          .n_in_flight = n_rows_out,
                          .sums = sums};
+  if (!is_tick) p->n_told = p->progress.n_done;
   p->plan->on_progress(p->plan->context, &now);
 }
 
@@ -497,11 +499,10 @@ static void measure(pipeline *p, uint64_t elapsed_ns) {
 /* Rows that were counted but are gone or done by others have progressed too: the end is the total.
  * They are no batch of this process. */
 static void finish_progress(pipeline *p) {
-  if (p->status != VECMILL_OK || p->outcome->n_left > 0 ||
-      p->progress.n_done >= p->progress.n_total)
-    return;
-  progress_add(&p->progress, p->progress.n_total - p->progress.n_done, 0, clock_now_ns());
-  tell(p, false, 0, &(ingest_sums){0});
+  if (p->status != VECMILL_OK || p->outcome->n_left > 0) return;
+  if (p->progress.n_done < p->progress.n_total)
+    progress_add(&p->progress, p->progress.n_total - p->progress.n_done, 0, clock_now_ns());
+  if (p->n_told < p->progress.n_done) tell(p, false, 0, &(ingest_sums){0});
 }
 
 static void pipeline_init(pipeline *p, const ingest_plan *plan, ingest_outcome *outcome) {

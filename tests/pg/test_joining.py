@@ -81,6 +81,26 @@ def test_stopped_as_it_joins(vecmill, folder):
         each_written_once(server, 320)
 
 
+def test_own_rows_go_others_come(vecmill, folder):
+    """Whose own rows are deleted, while another does as many new ones, shows the end of the run too."""
+    with fresh() as server:
+        fill(server, 600)
+        with server.session() as locker:
+            locker.sql("BEGIN; SELECT 1 FROM t WHERE id = 7 FOR UPDATE")
+            first = start(vecmill, server.uri, 20, "--workers", 1, "--connections", 3)
+            waiting(server)
+            time.sleep(0.3)
+            claimed = "id > 20 AND id <= (SELECT max(last_key[1]::int) FROM vecmill.leases)"
+            n = int(server.psql(f"SELECT count(*) FROM t WHERE {claimed}")[0][0])
+            server.psql(f"DELETE FROM t WHERE {claimed}")
+            insert(server, 1001, 1000 + n)
+            second = start(vecmill, server.uri, 20, "--workers", 1)
+            until(server, "SELECT count(embedding) FROM t", "580")
+            locker.sql("ROLLBACK")
+        at_its_end(first, 600)
+        at_its_end(second, 600)
+
+
 def at_the_last_page(vecmill, folder, ends, status: int) -> None:
     """The last page of one waits for a lock, rows come behind it, another joins, the first is ended: the other finds the rows."""
     with fresh() as server:
