@@ -131,23 +131,19 @@ void pg_append_count(str *sql, const pg_store *s, const char *gone, size_t n_cla
   if (n_claimed == 0) str_append_format(sql, " AND EXISTS (SELECT 1 FROM %s)", gone);
 }
 
-/* The totals of the run: set by whoever began it, or, while he still counts, by who joins. None
+/* The totals of the run: what it had done when this process came and what is left now; more, where
+ * others have counted more. What was done in between is missing, but nothing is counted twice. None
  * where a run of other rows began meanwhile, which the first claim tells. */
 static vecmill_status share_totals(pg_store *s, store_counts *counts, vecmill_error *err) {
   str sql = {0};
   pg_params p = {0};
   PGresult *rows = NULL;
-  unsigned long long n_left = counts->n_left;
   str_append_text(&sql, "UPDATE ");
   pg_append_state(&sql, s, "columns");
-  str_append_text(&sql, " AS c SET n_total = ");
-  if (!s->is_alone) {
-    str_append_text(&sql, "CASE WHEN n_total > 0 THEN n_total ELSE ");
-    pg_append_run_done(&sql, s, "c");
-    str_append_text(&sql, " + ");
-  }
-  str_append_format(&sql, "%llu%s WHERE id = %s AND selection = $1::text RETURNING n_total::text, ",
-                    n_left, s->is_alone ? "" : " END", s->column_id);
+  str_append_format(&sql,
+                    " AS c SET n_total = greatest(n_total, %llu) WHERE id = %s AND selection = "
+                    "$1::text RETURNING n_total::text, ",
+                    (unsigned long long)counts->n_left + s->n_done_at_join, s->column_id);
   pg_add_text(&p, s->selection.data);
   pg_append_run_done(&sql, s, "c");
   str_append_text(&sql, "::text");

@@ -131,7 +131,8 @@ vecmill_status pg_store_jobs(store *base, vecmill_jobs *jobs_out, vecmill_error 
     if (status == VECMILL_OK) status = take_workers(workers, pg_text(columns, i, 0), job, err);
     double seconds = seconds_of(columns, i, 13);
     if (job->n_total < 0) continue;
-    if (job->n_total < job->n_done) job->n_total = job->n_done; /* rows came while it ran */
+    if (job->n_total < job->n_done + job->n_in_flight) /* rows came while it ran */
+      job->n_total = job->n_done + job->n_in_flight;
     if (!job->is_running || seconds <= 0) continue;
     job->rows_per_s = (double)job->n_done / seconds;
     int64_t n_left = job->n_total - job->n_done;

@@ -126,10 +126,11 @@ typedef struct pg_store {
   bool has_triggers;  /* that may change what an UPDATE writes */
   bool has_told_rows; /* that fewer are claimed at once than were wanted; claim's own */
   bool has_begun, is_first_pass, is_alone; /* alone: this process began the run */
-  bool has_single;                         /* atomic: such a row is out */
-  bool told_lost;                          /* that rows are handed out so */
-  str cut;                                 /* the last key within `limit` */
-  str selection;                           /* the rows that our run has in view, in words */
+  uint64_t n_done_at_join;
+  bool has_single; /* atomic: such a row is out */
+  bool told_lost;  /* that rows are handed out so */
+  str cut;         /* the last key within `limit` */
+  str selection;   /* the rows that our run has in view, in words */
   int64_t pass;
   uint64_t n_removed; /* vectors of texts that became blank */
 

@@ -87,7 +87,8 @@ static vecmill_status name_selection(pg_store *s, vecmill_error *err) {
 }
 
 /* With the column's row locked: "pass, selection, whether the run has come to its end, others that
- * live, leases that live". Each process lives as long as the lease that it was given itself says.
+ * live, leases that live, rows done". Each process lives as long as the lease that it was given
+ * itself says.
  */
 static vecmill_status look_around(pg_store *s, PGconn *conn, PGresult **rows_out,
                                   vecmill_error *err) {
@@ -102,7 +103,9 @@ static vecmill_status look_around(pg_store *s, PGconn *conn, PGresult **rows_out
                     s->owner);
   pg_append_state(&sql, s, "leases");
   str_append_text(&sql, " AS l WHERE l.column_id = c.id AND NOT done AND expires > "
-                        "clock_timestamp())::text FROM ");
+                        "clock_timestamp())::text, ");
+  pg_append_run_done(&sql, s, "c");
+  str_append_text(&sql, "::text FROM ");
   pg_append_state(&sql, s, "columns");
   str_append_format(&sql, " AS c WHERE id = %s", s->column_id);
   vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot read the run", rows_out, err);
@@ -321,6 +324,7 @@ static vecmill_status join_body(pg_store *s, PGconn *conn, void *context, vecmil
          alone = (is_over || pg_integer(rows, 0, 3) == 0) && pg_integer(rows, 0, 4) == 0;
     s->pass = pg_integer(rows, 0, 0);
     s->is_alone = alone;
+    s->n_done_at_join = alone ? 0 : (uint64_t)pg_integer(rows, 0, 5);
     if (alone) status = begin_run(s, conn, pg_text(rows, 0, 1), err);
     else if (!is_same)
       status = err_set(err, VECMILL_ERROR_BUSY,

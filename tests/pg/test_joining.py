@@ -81,6 +81,24 @@ def test_stopped_as_it_joins(vecmill, folder):
         each_written_once(server, 320)
 
 
+def test_rows_were_added(vecmill, folder):
+    """Who joins a run to which rows were added counts them in, from its first line on."""
+    with fresh() as server:
+        fill(server, 100)
+        with server.session() as locker:
+            locker.sql("BEGIN; SELECT 1 FROM t WHERE id = 7 FOR UPDATE")
+            first = start(vecmill, server.uri, 20, "--workers", 1)
+            waiting(server)
+            insert(server, 101, 400)
+            second = start(vecmill, server.uri, 20, "--workers", 1)
+            until(server, "SELECT n_total FROM vecmill.columns", "400")
+            locker.sql("ROLLBACK")
+        output, errors = second.communicate(timeout=60)
+        lines = [line.split(" | ")[0] for line in output.splitlines() if " Progress: " in line]
+        expect(lines and all(line.endswith(" / 400") for line in lines) and lines[-1].endswith(" 400 / 400") and not errors, f"{output} {errors}")
+        at_its_end(first, 400)
+
+
 def test_own_rows_go_others_come(vecmill, folder):
     """Whose own rows are deleted, while another does as many new ones, shows the end of the run too."""
     with fresh() as server:
