@@ -12,7 +12,8 @@ static void append_null_vector(str *sql, const pg_store *s) {
   str_append_text(sql, " IS NULL");
 }
 
-/* The key of the limit-th considered row; none when there are fewer. */
+/* The key of the limit-th considered row, or of the last, where there are fewer: rows that come
+ * behind it are not among the first. */
 vecmill_status pg_find_cut(pg_store *s, vecmill_error *err) {
   if (s->limit == 0) return VECMILL_OK;
   str sql = {0};
@@ -21,13 +22,48 @@ vecmill_status pg_find_cut(pg_store *s, vecmill_error *err) {
   pg_append_key_texts(&sql, s);
   str_append_format(&sql, " FROM %s WHERE true", s->table_sql);
   pg_append_considered(&sql, s, "");
-  str_append_format(&sql, " ORDER BY %s LIMIT 1 OFFSET %llu", s->keys_sql,
-                    (unsigned long long)(s->limit - 1 < INT64_MAX ? s->limit - 1 : INT64_MAX));
+  str_append_format(&sql,
+                    " ORDER BY %s LIMIT 1 OFFSET (SELECT greatest(least(%llu, count(*)), 1) - 1 "
+                    "FROM %s WHERE true",
+                    s->keys_sql, (unsigned long long)(s->limit < INT64_MAX ? s->limit : INT64_MAX),
+                    s->table_sql);
+  pg_append_considered(&sql, s, "");
+  str_append_text(&sql, ")");
   vecmill_status status = pg_run(s, PG_READER, &sql, NULL, "cannot read the keys", &rows, err);
   if (status == VECMILL_OK && PQntuples(rows) > 0) pg_key_append(&s->cut, rows, 0, 0, s->n_keys);
   if (s->cut.failed) status = err_set_memory(err, "limit", s->cut.n);
   PQclear(rows);
   str_fini(&sql);
+  return status;
+}
+
+/* Whoever is the first to know says where it ends for all: with rows coming and going, another
+ * would end elsewhere. */
+static vecmill_status share_cut(pg_store *s, vecmill_error *err) {
+  if (!s->cut.n) return VECMILL_OK;
+  str sql = {0}, cut = {0};
+  pg_params p = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql, "UPDATE ");
+  pg_append_state(&sql, s, "columns");
+  str_append_format(&sql,
+                    " SET cut = coalesce(cut, $1::text[]) WHERE id = %s AND selection = $2::text "
+                    "RETURNING ",
+                    s->column_id);
+  for (size_t i = 0; i < s->n_keys; i++)
+    str_append_format(&sql, "%scut[%zu]::text", i ? ", " : "", i + 1);
+  vecmill_status status = pg_add_cut(s, &p, &cut, err);
+  pg_add_text(&p, s->selection.data);
+  if (status == VECMILL_OK)
+    status = pg_run(s, PG_READER, &sql, &p, "cannot share the limit", &rows, err);
+  if (status == VECMILL_OK && PQntuples(rows) > 0) {
+    str_clear(&s->cut);
+    pg_key_append(&s->cut, rows, 0, 0, s->n_keys);
+    if (s->cut.failed) status = err_set_memory(err, "limit", s->cut.n);
+  }
+  PQclear(rows);
+  str_fini(&sql);
+  str_fini(&cut);
   return status;
 }
 
@@ -164,6 +200,7 @@ vecmill_status pg_count_considered(pg_store *s, store_counts *counts_out, vecmil
 
 static vecmill_status count_all(pg_store *s, store_counts *counts_out, vecmill_error *err) {
   vecmill_status status = pg_find_cut(s, err);
+  if (status == VECMILL_OK) status = share_cut(s, err);
   if (status == VECMILL_OK && s->changed) status = pg_remove_blank(s, err);
   if (status == VECMILL_OK) status = pg_count_considered(s, counts_out, err);
   if (status == VECMILL_OK && s->changed && s->is_alone) {

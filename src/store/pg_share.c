@@ -176,8 +176,8 @@ static vecmill_status begin_run(pg_store *s, PGconn *conn, const char *selection
                     s->column_id);
   pg_append_state(&sql, s, "columns");
   str_append_format(&sql,
-                    " SET selection = $1::text, pass = pass + 1, cursor = NULL, pass_over = "
-                    "false, pass_claimed = 0, n_total = -1, n_done = -k.n, run_began = "
+                    " SET selection = $1::text, pass = pass + 1, cursor = NULL, cut = NULL, "
+                    "pass_over = false, pass_claimed = 0, n_total = -1, n_done = -k.n, run_began = "
                     "clock_timestamp() FROM k WHERE id = %s RETURNING pass::text, "
                     "k.n_leases::text",
                     s->column_id);

@@ -156,7 +156,8 @@ static vecmill_status compile_failures(sqlite_store *s, vecmill_error *err) {
 
 /* --- totals --- */
 
-/* Where `limit` ends: the key of the limit-th considered row; none when there are fewer. */
+/* Where `limit` ends: the key of the limit-th considered row, or of the last, where there are
+ * fewer: rows that come behind it are not among the first. */
 vecmill_status sqlite_find_cut(sqlite_store *s, vecmill_error *err) {
   if (s->limit == 0) return VECMILL_OK;
   str sql = {0};
@@ -173,10 +174,11 @@ vecmill_status sqlite_find_cut(sqlite_store *s, vecmill_error *err) {
   if (status != VECMILL_OK) return status;
   sqlite_bind_integer_at(statement, ":n",
                          s->limit > INT64_MAX ? INT64_MAX : (sqlite3_int64)s->limit);
-  uint64_t n = 0;
   int code;
-  while ((code = sqlite3_step(statement)) == SQLITE_ROW)
-    if (++n == s->limit) key_append_columns(&s->cut, statement, 0, s->n_ids);
+  while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
+    str_clear(&s->cut);
+    key_append_columns(&s->cut, statement, 0, s->n_ids);
+  }
   if (code != SQLITE_DONE) status = sqlite_error(s, code, "cannot read the keys", err);
   if (s->cut.failed) status = err_set_memory(err, "limit", s->cut.n);
   sqlite3_finalize(statement);

@@ -299,6 +299,23 @@ static void stop_at(void *context, size_t n_run) {
   if (n_run == *(size_t *)context) __atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
 }
 
+/* With fewer rows than `limit`, what comes behind the last is not among the first. */
+static void insert_beyond(void *context, size_t n_run) {
+  (void)context;
+  if (n_run == 20) sql("INSERT INTO t(id, text) VALUES(1000, 'behind all'), (-1, 'before all')");
+}
+
+static void test_limit_beyond_the_end(void **state) {
+  (void)state;
+  make_table(60);
+  fake.on_text = insert_beyond;
+  ingest_outcome outcome;
+  assert_int_equal(run_pipeline(&(setting){1, 1, .limit = 100}, &outcome), VECMILL_OK);
+  outcome_fini(&outcome);
+  expect_right_vectors(61);
+  assert_int_equal(ask_number("SELECT count(*) FROM t WHERE id = 1000 AND embedding IS NULL"), 1);
+}
+
 /* Who finds all rows in the hands of others stays, as they may give them up. */
 static void test_others_have_the_rows(void **state) {
   (void)state;
@@ -441,6 +458,7 @@ int main(void) {
       CASE(test_failures),
       CASE(test_edits_meanwhile),
       CASE(test_inserted_behind),
+      CASE(test_limit_beyond_the_end),
       CASE(test_others_have_the_rows),
       CASE(test_stop_and_go_on),
       CASE(test_in_flight_is_bounded),

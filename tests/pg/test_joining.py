@@ -99,6 +99,26 @@ def test_rows_were_added(vecmill, folder):
         at_its_end(first, 400)
 
 
+def test_limit(vecmill, folder):
+    """Where --limit ends is the same for all who share a run, whatever goes or comes meanwhile; with fewer rows, at the last."""
+    for limit, wanted in ((200, 180), (1000, 280)):
+        with fresh() as server:
+            fill(server, 300)
+            with server.session() as locker:
+                locker.sql("BEGIN; SELECT 1 FROM t WHERE id = 7 FOR UPDATE")
+                runs = [start(vecmill, server.uri, 100, "--limit", limit, "--workers", 1)]
+                waiting(server)
+                server.psql("DELETE FROM t WHERE id BETWEEN 101 AND 120")
+                insert(server, 301, 600)
+                runs.append(start(vecmill, server.uri, 100, "--limit", limit, "--workers", 1))
+                until(server, "SELECT count(*) FROM vecmill.workers", "2")
+                locker.sql("ROLLBACK")
+            for run in runs:
+                at_its_end(run, min(limit, 300))
+            got = server.psql(f"SELECT count(*), count(embedding), (SELECT count(embedding) FROM t) FROM t WHERE id <= {min(limit, 300)}")
+            expect(got == [(str(wanted), str(wanted), str(wanted))], f"--limit {limit}: {got}")
+
+
 def test_own_rows_go_others_come(vecmill, folder):
     """Whose own rows are deleted, while another does as many new ones, shows the end of the run too."""
     with fresh() as server:
