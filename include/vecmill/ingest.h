@@ -42,8 +42,8 @@ typedef enum vecmill_ingest_event_kind {
   VECMILL_INGEST_TABLE = 2,      /* columns found */
   VECMILL_INGEST_REMAINING = 3,  /* n_total and the counts are known */
   VECMILL_INGEST_STARTED = 4,    /* the workers run; not sent when nothing is to be embedded */
-  /* a page was committed: n_batch, n_done; n_done rises strictly, up to n_total. n_batch 0: the end,
-   * reached by rows that are gone or that other processes have done */
+  /* a page was committed: n_batch, n_done; n_done rises strictly, up to n_total. n_batch 0: the
+   * end, reached by rows that are gone or that other processes have done */
   VECMILL_INGEST_BATCH = 5,
   VECMILL_INGEST_TICK = 6 /* about ten a second: for a display that moves */
 } vecmill_ingest_event_kind;
@@ -120,8 +120,8 @@ typedef struct vecmill_ingest_options {
   const char *wordlist;           /* a file of words for hawaiian_word_ratio; NULL: that is NULL */
   const char *wordlist_overrides; /* a file beside it; NULL: none */
   int create_metrics;             /* not 0: a missing table is made */
-  /* not 0: nothing is embedded, rows with a vector and no metrics get them; ARGUMENT with `changed`,
-   * `retry_failed` or `prefix` */
+  /* not 0: nothing is embedded, rows with a vector and no metrics get them; ARGUMENT with
+   * `changed`, `retry_failed` or `prefix` */
   int metrics_only;
   /* not 0: nothing is written; a sample of the rows is embedded to say how long the run would take
    */
@@ -146,18 +146,19 @@ typedef enum vecmill_ingest_stage {
 typedef struct vecmill_ingest_report {
   char *model; /* its name, or the path as given */
   char *table, *vector_column;
-  uint64_t n_rows;          /* considered */
-  uint64_t n_had_vector;    /* had one before */
-  uint64_t n_written;       /* vectors written by this run */
-  uint64_t n_failed;        /* recorded as failures by this run */
-  uint64_t n_failed_before; /* recorded by earlier runs and not retried */
-  uint64_t n_blank;         /* nothing to embed */
-  uint64_t n_null_keys;     /* a NULL in the key: cannot be addressed */
+  uint64_t n_rows;             /* considered */
+  uint64_t n_had_vector;       /* had one before */
+  uint64_t n_written;          /* vectors written by this run */
+  uint64_t n_failed;           /* recorded as failures by this run */
+  uint64_t n_failed_before;    /* recorded by earlier runs and not retried */
+  uint64_t n_failed_elsewhere; /* recorded meanwhile by other processes that share this run */
+  uint64_t n_blank;            /* nothing to embed */
+  uint64_t n_null_keys;        /* a NULL in the key: cannot be addressed */
   /* where `changed`: had a vector of an older text; lost theirs because the text is blank now; have
    * one of which it is not known what it was made from, and were passed over */
   uint64_t n_outdated, n_removed, n_unknown;
-  uint64_t n_truncated;     /* longer than the model reads */
-  uint64_t n_repaired;      /* texts with ill-formed UTF-8; each bad sequence became U+FFFD */
+  uint64_t n_truncated; /* longer than the model reads */
+  uint64_t n_repaired;  /* texts with ill-formed UTF-8; each bad sequence became U+FFFD */
   /* times a text or row changed under way; its new text is embedded by a later pass */
   uint64_t n_changed;
   /* embedded in vain: another process had taken them over, because this one gave no sign of life

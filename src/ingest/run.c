@@ -295,6 +295,12 @@ static vecmill_status final_status(const run *r, vecmill_error *err) {
                    r->columns.table, (unsigned long long)report->n_failed,
                    report->first_failure ? report->first_failure : "out of memory",
                    schema ? schema : "", schema ? "." : "", r->columns.failures);
+  if (report->n_failed_elsewhere > 0)
+    return err_set(err, VECMILL_ERROR_PARTIAL,
+                   "table %s: %llu rows could not be embedded by the other processes of this run "
+                   "(see %s%s%s; --retry-failed tries them again)",
+                   r->columns.table, (unsigned long long)report->n_failed_elsewhere,
+                   schema ? schema : "", schema ? "." : "", r->columns.failures);
   if (report->n_failed_before > 0)
     return err_set(err, VECMILL_ERROR_PARTIAL,
                    "table %s: %llu rows failed in an earlier run and were not tried again (see "
@@ -367,6 +373,13 @@ static vecmill_status run_dry(run *r, vecmill_error *err) {
   return status;
 }
 
+/* A run that is shared is done when all its rows are, whoever had them. */
+static vecmill_status look_elsewhere(run *r, vecmill_error *err) {
+  const store_operations *operations = r->store->operations;
+  if (!operations->count_failed_elsewhere) return VECMILL_OK;
+  return operations->count_failed_elsewhere(r->store, &r->report->n_failed_elsewhere, err);
+}
+
 static vecmill_status run_all(run *r, vecmill_error *err) {
   r->event.table = r->options->table;
   r->event.batch = r->batch;
@@ -388,6 +401,7 @@ static vecmill_status run_all(run *r, vecmill_error *err) {
   if (stop_asked(r))
     return err_set(err, VECMILL_ERROR_STOPPED, "stopped before the first row (run again to go on)");
   if (r->counts.n_left > 0) status = run_pipeline(r, err);
+  if (status == VECMILL_OK && r->counts.n_left > 0) status = look_elsewhere(r, err);
   r->report->n_removed = r->store->operations->n_removed(r->store);
   /* a run that was cut off has left this to the next one, though that has nothing to embed */
   if (status == VECMILL_OK && r->metrics_table)

@@ -182,6 +182,7 @@ static const store_operations pg_operations = {
     .claim = pg_store_claim,
     .commit = pg_store_commit,
     .n_removed = pg_store_n_removed,
+    .count_failed_elsewhere = pg_store_count_failed_elsewhere,
     .page_free = pg_store_page_free,
     .scan = pg_store_scan,
     .scan_near = pg_store_scan_near,

@@ -157,6 +157,32 @@ void pg_append_run_done(str *sql, const pg_store *s, const char *columns) {
   str_append_format(sql, " WHERE column_id = %s.id))", columns);
 }
 
+void pg_append_failed_elsewhere(str *sql, const pg_store *s) {
+  str_append_text(sql, "SELECT count(*) FROM ");
+  pg_append_state(sql, s, "failures");
+  str_append_text(sql, " AS f JOIN ");
+  pg_append_state(sql, s, "columns");
+  str_append_format(sql,
+                    " AS r ON r.id = f.column_id WHERE r.id = %s AND f.at >= r.run_began AND "
+                    "f.owner <> '%s'::uuid",
+                    s->column_id, s->owner);
+}
+
+vecmill_status pg_store_count_failed_elsewhere(store *base, uint64_t *n_out, vecmill_error *err) {
+  pg_store *s = pg_of(base);
+  str sql = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql, "SELECT (");
+  pg_append_failed_elsewhere(&sql, s);
+  str_append_text(&sql, ")::text");
+  vecmill_status status = pg_run(s, PG_READER, &sql, NULL, "cannot read the failures", &rows, err);
+  uint64_t n = status == VECMILL_OK ? (uint64_t)pg_integer(rows, 0, 0) : 0;
+  *n_out = n > s->n_failed_at_join ? n - s->n_failed_at_join : 0;
+  PQclear(rows);
+  str_fini(&sql);
+  return status;
+}
+
 void pg_append_count(str *sql, const pg_store *s, const char *gone, size_t n_claimed) {
   str_append_text(sql, "UPDATE ");
   pg_append_state(sql, s, "columns");

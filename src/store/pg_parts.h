@@ -126,7 +126,7 @@ typedef struct pg_store {
   bool has_triggers;  /* that may change what an UPDATE writes */
   bool has_told_rows; /* that fewer are claimed at once than were wanted; claim's own */
   bool has_begun, is_first_pass, is_alone; /* alone: this process began the run */
-  uint64_t n_done_at_join;
+  uint64_t n_done_at_join, n_failed_at_join; /* failed: by others */
   bool has_single; /* atomic: such a row is out */
   bool told_lost;  /* that rows are handed out so */
   str cut;         /* the last key within `limit` */
@@ -432,6 +432,9 @@ vecmill_status pg_count_considered(pg_store *s, store_counts *counts_out, vecmil
 /* "(..)": what the run has done, of the row of the state's `columns` of that name. It is counted in
  * the leases, and there only when these go: a commit need not lock that row. */
 void pg_append_run_done(str *sql, const pg_store *s, const char *columns);
+/* "SELECT count(*) ..": rows that others have recorded as failed since the run began. */
+void pg_append_failed_elsewhere(str *sql, const pg_store *s);
+vecmill_status pg_store_count_failed_elsewhere(store *base, uint64_t *n_out, vecmill_error *err);
 /* "UPDATE ..": takes over the counts of leases that go, from `gone` (n_written, n_failed), and
  * counts the rows that are claimed. With the column's row locked. */
 void pg_append_count(str *sql, const pg_store *s, const char *gone, size_t n_claimed);

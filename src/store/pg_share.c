@@ -87,7 +87,8 @@ static vecmill_status name_selection(pg_store *s, vecmill_error *err) {
 }
 
 /* With the column's row locked: "pass, selection, whether the run has come to its end, others that
- * live, leases that live, rows done". Each process lives as long as the lease that it was given
+ * live, leases that live, rows done, rows that others
+ * have recorded as failed". Each process lives as long as the lease that it was given
  * itself says.
  */
 static vecmill_status look_around(pg_store *s, PGconn *conn, PGresult **rows_out,
@@ -105,9 +106,11 @@ static vecmill_status look_around(pg_store *s, PGconn *conn, PGresult **rows_out
   str_append_text(&sql, " AS l WHERE l.column_id = c.id AND NOT done AND expires > "
                         "clock_timestamp())::text, ");
   pg_append_run_done(&sql, s, "c");
-  str_append_text(&sql, "::text FROM ");
+  str_append_text(&sql, "::text, (");
+  pg_append_failed_elsewhere(&sql, s);
+  str_append_text(&sql, ")::text FROM ");
   pg_append_state(&sql, s, "columns");
-  str_append_format(&sql, " AS c WHERE id = %s", s->column_id);
+  str_append_format(&sql, " AS c WHERE c.id = %s", s->column_id);
   vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot read the run", rows_out, err);
   str_fini(&sql);
   return status;
@@ -325,6 +328,7 @@ static vecmill_status join_body(pg_store *s, PGconn *conn, void *context, vecmil
     s->pass = pg_integer(rows, 0, 0);
     s->is_alone = alone;
     s->n_done_at_join = alone ? 0 : (uint64_t)pg_integer(rows, 0, 5);
+    s->n_failed_at_join = alone ? 0 : (uint64_t)pg_integer(rows, 0, 6);
     if (alone) status = begin_run(s, conn, pg_text(rows, 0, 1), err);
     else if (!is_same)
       status = err_set(err, VECMILL_ERROR_BUSY,

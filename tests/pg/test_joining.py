@@ -99,6 +99,25 @@ def test_rows_were_added(vecmill, folder):
         at_its_end(first, 400)
 
 
+def test_failed_elsewhere(vecmill, folder):
+    """A row that fails in one process of a run is told by all, and none of them says that all is done."""
+    with fresh() as server:
+        fill(server, 300)
+        server.psql("ALTER TABLE t ADD CHECK (embedding IS NULL OR id <> 150)")
+        with server.session() as locker:
+            locker.sql("BEGIN; SELECT 1 FROM t WHERE id = 7 FOR UPDATE")
+            runs = [start(vecmill, server.uri, 20)]
+            waiting(server)
+            runs += [start(vecmill, server.uri, 20) for _ in range(2)]
+            until(server, "SELECT count(*) FROM vecmill.workers", "3")
+            time.sleep(0.3)
+            locker.sql("ROLLBACK")
+        ends = [run.communicate(timeout=60) for run in runs]
+        expect([run.returncode for run in runs] == [3] * 3, str(ends))
+        expect(all("table t: 1 rows" in errors and "see vecmill.failures; --retry-failed" in errors for _, errors in ends), str(ends))
+        expect(server.psql("SELECT count(embedding) FROM t") == [("299",)], "not all the others")
+
+
 def test_limit(vecmill, folder):
     """Where --limit ends is the same for all who share a run, whatever goes or comes meanwhile; with fewer rows, at the last."""
     for limit, wanted in ((200, 180), (1000, 280)):

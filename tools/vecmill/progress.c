@@ -264,8 +264,10 @@ static json_t *json_of_report(const progress_display *display, const vecmill_ing
                 count_of(report->n_rows), "had_vector", count_of(report->n_had_vector), "written",
                 count_of(report->n_written), "failed", count_of(report->n_failed), "failed_before",
                 count_of(report->n_failed_before), "blank", count_of(report->n_blank));
-  json_t *edited = json_pack("{s:I, s:I, s:I}", "outdated", count_of(report->n_outdated), "removed",
-                             count_of(report->n_removed), "unknown", count_of(report->n_unknown));
+  json_t *edited =
+      json_pack("{s:I, s:I, s:I, s:I}", "failed_elsewhere", count_of(report->n_failed_elsewhere),
+                "outdated", count_of(report->n_outdated), "removed", count_of(report->n_removed),
+                "unknown", count_of(report->n_unknown));
   json_t *more = json_pack(
       "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:f, s:f, s:f, s:o, s:f, s:f, s:f, s:s}",
       "null_keys", count_of(report->n_null_keys), "truncated", count_of(report->n_truncated),
@@ -336,6 +338,7 @@ static void print_counts(const vecmill_ingest_report *report) {
     const char *what;
   } counts[] = {
       {report->n_failed, "failed"},
+      {report->n_failed_elsewhere, "failed in other processes"},
       {report->n_failed_before, "failed in an earlier run, not retried"},
       {report->n_blank, "blank"},
       {report->n_outdated, "edited since their vector was made"},
