@@ -40,6 +40,19 @@ static void append_leases_that(str *sql, const pg_store *s) {
 }
 #define AND_UNLOCKED " FOR UPDATE SKIP LOCKED)"
 
+/* One whose parent has not asked for its end yet is in the table of processes all the same. */
+static bool is_alive(pid_t pid) {
+  char path[64], text[256];
+  if (kill(pid, 0) != 0 && errno == ESRCH) return false;
+  snprintf(path, sizeof path, "/proc/%ld/stat", (long)pid);
+  FILE *file = fopen(path, "re");
+  size_t n = file ? fread(text, 1, sizeof text - 1, file) : 0;
+  if (file) fclose(file);
+  text[n] = '\0';
+  const char *name_end = strrchr(text, ')'); /* "pid (name) state ..", proc(5) */
+  return !name_end || strlen(name_end) < 3 || (name_end[2] != 'Z' && name_end[2] != 'X');
+}
+
 vecmill_status pg_bury_the_dead(pg_store *s, PGconn *conn, vecmill_error *err) {
   str sql = {0}, place = {0};
   pg_params p = {0};
@@ -52,7 +65,7 @@ vecmill_status pg_bury_the_dead(pg_store *s, PGconn *conn, vecmill_error *err) {
   vecmill_status status = pg_step(s, conn, &sql, &p, "cannot read the workers", &rows, err);
   for (int i = 0; status == VECMILL_OK && i < PQntuples(rows); i++) {
     pid_t pid = (pid_t)pg_integer(rows, i, 1);
-    if (kill(pid, 0) == 0 || errno != ESRCH) continue;
+    if (is_alive(pid)) continue;
     str_clear(&sql);
     str_append_text(&sql, "WITH gone AS (DELETE FROM ");
     pg_append_state(&sql, s, "workers");
@@ -151,11 +164,11 @@ vecmill_status pg_lock_run(pg_store *s, PGconn *conn, const char *columns, PGres
 }
 
 /* Begins a run: its first pass. What is left over of earlier ones of the same rows are leases whose
- * process died, so that it is known how often; they are taken over before anything else. What was
- * written under them is not this run's: it begins below 0 by as much. Its total is -1 until
- * it is counted. Of other rows, one that
- * cannot be removed is being committed, by a server whose client is gone: BUSY, as what that commit
- * keeps of hashes must not come after what this run keeps. */
+ * process died, so that it is known how often; they are taken over before anything else; and what
+ * is done by those who live, who may yet ask for it. What was written under them is not this run's:
+ * it begins below 0 by as much. Its total is -1 until it is counted. Of other rows, one that cannot
+ * be removed is being committed, by a server whose client is gone: BUSY, as what that commit keeps
+ * of hashes must not come after what this run keeps. */
 static vecmill_status begin_run(pg_store *s, PGconn *conn, const char *selection_before,
                                 vecmill_error *err) {
   str sql = {0};
@@ -166,8 +179,13 @@ static vecmill_status begin_run(pg_store *s, PGconn *conn, const char *selection
   pg_append_state(&sql, s, "leases");
   str_append_text(&sql, " WHERE ");
   append_leases_that(&sql, s);
-  str_append_format(&sql, "column_id = %s%s" AND_UNLOCKED " RETURNING id), w AS (DELETE FROM ",
-                    s->column_id, is_same ? " AND (done OR attempts <= 0)" : "");
+  str_append_format(&sql, "column_id = %s", s->column_id);
+  if (is_same) {
+    str_append_text(&sql, " AND (attempts <= 0 OR (done AND owner NOT IN (SELECT owner FROM ");
+    pg_append_state(&sql, s, "workers");
+    str_append_text(&sql, " WHERE seen > clock_timestamp() - lease_seconds * interval '1 s')))");
+  }
+  str_append_text(&sql, AND_UNLOCKED " RETURNING id), w AS (DELETE FROM ");
   pg_append_state(&sql, s, "workers");
   str_append_format(&sql,
                     " WHERE column_id = %s AND seen <= clock_timestamp() - lease_seconds * "
@@ -307,8 +325,9 @@ void pg_end_beat(pg_store *s) {
   pg_free_ahead(s);
   s->has_begun = false; /* one try is enough now, on a connection that is not lost already */
   if (__atomic_load_n(&s->is_lost, __ATOMIC_RELAXED)) return; /* others will see us gone */
-  if (pg_transact(s, PG_BEAT, leave_body, NULL, "cannot leave", NULL) != VECMILL_OK)
-    pg_transact(s, PG_BEAT, leave_body, NULL, "cannot leave", NULL);
+  /* the first try may find its connection gone long since, the second lose it */
+  for (int i = 0; i < 3; i++)
+    if (pg_transact(s, PG_BEAT, leave_body, NULL, "cannot leave", NULL) == VECMILL_OK) return;
 }
 
 /* --- joining --- */
