@@ -226,7 +226,7 @@ def test_jobs(vecmill, folder):
         text = vecmill.run("jobs", "--db", server.uri_of()).stdout
         expect(text.count("(lost: its rows will be taken over by the next run)") == 2 and text.count("\n") == 3, text)
         expect(f", {job['expired_leases']} batches of lost processes to be taken over by the next run\n" in text, text)
-        slow = start(vecmill, server, "t", 1000, "--workers", 1, "--sleep", 0.05)
+        slow = start(vecmill, server, "t", 1000, "--workers", 1, "--sleep", 0.2)
         while "Processed batch" not in slow.stdout.readline():
             pass
         # another machine's, which nobody here can ask whether it lives

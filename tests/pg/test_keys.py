@@ -54,7 +54,7 @@ ODD = {"PGTZ": "Asia/Kathmandu", "PGDATESTYLE": "Postgres, DMY"}
 def share(vecmill, server, key: str) -> None:
     fill(server, key)
     log_writes(server, "t", "n")
-    dead = start(vecmill, server.uri_of(user="odd"), 20, "--sleep", 0.05)
+    dead = start(vecmill, server.uri_of(user="odd"), 20, "--sleep", 0.3)
     begun(dead, 1)
     dead.kill()
     dead.communicate()
