@@ -10,24 +10,25 @@ The table must equal, row by row, one that was embedded undisturbed; the log tha
 keeps must hold each id once; and the model must not have been run on more texts than there are, beyond those that lost
 processes had claimed. These are counted by the model calls: VECMILL_COUNT_CALLS names a file that every process maps and
 counts in, so that what a killed process did is in it.
-Workers rest (--sleep) between batches, so that a tiny model does not finish the table before its kills.
+Without a model named, one of many small layers is made: workers are at work when they are killed, and the table is not
+finished before.
 """
 import argparse
 import os
 import random
 import struct
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
-from ingest_case import Vecmill, expect, expect_in_flight, text_of  # noqa: E402
+from ingest_case import MAKE_TINY_MODEL, Vecmill, expect, expect_in_flight, text_of  # noqa: E402
 from servers import Server  # noqa: E402
 from test_ingest import N_DIMENSIONS, log_writes, quoted  # noqa: E402
 
 BATCH = 25
-SLEEP_S = 0.03
 ROWS_PER_KILL, ROWS_PER_RESTART, ROWS_MORE = 150, 400, 1500
 
 
@@ -54,8 +55,8 @@ class Harness:
         self.n_kills = self.n_in_flight = self.n_claimed = self.n_refused = self.n_leases = 0
 
     def start(self):
-        return self.vecmill.start("ingest", "t", BATCH, "--db", self.server.uri, "--model", self.vecmill.model, "--workers", 1, "--sleep", SLEEP_S,
-                                 "--progress", "off", env=self.environment)
+        return self.vecmill.start("ingest", "t", BATCH, "--db", self.server.uri, "--model", self.vecmill.model, "--workers", 1, "--progress", "off",
+                                  env=self.environment)
 
     def ask(self, sql: str) -> list:
         return self.server.psql(sql)
@@ -158,8 +159,9 @@ class Harness:
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--vecmill", required=True)
-    parser.add_argument("--model", help="a directory; a tiny random BERT if none is named")
+    parser.add_argument("--model", help="a directory; a random BERT of --layers if none is named")
     mode = os.environ.get("VECMILL_TEST", "")
+    parser.add_argument("--layers", type=int, default=10 if mode == "short" else 120)
     parser.add_argument("--kills", type=int, default=5 if mode == "short" else 10)
     parser.add_argument("--restarts", type=int, default=1 if mode == "short" else 2)
     parser.add_argument("--seed", type=int, help="default: VECMILL_SEED, else drawn",
@@ -168,6 +170,9 @@ def main() -> int:
     print(f"seed {arguments.seed}")
     vecmill = Vecmill(arguments.vecmill, arguments.model)
     try:
+        if not arguments.model:
+            vecmill.model = str(vecmill.folder / "deep-bert")
+            subprocess.run([sys.executable, MAKE_TINY_MODEL, vecmill.model, "--layers", str(arguments.layers)], check=True)
         with Server() as server:
             n_rows = ROWS_MORE + arguments.kills * ROWS_PER_KILL + arguments.restarts * ROWS_PER_RESTART
             make_tables(server, n_rows, arguments.seed)
