@@ -546,6 +546,7 @@ vecmill_status ingest_pipeline_run(const ingest_plan *plan, ingest_outcome *outc
   uint64_t start_ns = clock_now_ns();
   progress_init(&p->progress, plan->n_run_total ? plan->n_run_total : plan->n_total, start_ns);
   p->progress.n_done = plan->n_run_done;
+  if (p->progress.n_total < p->progress.n_done) p->progress.n_total = p->progress.n_done;
   status = start_writers(p, err);
   if (status == VECMILL_OK) status = thread_start(&reader, reader_thread, p, err);
   bool has_reader = status == VECMILL_OK;

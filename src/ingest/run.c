@@ -375,9 +375,12 @@ static vecmill_status run_dry(run *r, vecmill_error *err) {
 
 /* A run that is shared is done when all its rows are, whoever had them. */
 static vecmill_status look_elsewhere(run *r, vecmill_error *err) {
-  const store_operations *operations = r->store->operations;
-  if (!operations->count_failed_elsewhere) return VECMILL_OK;
-  return operations->count_failed_elsewhere(r->store, &r->report->n_failed_elsewhere, err);
+  vecmill_ingest_report *report = r->report;
+  uint64_t n = 0, n_known = report->n_failed + report->n_failed_before;
+  if (!r->store->operations->count_failed) return VECMILL_OK;
+  vecmill_status status = r->store->operations->count_failed(r->store, &n, err);
+  report->n_failed_elsewhere = n > n_known ? n - n_known : 0;
+  return status;
 }
 
 static vecmill_status run_all(run *r, vecmill_error *err) {

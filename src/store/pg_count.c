@@ -12,58 +12,81 @@ static void append_null_vector(str *sql, const pg_store *s) {
   str_append_text(sql, " IS NULL");
 }
 
+/* --- where `limit` ends --- */
+
 /* The key of the limit-th considered row, or of the last, where there are fewer: rows that come
- * behind it are not among the first. */
-vecmill_status pg_find_cut(pg_store *s, vecmill_error *err) {
-  if (s->limit == 0) return VECMILL_OK;
-  str sql = {0};
-  PGresult *rows = NULL;
-  str_append_text(&sql, "SELECT ");
-  pg_append_key_texts(&sql, s);
-  str_append_format(&sql, " FROM %s WHERE true", s->table_sql);
-  pg_append_considered(&sql, s, "");
-  str_append_format(&sql,
+ * behind it are not among the first. No row: nothing is. */
+static void append_cut(str *sql, pg_store *s) {
+  str_clear(&s->cut);
+  s->knows_cut = false;
+  str_append_text(sql, "SELECT ");
+  pg_append_key_texts(sql, s);
+  str_append_format(sql, " FROM %s WHERE true", s->table_sql);
+  pg_append_considered(sql, s, "");
+  str_append_format(sql,
                     " ORDER BY %s LIMIT 1 OFFSET (SELECT greatest(least(%llu, count(*)), 1) - 1 "
                     "FROM %s WHERE true",
                     s->keys_sql, (unsigned long long)(s->limit < INT64_MAX ? s->limit : INT64_MAX),
                     s->table_sql);
-  pg_append_considered(&sql, s, "");
-  str_append_text(&sql, ")");
+  pg_append_considered(sql, s, "");
+  str_append_text(sql, ")");
+}
+
+/* From a row of keys, or of NULLs, at its field `first`. */
+static vecmill_status take_cut(pg_store *s, const PGresult *rows, int first, vecmill_error *err) {
+  str_clear(&s->cut);
+  if (PQntuples(rows) > 0 && !PQgetisnull(rows, 0, first))
+    pg_key_append(&s->cut, rows, 0, first, s->n_keys);
+  s->knows_cut = true;
+  return s->cut.failed ? err_set_memory(err, "limit", s->cut.n) : VECMILL_OK;
+}
+
+vecmill_status pg_find_cut(pg_store *s, vecmill_error *err) {
+  if (s->limit == 0) return VECMILL_OK;
+  str sql = {0};
+  PGresult *rows = NULL;
+  append_cut(&sql, s);
   vecmill_status status = pg_run(s, PG_READER, &sql, NULL, "cannot read the keys", &rows, err);
-  if (status == VECMILL_OK && PQntuples(rows) > 0) pg_key_append(&s->cut, rows, 0, 0, s->n_keys);
-  if (s->cut.failed) status = err_set_memory(err, "limit", s->cut.n);
+  if (status == VECMILL_OK) status = take_cut(s, rows, 0, err);
   PQclear(rows);
   str_fini(&sql);
   return status;
 }
 
-/* Whoever is the first to know says where it ends for all: with rows coming and going, another
- * would end elsewhere. */
-static vecmill_status share_cut(pg_store *s, vecmill_error *err) {
-  if (!s->cut.n) return VECMILL_OK;
+void pg_append_cut_names(str *sql, const pg_store *s) {
+  for (size_t i = 0; s->limit && i < s->n_keys; i++)
+    str_append_format(sql, ", cut[%zu]::text", i + 1);
+}
+
+static vecmill_status keep_cut(pg_store *s, PGconn *conn, vecmill_error *err) {
   str sql = {0}, cut = {0};
   pg_params p = {0};
   PGresult *rows = NULL;
   str_append_text(&sql, "UPDATE ");
   pg_append_state(&sql, s, "columns");
-  str_append_format(&sql,
-                    " SET cut = coalesce(cut, $1::text[]) WHERE id = %s AND selection = $2::text "
-                    "RETURNING ",
-                    s->column_id);
-  for (size_t i = 0; i < s->n_keys; i++)
-    str_append_format(&sql, "%scut[%zu]::text", i ? ", " : "", i + 1);
+  str_append_format(&sql, " SET cut = $1::text[] WHERE id = %s", s->column_id);
   vecmill_status status = pg_add_cut(s, &p, &cut, err);
-  pg_add_text(&p, s->selection.data);
   if (status == VECMILL_OK)
-    status = pg_run(s, PG_READER, &sql, &p, "cannot share the limit", &rows, err);
-  if (status == VECMILL_OK && PQntuples(rows) > 0) {
-    str_clear(&s->cut);
-    pg_key_append(&s->cut, rows, 0, 0, s->n_keys);
-    if (s->cut.failed) status = err_set_memory(err, "limit", s->cut.n);
-  }
+    status = pg_step(s, conn, &sql, &p, "cannot share the limit", &rows, err);
   PQclear(rows);
   str_fini(&sql);
   str_fini(&cut);
+  return status;
+}
+
+vecmill_status pg_settle_cut(pg_store *s, PGconn *conn, const PGresult *run, int first,
+                             vecmill_error *err) {
+  if (s->limit == 0) return VECMILL_OK;
+  vecmill_status status = take_cut(s, run, first, err);
+  if (status != VECMILL_OK || s->cut.n) return status;
+  str sql = {0};
+  PGresult *rows = NULL;
+  append_cut(&sql, s);
+  status = pg_step(s, conn, &sql, NULL, "cannot read the keys", &rows, err);
+  if (status == VECMILL_OK) status = take_cut(s, rows, 0, err);
+  if (status == VECMILL_OK && s->cut.n) status = keep_cut(s, conn, err);
+  PQclear(rows);
+  str_fini(&sql);
   return status;
 }
 
@@ -73,6 +96,8 @@ vecmill_status pg_add_cut(pg_store *s, pg_params *p, str *array, vecmill_error *
   pg_add_binary(p, array);
   return array->failed ? err_set_memory(err, "limit", array->n) : VECMILL_OK;
 }
+
+/* --- the totals --- */
 
 /* With a vector of an older text, of them failed, with a vector of unknown text. */
 static void append_outdated_counts(str *sql, const pg_store *s) {
@@ -95,7 +120,9 @@ static void append_outdated_counts(str *sql, const pg_store *s) {
   str_append_text(sql, ")::text");
 }
 
-static vecmill_status count_rows(pg_store *s, store_counts *counts_out, vecmill_error *err) {
+/* *n_run_done_out: what the run has done, as of the same moment; NULL: there is none. */
+static vecmill_status count_rows(pg_store *s, store_counts *counts_out, uint64_t *n_run_done_out,
+                                 vecmill_error *err) {
   str sql = {0}, cut = {0};
   pg_params p = {0};
   PGresult *rows = NULL;
@@ -113,12 +140,21 @@ static vecmill_status count_rows(pg_store *s, store_counts *counts_out, vecmill_
   pg_append_blank(&sql, s);
   str_append_text(&sql, ")::text");
   append_outdated_counts(&sql, s);
+  if (n_run_done_out) {
+    str_append_text(&sql, ", (SELECT ");
+    pg_append_run_done(&sql, s, "c");
+    str_append_text(&sql, "::text FROM ");
+    pg_append_state(&sql, s, "columns");
+    str_append_format(&sql, " AS c WHERE c.id = %s)", s->column_id);
+  }
   pg_append_from(&sql, s);
   str_append_text(&sql, " WHERE true");
   pg_append_considered(&sql, s, "$1::text[]");
   vecmill_status status = pg_add_cut(s, &p, &cut, err);
   if (status == VECMILL_OK)
     status = pg_run(s, PG_READER, &sql, &p, "cannot count the rows", &rows, err);
+  if (status == VECMILL_OK && n_run_done_out)
+    *n_run_done_out = (uint64_t)pg_integer(rows, 0, N_SUMS);
   if (status == VECMILL_OK) {
     uint64_t n[N_SUMS];
     for (int i = 0; i < N_SUMS; i++) n[i] = (uint64_t)pg_integer(rows, 0, i);
@@ -157,32 +193,6 @@ void pg_append_run_done(str *sql, const pg_store *s, const char *columns) {
   str_append_format(sql, " WHERE column_id = %s.id))", columns);
 }
 
-void pg_append_failed_elsewhere(str *sql, const pg_store *s) {
-  str_append_text(sql, "SELECT count(*) FROM ");
-  pg_append_state(sql, s, "failures");
-  str_append_text(sql, " AS f JOIN ");
-  pg_append_state(sql, s, "columns");
-  str_append_format(sql,
-                    " AS r ON r.id = f.column_id WHERE r.id = %s AND f.at >= r.run_began AND "
-                    "f.owner <> '%s'::uuid",
-                    s->column_id, s->owner);
-}
-
-vecmill_status pg_store_count_failed_elsewhere(store *base, uint64_t *n_out, vecmill_error *err) {
-  pg_store *s = pg_of(base);
-  str sql = {0};
-  PGresult *rows = NULL;
-  str_append_text(&sql, "SELECT (");
-  pg_append_failed_elsewhere(&sql, s);
-  str_append_text(&sql, ")::text");
-  vecmill_status status = pg_run(s, PG_READER, &sql, NULL, "cannot read the failures", &rows, err);
-  uint64_t n = status == VECMILL_OK ? (uint64_t)pg_integer(rows, 0, 0) : 0;
-  *n_out = n > s->n_failed_at_join ? n - s->n_failed_at_join : 0;
-  PQclear(rows);
-  str_fini(&sql);
-  return status;
-}
-
 void pg_append_count(str *sql, const pg_store *s, const char *gone, size_t n_claimed) {
   str_append_text(sql, "UPDATE ");
   pg_append_state(sql, s, "columns");
@@ -193,20 +203,20 @@ void pg_append_count(str *sql, const pg_store *s, const char *gone, size_t n_cla
   if (n_claimed == 0) str_append_format(sql, " AND EXISTS (SELECT 1 FROM %s)", gone);
 }
 
-/* The totals of the run: what it had done when this process came and what is left now; more, where
- * others have counted more. What was done in between is missing, but nothing is counted twice. None
- * where a run of other rows began meanwhile, which the first claim tells. */
-static vecmill_status share_totals(pg_store *s, store_counts *counts, vecmill_error *err) {
+/* The totals of the run: what it had done and what was left when this process counted; more, where
+ * others have counted more. None where another run began meanwhile, which the first claim tells. */
+static vecmill_status share_totals(pg_store *s, store_counts *counts, uint64_t n_run_done,
+                                   vecmill_error *err) {
   str sql = {0};
   pg_params p = {0};
   PGresult *rows = NULL;
   str_append_text(&sql, "UPDATE ");
   pg_append_state(&sql, s, "columns");
   str_append_format(&sql,
-                    " AS c SET n_total = greatest(n_total, %llu) WHERE id = %s AND selection = "
-                    "$1::text RETURNING n_total::text, ",
-                    (unsigned long long)counts->n_left + s->n_done_at_join, s->column_id);
-  pg_add_text(&p, s->selection.data);
+                    " AS c SET n_total = greatest(n_total, %llu) WHERE id = %s AND run = %lld "
+                    "RETURNING n_total::text, ",
+                    (unsigned long long)(counts->n_left + n_run_done), s->column_id,
+                    (long long)s->run);
   pg_append_run_done(&sql, s, "c");
   str_append_text(&sql, "::text");
   vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot share the totals", &rows, err);
@@ -220,20 +230,31 @@ static vecmill_status share_totals(pg_store *s, store_counts *counts, vecmill_er
 }
 
 vecmill_status pg_count_considered(pg_store *s, store_counts *counts_out, vecmill_error *err) {
-  vecmill_status status = count_rows(s, counts_out, err);
+  vecmill_status status = count_rows(s, counts_out, NULL, err);
   return status == VECMILL_OK ? count_null_keys(s, &counts_out->n_null_keys, err) : status;
 }
 
+/* With the run's row locked: where `limit` ends. */
+static vecmill_status look_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
+  (void)context;
+  PGresult *rows = NULL;
+  vecmill_status status = pg_lock_run(s, conn, "id::text", &rows, err);
+  PQclear(rows);
+  return status;
+}
+
 static vecmill_status count_all(pg_store *s, store_counts *counts_out, vecmill_error *err) {
-  vecmill_status status = pg_find_cut(s, err);
-  if (status == VECMILL_OK) status = share_cut(s, err);
+  vecmill_status status = VECMILL_OK;
+  uint64_t n_run_done = 0;
+  if (s->limit) status = pg_transact(s, PG_READER, look_body, NULL, "cannot read the run", err);
   if (status == VECMILL_OK && s->changed) status = pg_remove_blank(s, err);
-  if (status == VECMILL_OK) status = pg_count_considered(s, counts_out, err);
+  if (status == VECMILL_OK) status = count_rows(s, counts_out, &n_run_done, err);
+  if (status == VECMILL_OK) status = count_null_keys(s, &counts_out->n_null_keys, err);
   if (status == VECMILL_OK && s->changed && s->is_alone) {
     uint64_t n_vectors = counts_out->n_done + counts_out->n_outdated;
     status = pg_prune_hashes(s, n_vectors - counts_out->n_unknown, err);
   }
-  if (status == VECMILL_OK) status = share_totals(s, counts_out, err);
+  if (status == VECMILL_OK) status = share_totals(s, counts_out, n_run_done, err);
   if (status == VECMILL_OK && counts_out->n_left > 0) status = pg_tell_indexes(s, err);
   return status;
 }
@@ -243,5 +264,22 @@ vecmill_status pg_store_count(store *base, store_counts *counts_out, vecmill_err
   pg_stop_at_once(true);
   vecmill_status status = count_all(pg_of(base), counts_out, err);
   pg_stop_at_once(false);
+  return status;
+}
+
+vecmill_status pg_store_count_failed(store *base, uint64_t *n_out, vecmill_error *err) {
+  pg_store *s = pg_of(base);
+  str sql = {0};
+  PGresult *rows = NULL;
+  store_counts counts = {0};
+  str_append_text(&sql, "SELECT EXISTS (SELECT 1 FROM ");
+  pg_append_state(&sql, s, "failures");
+  str_append_format(&sql, " WHERE column_id = %s)::text", s->column_id);
+  vecmill_status status = pg_run(s, PG_READER, &sql, NULL, "cannot read the failures", &rows, err);
+  if (status == VECMILL_OK && pg_text(rows, 0, 0)[0] == 't')
+    status = count_rows(s, &counts, NULL, err);
+  *n_out = counts.n_failed;
+  PQclear(rows);
+  str_fini(&sql);
   return status;
 }

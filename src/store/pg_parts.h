@@ -126,11 +126,12 @@ typedef struct pg_store {
   bool has_triggers;  /* that may change what an UPDATE writes */
   bool has_told_rows; /* that fewer are claimed at once than were wanted; claim's own */
   bool has_begun, is_first_pass, is_alone; /* alone: this process began the run */
-  uint64_t n_done_at_join, n_failed_at_join; /* failed: by others */
-  bool has_single; /* atomic: such a row is out */
-  bool told_lost;  /* that rows are handed out so */
-  str cut;         /* the last key within `limit` */
-  str selection;   /* the rows that our run has in view, in words */
+  int64_t run;                             /* number of the one that this process works in */
+  bool has_single;                         /* atomic: such a row is out */
+  bool told_lost;                          /* that rows are handed out so */
+  str cut; /* the last key within `limit`; "" though it is known: there was no row */
+  bool knows_cut;
+  str selection; /* the rows that our run has in view, in words */
   int64_t pass;
   uint64_t n_removed; /* vectors of texts that became blank */
 
@@ -423,8 +424,13 @@ vecmill_status pg_ask_rights(pg_store *s, const char *question, const pg_params 
 
 /* pg_count.c */
 vecmill_status pg_store_count(store *s, store_counts *counts_out, vecmill_error *err);
-/* Where `limit` ends, into s->cut; and the parameter that stands for it, where there is one. */
+/* Where `limit` ends, into s->cut; and the parameter that stands for it, where there is one. Of a
+ * run it is the same for all: in its row of `columns`, whose fields ", cut[1] .." `run` has from
+ * `first` on, or put there now. */
 vecmill_status pg_find_cut(pg_store *s, vecmill_error *err);
+void pg_append_cut_names(str *sql, const pg_store *s);
+vecmill_status pg_settle_cut(pg_store *s, PGconn *conn, const PGresult *run, int first,
+                             vecmill_error *err);
 vecmill_status pg_add_cut(pg_store *s, pg_params *p, str *array, vecmill_error *err);
 /* The totals but for those of the run, after pg_find_cut; needs no state schema. */
 vecmill_status pg_count_considered(pg_store *s, store_counts *counts_out, vecmill_error *err);
@@ -432,9 +438,7 @@ vecmill_status pg_count_considered(pg_store *s, store_counts *counts_out, vecmil
 /* "(..)": what the run has done, of the row of the state's `columns` of that name. It is counted in
  * the leases, and there only when these go: a commit need not lock that row. */
 void pg_append_run_done(str *sql, const pg_store *s, const char *columns);
-/* "SELECT count(*) ..": rows that others have recorded as failed since the run began. */
-void pg_append_failed_elsewhere(str *sql, const pg_store *s);
-vecmill_status pg_store_count_failed_elsewhere(store *base, uint64_t *n_out, vecmill_error *err);
+vecmill_status pg_store_count_failed(store *base, uint64_t *n_out, vecmill_error *err);
 /* "UPDATE ..": takes over the counts of leases that go, from `gone` (n_written, n_failed), and
  * counts the rows that are claimed. With the column's row locked. */
 void pg_append_count(str *sql, const pg_store *s, const char *gone, size_t n_claimed);

@@ -49,8 +49,15 @@ static bool is_alive(pid_t pid) {
   size_t n = file ? fread(text, 1, sizeof text - 1, file) : 0;
   if (file) fclose(file);
   text[n] = '\0';
-  const char *name_end = strrchr(text, ')'); /* "pid (name) state ..", proc(5) */
-  return !name_end || strlen(name_end) < 3 || (name_end[2] != 'Z' && name_end[2] != 'X');
+  /* "pid (name) state ..", the twentieth: how many threads there are, proc(5); the first may be
+   * gone before the others */
+  const char *name_end = strrchr(text, ')');
+  char state = 'R';
+  long n_threads = 1;
+  if (name_end)
+    sscanf(name_end + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld",
+           &state, &n_threads);
+  return (state != 'Z' && state != 'X') || n_threads > 1;
 }
 
 vecmill_status pg_bury_the_dead(pg_store *s, PGconn *conn, vecmill_error *err) {
@@ -100,9 +107,8 @@ static vecmill_status name_selection(pg_store *s, vecmill_error *err) {
 }
 
 /* With the column's row locked: "pass, selection, whether the run has come to its end, others that
- * live, leases that live, rows done, rows that others
- * have recorded as failed". Each process lives as long as the lease that it was given
- * itself says.
+ * live, leases that live, number of the run". Each process lives as long as the lease that it was
+ * given itself says.
  */
 static vecmill_status look_around(pg_store *s, PGconn *conn, PGresult **rows_out,
                                   vecmill_error *err) {
@@ -117,13 +123,9 @@ static vecmill_status look_around(pg_store *s, PGconn *conn, PGresult **rows_out
                     s->owner);
   pg_append_state(&sql, s, "leases");
   str_append_text(&sql, " AS l WHERE l.column_id = c.id AND NOT done AND expires > "
-                        "clock_timestamp())::text, ");
-  pg_append_run_done(&sql, s, "c");
-  str_append_text(&sql, "::text, (");
-  pg_append_failed_elsewhere(&sql, s);
-  str_append_text(&sql, ")::text FROM ");
+                        "clock_timestamp())::text, run::text FROM ");
   pg_append_state(&sql, s, "columns");
-  str_append_format(&sql, " AS c WHERE c.id = %s", s->column_id);
+  str_append_format(&sql, " AS c WHERE id = %s", s->column_id);
   vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot read the run", rows_out, err);
   str_fini(&sql);
   return status;
@@ -134,7 +136,8 @@ vecmill_status pg_lock_column(pg_store *s, PGconn *conn, const char *columns, PG
   str sql = {0};
   str_append_format(&sql, "SELECT %s FROM ", columns);
   pg_append_state(&sql, s, "columns");
-  str_append_format(&sql, " WHERE id = %s FOR UPDATE", s->column_id);
+  /* who records a failure refers to this row, and may then wait for a lock of somebody else's */
+  str_append_format(&sql, " WHERE id = %s FOR NO KEY UPDATE", s->column_id);
   vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot lock the run", rows_out, err);
   if (status == VECMILL_OK && PQntuples(*rows_out) == 0)
     status = err_set(err, VECMILL_ERROR_CONFLICT,
@@ -144,23 +147,33 @@ vecmill_status pg_lock_column(pg_store *s, PGconn *conn, const char *columns, PG
   return status;
 }
 
-/* A process that sleeps past its lease is taken for dead, and others may begin a run of other rows:
- * it must not move their cursor when it wakes. */
+/*
+ * A process that sleeps past its lease is taken for dead, and others may begin a run of other rows:
+ * it must not move their cursor when it wakes. If it is one of the same rows, as after a run that
+ * is over may begin beside those who have not seen its end yet, it joins that, and has not looked
+ * in it.
+ */
 vecmill_status pg_lock_run(pg_store *s, PGconn *conn, const char *columns, PGresult **rows_out,
                            vecmill_error *err) {
   str names = {0};
-  str_append_format(&names, "%s, selection", columns);
+  str_append_format(&names, "%s, selection, run::text", columns);
+  pg_append_cut_names(&names, s);
   vecmill_status status = names.failed ? err_set_memory(err, "run", names.n)
                                        : pg_lock_column(s, conn, names.data, rows_out, err);
   str_fini(&names);
   if (status != VECMILL_OK) return status;
-  const char *now = pg_text(*rows_out, 0, PQnfields(*rows_out) - 1);
-  if (strcmp(now, s->selection.data) == 0) return status;
-  return err_set(err, VECMILL_ERROR_BUSY,
-                 "table %s: another run, with other rows in view, began on its column %s while "
-                 "this one was not heard of for more than its --lease: %s (what was committed is "
-                 "kept; run again when that one has finished)",
-                 s->table, s->vector_column, now);
+  int first_cut = PQnfields(*rows_out) - (s->limit ? (int)s->n_keys : 0);
+  const char *now = pg_text(*rows_out, 0, first_cut - 2);
+  if (strcmp(now, s->selection.data) != 0)
+    return err_set(err, VECMILL_ERROR_BUSY,
+                   "table %s: another run, with other rows in view, began on its column %s while "
+                   "this one was not heard of for more than its --lease: %s (what was committed is "
+                   "kept; run again when that one has finished)",
+                   s->table, s->vector_column, now);
+  int64_t run = pg_integer(*rows_out, 0, first_cut - 1);
+  s->is_first_pass |= run != s->run;
+  s->run = run;
+  return pg_settle_cut(s, conn, *rows_out, first_cut, err);
 }
 
 /* Begins a run: its first pass. What is left over of earlier ones of the same rows are leases whose
@@ -196,15 +209,19 @@ static vecmill_status begin_run(pg_store *s, PGconn *conn, const char *selection
   str_append_format(&sql, " WHERE column_id = %s AND id NOT IN (SELECT id FROM l)) UPDATE ",
                     s->column_id);
   pg_append_state(&sql, s, "columns");
-  str_append_format(&sql,
-                    " SET selection = $1::text, pass = pass + 1, cursor = NULL, cut = NULL, "
-                    "pass_over = false, pass_claimed = 0, n_total = -1, n_done = -k.n, run_began = "
-                    "clock_timestamp() FROM k WHERE id = %s RETURNING pass::text, "
-                    "k.n_leases::text",
-                    s->column_id);
+  str_append_format(
+      &sql,
+      " SET selection = $1::text, run = run + 1, pass = pass + 1, cursor = NULL, cut = NULL, "
+      "pass_over = false, pass_claimed = 0, n_total = -1, n_done = -k.n, run_began = "
+      "clock_timestamp() FROM k WHERE id = %s RETURNING pass::text, "
+      "k.n_leases::text, run::text",
+      s->column_id);
   pg_add_text(&p, s->selection.data);
   vecmill_status status = pg_step(s, conn, &sql, &p, "cannot begin a run", &rows, err);
-  if (status == VECMILL_OK) s->pass = pg_integer(rows, 0, 0);
+  if (status == VECMILL_OK) {
+    s->pass = pg_integer(rows, 0, 0);
+    s->run = pg_integer(rows, 0, 2);
+  }
   if (status == VECMILL_OK && !is_same && pg_integer(rows, 0, 1) > 0)
     status = err_set(err, VECMILL_ERROR_BUSY,
                      "table %s: a commit of another run, with other rows in view, is still under "
@@ -346,8 +363,7 @@ static vecmill_status join_body(pg_store *s, PGconn *conn, void *context, vecmil
          alone = (is_over || pg_integer(rows, 0, 3) == 0) && pg_integer(rows, 0, 4) == 0;
     s->pass = pg_integer(rows, 0, 0);
     s->is_alone = alone;
-    s->n_done_at_join = alone ? 0 : (uint64_t)pg_integer(rows, 0, 5);
-    s->n_failed_at_join = alone ? 0 : (uint64_t)pg_integer(rows, 0, 6);
+    s->run = pg_integer(rows, 0, 5);
     if (alone) status = begin_run(s, conn, pg_text(rows, 0, 1), err);
     else if (!is_same)
       status = err_set(err, VECMILL_ERROR_BUSY,

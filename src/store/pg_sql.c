@@ -132,6 +132,8 @@ void pg_append_considered(str *sql, const pg_store *s, const char *cut) {
   if (s->cut.n) {
     str_append_text(sql, " AND ");
     pg_append_compare(sql, s, "<=", cut);
+  } else if (s->knows_cut) { /* there was no row */
+    str_append_text(sql, " AND false");
   }
   if (s->where) str_append_format(sql, " AND (%s\n)", s->where);
 }

@@ -20,7 +20,7 @@ static const char schema_sql[] =
     "cursor text[], pass_over boolean NOT NULL DEFAULT false, pass_claimed bigint NOT NULL DEFAULT "
     "0, "
     "n_total bigint NOT NULL DEFAULT 0, n_done bigint NOT NULL DEFAULT 0, run_began timestamptz, "
-    "cut text[], "
+    "run bigint NOT NULL DEFAULT 0, cut text[], "
     "UNIQUE(schema_name, table_name, vector_column));\n"
     "CREATE TABLE IF NOT EXISTS %s.leases(id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
     "column_id bigint NOT NULL REFERENCES %s.columns ON DELETE CASCADE, owner uuid NOT NULL, fence "
@@ -52,7 +52,7 @@ static const char added_sql[] =
     "INSERT INTO %s.version VALUES(" NUMBER(STATE_VERSION) ") ON CONFLICT DO NOTHING;\n";
 static const char changed_sql[] =
     "ALTER TABLE %s.columns ADD COLUMN IF NOT EXISTS run_began timestamptz, ADD COLUMN IF NOT "
-    "EXISTS cut text[];\n"
+    "EXISTS run bigint NOT NULL DEFAULT 0, ADD COLUMN IF NOT EXISTS cut text[];\n"
     "ALTER TABLE %s.workers ADD COLUMN IF NOT EXISTS lease_seconds integer NOT NULL DEFAULT 60;\n"
     "ALTER TABLE %s.hashes DROP CONSTRAINT IF EXISTS hashes_column_id_fkey;\n";
 

@@ -58,6 +58,8 @@ void sqlite_append_considered(str *sql, const sqlite_store *s) {
   if (s->cut.n) {
     str_append_text(sql, " AND ");
     sql_append_compare(sql, s, "<=", 'c');
+  } else if (s->knows_cut) { /* there was no row */
+    str_append_text(sql, " AND 0");
   }
   if (s->where) str_append_format(sql, " AND (%s\n)", s->where);
 }
@@ -180,6 +182,7 @@ vecmill_status sqlite_find_cut(sqlite_store *s, vecmill_error *err) {
     key_append_columns(&s->cut, statement, 0, s->n_ids);
   }
   if (code != SQLITE_DONE) status = sqlite_error(s, code, "cannot read the keys", err);
+  s->knows_cut = status == VECMILL_OK;
   if (s->cut.failed) status = err_set_memory(err, "limit", s->cut.n);
   sqlite3_finalize(statement);
   return status;

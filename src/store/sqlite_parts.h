@@ -60,7 +60,8 @@ typedef struct sqlite_store {
 
   /* begin and later: prepared statements, owned */
   sqlite3_stmt *first_page, *next_page, *update, *fail, *unfail, *keep_hash;
-  str cut;    /* the last key within `limit`; empty: none */
+  str cut; /* the last key within `limit`; "" though it is known: there was no row */
+  bool knows_cut;
   str cursor; /* the last key claimed; empty: the pass begins */
   bool pass_over, is_first_pass;
   sqlite3_int64 data_version;

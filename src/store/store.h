@@ -228,9 +228,9 @@ typedef struct store_operations {
    * goes on. */
   uint64_t (*n_removed)(const store *s);
 
-  /* Rows that other processes of this run have recorded as failed since begin. NULL where a run is
-   * one process's. When nothing else goes on. */
-  vecmill_status (*count_failed_elsewhere)(store *s, uint64_t *n_out, vecmill_error *err);
+  /* Considered rows that are recorded as failed now, by whichever process. NULL where a run is one
+   * process's. When nothing else goes on. */
+  vecmill_status (*count_failed)(store *s, uint64_t *n_out, vecmill_error *err);
 
   /* Gives a claimed page back unwritten (a committed one is just freed). Any thread; {0} is
    * allowed. */

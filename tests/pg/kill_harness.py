@@ -161,7 +161,7 @@ def main() -> int:
     parser.add_argument("--vecmill", required=True)
     parser.add_argument("--model", help="a directory; a random BERT of --layers if none is named")
     mode = os.environ.get("VECMILL_TEST", "")
-    parser.add_argument("--layers", type=int, default=10 if mode == "short" else 120)
+    parser.add_argument("--layers", type=int, default=60 if mode == "short" else 120)
     parser.add_argument("--kills", type=int, default=5 if mode == "short" else 10)
     parser.add_argument("--restarts", type=int, default=1 if mode == "short" else 2)
     parser.add_argument("--seed", type=int, help="default: VECMILL_SEED, else drawn",

@@ -118,6 +118,78 @@ def test_failed_elsewhere(vecmill, folder):
         expect(server.psql("SELECT count(embedding) FROM t") == [("299",)], "not all the others")
 
 
+def test_another_run_begins(vecmill, folder):
+    """A run that is over may be followed by another before all have seen its end: who wakes up then tells its failures too, and loses none of the other's rows."""
+    for words, n_rows in ((), 300), (("--limit", 200), 200):
+        with fresh() as server:
+            fill(server, 300)
+            server.psql("ALTER TABLE t ADD CHECK (embedding IS NULL OR id <> 3)")
+            with server.session() as locker:
+                locker.sql("BEGIN; SELECT 1 FROM t WHERE id = 290 OR id = 190 FOR UPDATE")
+                first = start(vecmill, server.uri, 20, *words)
+                waiting(server)
+                stopped = start(vecmill, server.uri, 20, *words)
+                until(server, "SELECT count(*) FROM vecmill.workers", "2")
+                time.sleep(0.3)
+                stopped.send_signal(signal.SIGSTOP)
+                locker.sql("ROLLBACK")
+            output, errors = first.communicate(timeout=60)
+            expect(first.returncode == 3, f"exit {first.returncode}: {output[-400:]} {errors}")
+            server.psql("DELETE FROM t WHERE id BETWEEN 101 AND 150")
+            insert(server, -99, 0)
+            with server.session() as locker:
+                locker.sql("BEGIN; SELECT 1 FROM t WHERE id = -99 FOR UPDATE")
+                second = start(vecmill, server.uri, 20, *words)
+                waiting(server)
+                stopped.send_signal(signal.SIGCONT)
+                time.sleep(0.5)
+                locker.sql("ROLLBACK")
+            for run in (stopped, second):
+                output, errors = run.communicate(timeout=60)
+                expect(run.returncode == 3 and "--retry-failed" in errors, f"exit {run.returncode}: {output[-400:]} {errors}")
+            got = server.psql(f"SELECT count(*) FROM (SELECT * FROM t ORDER BY id LIMIT {n_rows}) AS t WHERE embedding IS NULL")
+            expect(got == [("1",)], f"{got[0][0]} rows without a vector")
+            got = server.psql("SELECT n_done = n_total, (SELECT count(*) FROM vecmill.leases), (SELECT count(*) FROM vecmill.workers) FROM vecmill.columns")
+            expect(got == [("t", "0", "0")], str(got))
+
+
+def test_counts_late(vecmill, folder):
+    """Who counts when rows have been added and nearly all are done shows numbers that fit."""
+    with fresh() as server:
+        fill(server, 100)
+        with server.session() as locker:
+            locker.sql("BEGIN; SELECT 1 FROM t WHERE id = 7 FOR UPDATE")
+            first = start(vecmill, server.uri, 20)
+            waiting(server)
+            late = start(vecmill, server.uri, 20)
+            until(server, "SELECT count(*) FROM vecmill.workers", "2")
+            late.send_signal(signal.SIGSTOP)
+            insert(server, 101, 600)
+            locker.sql("ROLLBACK")
+        at_its_end(first, 600)
+        insert(server, 601, 610)
+        late.send_signal(signal.SIGCONT)
+        output, errors = late.communicate(timeout=60)
+        lines = [line.split(" Progress: ")[1].split(" / ") for line in output.splitlines() if " Progress: " in line]
+        expect(lines and all(int(done) <= int(total) for done, total in lines) and lines[-1][0] == lines[-1][1] and not errors, f"{output} {errors}")
+        expect(left(server) == [("0",)], f"{left(server)} rows without a vector")
+
+
+def test_locked_beside_a_failure(vecmill, folder):
+    """A page that has recorded a failure and waits for a lock of somebody else's holds up nobody."""
+    with fresh() as server:
+        fill(server, 1000)
+        server.psql("ALTER TABLE t ADD CHECK (embedding IS NULL OR id <> 1)")
+        with server.session() as locker:
+            locker.sql("BEGIN; SELECT 1 FROM t WHERE id = 2 FOR UPDATE")
+            run = start(vecmill, server.uri, 20)
+            waiting(server)
+            until(server, "SELECT count(embedding) FROM t", "980")
+            locker.sql("ROLLBACK")
+        output, errors = run.communicate(timeout=60)
+        expect(run.returncode == 3 and server.psql("SELECT count(embedding) FROM t") == [("999",)], f"exit {run.returncode}: {output[-400:]} {errors}")
+
+
 def test_limit(vecmill, folder):
     """Where --limit ends is the same for all who share a run, whatever goes or comes meanwhile; with fewer rows, at the last."""
     for limit, wanted in ((200, 180), (1000, 280)):
