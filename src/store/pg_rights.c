@@ -9,7 +9,7 @@
 
 #define N_SYSTEM 3
 static const char *const system_columns[N_SYSTEM] = {"ctid", "xmin", "tableoid"};
-#define MOST_READ (PG_MAX_KEYS + 2 + N_SYSTEM)
+#define MOST_READ (2 * PG_MAX_KEYS + 2 + N_SYSTEM)
 
 /* Fields of the answer; then one for each column that is read. */
 enum { USER, IS_OWNER, READS_ALL, WRITES, MAKES_STATE, MAKES_TABLES, HAS_METRICS, FIRST_READ };
@@ -24,15 +24,19 @@ static bool has(const rights *r, int field) {
   return pg_text(r->row, 0, field)[0] == 't';
 }
 
+static void add_column(rights *r, const char *name) {
+  for (size_t i = 0; i < r->n_read; i++)
+    if (strcmp(r->read[i], name) == 0) return;
+  r->read[r->n_read++] = name;
+}
+
 static void list_columns(const pg_store *s, rights *r) {
-  bool text_is_key = false;
-  for (size_t i = 0; i < s->n_keys; i++) {
-    r->read[r->n_read++] = s->keys[i].name;
-    text_is_key |= strcmp(s->keys[i].name, s->text_column) == 0;
-  }
-  if (!text_is_key) r->read[r->n_read++] = s->text_column;
-  if (s->has_vector_column) r->read[r->n_read++] = s->vector_column;
-  for (size_t i = 0; !s->only_reads && i < N_SYSTEM; i++) r->read[r->n_read++] = system_columns[i];
+  for (size_t i = 0; i < s->n_keys; i++) add_column(r, s->keys[i].name);
+  add_column(r, s->text_column);
+  if (s->has_vector_column) add_column(r, s->vector_column);
+  if (s->only_reads) return;
+  for (size_t i = 0; i < s->metrics.n_joins; i++) add_column(r, s->metrics.joins[i].name);
+  for (size_t i = 0; i < N_SYSTEM; i++) add_column(r, system_columns[i]);
 }
 
 /* Rows of texts that became blank lose their metrics. */
@@ -85,7 +89,8 @@ static void append_to(str *sql, const rights *r) {
 /* "GRANT SELECT ("a", "b"), UPDATE ("v") ON t TO user": SELECT of all where it has none of them. */
 static void append_table_grant(str *sql, const pg_store *s, const rights *r) {
   size_t n_lacking = 0, n_listed = 0;
-  bool lacks_vector = !s->has_vector_column && !has(r, READS_ALL), writes = has(r, WRITES);
+  bool lacks_vector = !s->only_reads && !s->has_vector_column && !has(r, READS_ALL);
+  bool writes = has(r, WRITES);
   for (size_t i = 0; i < r->n_read; i++) n_lacking += !has(r, FIRST_READ + (int)i);
   if (n_lacking == 0 && !lacks_vector && (writes || s->only_reads)) return;
   str_append_text(sql, "GRANT ");

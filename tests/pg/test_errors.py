@@ -353,8 +353,33 @@ def test_rights(vecmill, folder):
         server.psql("DROP SCHEMA vecmill CASCADE", options="-c client_min_messages=error")
         done = ingest(vecmill, db, status=1)
         expect(done.stderr.startswith(f'vecmill: {state_too}CREATE SCHEMA IF NOT EXISTS "vecmill"; ') and '"public"."t"' not in done.stderr, done.stderr)
+        # a look asks for nothing that is not there yet
+        server.psql('ALTER TABLE t DROP COLUMN embedding; REVOKE ALL (text, ctid, xmin, tableoid) ON t FROM "the Reader"')
+        ddl = refused("--dry-run")
+        expect(ddl == 'GRANT SELECT ("text") ON "public"."t" TO "the Reader";', ddl)
+        server.psql(ddl)
+        ingest(vecmill, db, "--dry-run")
         server.psql("DROP TABLE t, t_metrics")
         server.psql('DROP OWNED BY "the Reader"; DROP ROLE "the Reader"')
+
+
+def test_rights_to_join(vecmill, folder):
+    """Metrics by a column that is no key of the table: to be read too."""
+    with fresh() as server:
+        fill(server, 50)
+        server.psql("""ALTER TABLE t ADD COLUMN source integer; UPDATE t SET source = id / 2; CREATE TABLE t_metrics(source integer PRIMARY KEY,
+            hawaiian_word_ratio real, word_count integer, length integer, entity_count integer, frequency integer, updated_at timestamptz);
+            DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN; GRANT USAGE ON SCHEMA public TO guest; GRANT CREATE ON DATABASE corpus TO guest;
+            GRANT SELECT (id, text, embedding, ctid, xmin, tableoid), UPDATE (embedding) ON t TO guest; GRANT SELECT, INSERT, UPDATE ON t_metrics TO guest""",
+                    options="-c client_min_messages=error")
+        db = server.uri_of(user="guest")
+        ingest(vecmill, db, "--dry-run")
+        lacks = LACKING.format("") + 'GRANT SELECT ("source") ON "public"."t" TO "guest"; '
+        told(vecmill, db, f"guest@{server.host}:{server.port}/corpus: {lacks}")
+        server.psql("GRANT SELECT (source) ON t TO guest")
+        ingest(vecmill, db)
+        expect(server.psql("SELECT count(embedding), (SELECT count(*) FROM t_metrics) FROM t") == [("50", "26")], "rows without a vector")
+        server.psql("DROP TABLE t, t_metrics; DROP OWNED BY guest; DROP ROLE guest", options="-c client_min_messages=error")
 
 
 def test_read_only(vecmill, folder):
