@@ -79,6 +79,7 @@ static vecmill_status find_table(pg_store *s, const char *name, table_info *info
   }
   char kind = pg_text(rows, 0, 3)[0];
   snprintf(info->oid, sizeof info->oid, "%s", pg_text(rows, 0, 0));
+  snprintf(s->table_oid, sizeof s->table_oid, "%s", info->oid);
   s->schema = mem_strdup(pg_text(rows, 0, 1));
   s->table = mem_strdup(pg_text(rows, 0, 2));
   if (kind != 'r' && kind != 'p')

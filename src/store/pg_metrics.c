@@ -54,12 +54,12 @@ static vecmill_status read_metrics_table(pg_store *s, PGresult **rows_out, vecmi
       "c.oid) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = "
       "c.relnamespace JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 "
       "AND NOT a.attisdropped LEFT JOIN pg_index AS i ON i.indrelid = c.oid AND i.indisprimary "
-      "LEFT JOIN pg_attribute AS t ON t.attrelid = $3::regclass AND t.attname = a.attname AND "
+      "LEFT JOIN pg_attribute AS t ON t.attrelid = $3::oid AND t.attname = a.attname AND "
       "t.attnum > 0 AND NOT t.attisdropped WHERE n.nspname = $1::text AND c.relname = $2::text "
       "ORDER BY a.attnum");
   pg_add_text(&p, s->schema);
   pg_add_text(&p, s->metrics.name);
-  pg_add_text(&p, s->table_name);
+  pg_add_text(&p, s->table_oid);
   vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", rows_out, err);
   str_fini(&sql);
   return status;
@@ -153,9 +153,9 @@ static vecmill_status choose_joins(pg_store *s, vecmill_error *err) {
   vecmill_status status = VECMILL_OK;
   str_append_text(&sql, "SELECT format_type(atttypid, NULL), CASE WHEN attcollation <> (SELECT "
                         "typcollation FROM pg_type WHERE oid = atttypid) THEN " PG_COLLATION_OF_A
-                        " END FROM pg_attribute AS a WHERE attrelid = $1::regclass AND "
+                        " END FROM pg_attribute AS a WHERE attrelid = $1::oid AND "
                         "attname = $2::text AND attnum > 0 AND NOT attisdropped");
-  pg_add_text(&p, s->table_name);
+  pg_add_text(&p, s->table_oid);
   pg_add_text(&p, shared ? shared : "");
   if (shared) status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", &rows, err);
   bool is_shared = shared && status == VECMILL_OK && PQntuples(rows) > 0;

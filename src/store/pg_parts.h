@@ -111,6 +111,7 @@ typedef struct pg_store {
   /* Quoted, schema and all: where its rows are read and written; its bare name. A table that others
    * inherit from is ONLY its own rows, for which alone its key is unique. */
   char *table_sql, *table_name;
+  char table_oid[16]; /* to look things up by: its name wants USAGE on its schema */
   char *keys_sql; /* quoted */
 
   /* record */

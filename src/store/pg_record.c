@@ -38,7 +38,7 @@ vecmill_status pg_store_record(store *base, store_maker *maker_out, bool *found_
   pg_params p = {0};
   PGresult *rows = NULL;
   str_append_text(&sql, "SELECT model, revision, pooling, prefix, precision, (SELECT attname::text "
-                        "FROM pg_attribute WHERE attrelid = $4::regclass AND attname = text_column "
+                        "FROM pg_attribute WHERE attrelid = $4::oid AND attname = text_column "
                         "AND NOT attisdropped), dimension::text, id::text FROM ");
   pg_append_state(&sql, s, "columns");
   str_append_text(&sql,
@@ -47,7 +47,7 @@ vecmill_status pg_store_record(store *base, store_maker *maker_out, bool *found_
   pg_add_text(&p, s->schema);
   pg_add_text(&p, s->table);
   pg_add_text(&p, s->vector_column);
-  pg_add_text(&p, s->table_name);
+  pg_add_text(&p, s->table_oid);
   status = pg_run(s, PG_READER, &sql, &p, "cannot read the record", &rows, err);
   if (status == VECMILL_OK && PQntuples(rows) > 0) {
     status = take_record(s, rows, maker_out, err);

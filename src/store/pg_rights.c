@@ -12,7 +12,18 @@ static const char *const system_columns[N_SYSTEM] = {"ctid", "xmin", "tableoid"}
 #define MOST_READ (2 * PG_MAX_KEYS + 2 + N_SYSTEM)
 
 /* Fields of the answer; then one for each column that is read. */
-enum { USER, IS_OWNER, READS_ALL, WRITES, MAKES_STATE, MAKES_TABLES, HAS_METRICS, FIRST_READ };
+enum {
+  USER,
+  IS_OWNER,
+  READS_ALL,
+  WRITES,
+  USES_SCHEMA,
+  USES_VECTOR,
+  MAKES_STATE,
+  MAKES_TABLES,
+  HAS_METRICS,
+  FIRST_READ
+};
 
 typedef struct rights {
   const char *read[MOST_READ]; /* columns */
@@ -47,8 +58,11 @@ static bool deletes_metrics(const pg_store *s) {
 static vecmill_status ask(pg_store *s, rights *r, vecmill_error *err) {
   str sql = {0};
   pg_params p = {0};
-  pg_add_text(&p, s->table_name);
-  str_append_text(&sql, "SELECT current_user::text, pg_has_role(relowner, 'USAGE')::text, "
+  char vector_oid[16];
+  snprintf(vector_oid, sizeof vector_oid, "%u", (unsigned)s->vector_oid);
+  pg_add_text(&p, s->table_oid);
+  pg_add_text(&p, vector_oid);
+  str_append_text(&sql, "SELECT current_user::text, pg_has_role(c.relowner, 'USAGE')::text, "
                         "has_table_privilege(c.oid, 'SELECT')::text, ");
   if (s->has_vector_column) {
     str_append_text(&sql, "has_column_privilege(c.oid, ");
@@ -57,15 +71,18 @@ static vecmill_status ask(pg_store *s, rights *r, vecmill_error *err) {
   } else {
     str_append_text(&sql, "has_table_privilege(c.oid, 'UPDATE')::text");
   }
-  str_append_text(&sql, ", has_database_privilege(current_database(), 'CREATE')::text, "
-                        "has_schema_privilege(relnamespace, 'CREATE')::text, ");
+  str_append_text(&sql, ", has_schema_privilege(c.relnamespace, 'USAGE')::text, "
+                        "coalesce(has_schema_privilege(y.typnamespace, 'USAGE'), true)::text, "
+                        "has_database_privilege(current_database(), 'CREATE')::text, "
+                        "has_schema_privilege(c.relnamespace, 'CREATE')::text, ");
   if (s->metrics.sql && !s->metrics.is_missing) {
     str_append_format(&sql,
-                      "(has_any_column_privilege($2::text, 'SELECT') AND "
-                      "has_any_column_privilege($2::text, 'INSERT') AND "
-                      "has_any_column_privilege($2::text, 'UPDATE')%s)::text",
-                      deletes_metrics(s) ? " AND has_table_privilege($2::text, 'DELETE')" : "");
-    pg_add_text(&p, s->metrics.sql);
+                      "(SELECT has_any_column_privilege(m.oid, 'SELECT') AND "
+                      "has_any_column_privilege(m.oid, 'INSERT') AND "
+                      "has_any_column_privilege(m.oid, 'UPDATE')%s FROM pg_class AS m WHERE "
+                      "m.relnamespace = c.relnamespace AND m.relname = $3::text)::text",
+                      deletes_metrics(s) ? " AND has_table_privilege(m.oid, 'DELETE')" : "");
+    pg_add_text(&p, s->metrics.name);
   } else {
     str_append_text(&sql, "'true'");
   }
@@ -74,7 +91,8 @@ static vecmill_status ask(pg_store *s, rights *r, vecmill_error *err) {
     pg_append_string(&sql, r->read[i]);
     str_append_text(&sql, ", 'SELECT')::text");
   }
-  str_append_text(&sql, " FROM pg_class AS c WHERE c.oid = $1::regclass");
+  str_append_text(
+      &sql, " FROM pg_class AS c LEFT JOIN pg_type AS y ON y.oid = $2::oid WHERE c.oid = $1::oid");
   vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the rights", &r->row, err);
   str_fini(&sql);
   return status;
@@ -84,6 +102,23 @@ static void append_to(str *sql, const rights *r) {
   str_append_text(sql, " TO ");
   pg_append_name(sql, pg_text(r->row, 0, USER));
   str_append_text(sql, ";\n");
+}
+
+static void append_usage(str *sql, const rights *r, const char *schema) {
+  str_append_format(sql, "GRANT USAGE ON SCHEMA %s", schema);
+  append_to(sql, r);
+}
+
+/* Of the table, and of pgvector: a run says its type's name. */
+static void append_schemas(str *sql, const pg_store *s, const rights *r) {
+  str schema = {0};
+  pg_append_name(&schema, s->schema);
+  if (schema.failed) sql->failed = true;
+  bool is_told = !schema.failed && !has(r, USES_SCHEMA);
+  bool is_same = is_told && s->vector_schema && strcmp(schema.data, s->vector_schema) == 0;
+  if (is_told) append_usage(sql, r, schema.data);
+  if (!s->only_reads && !has(r, USES_VECTOR) && !is_same) append_usage(sql, r, s->vector_schema);
+  str_fini(&schema);
 }
 
 /* "GRANT SELECT ("a", "b"), UPDATE ("v") ON t TO user": SELECT of all where it has none of them. */
@@ -134,6 +169,7 @@ static vecmill_status append_lacking(str *sql, pg_store *s, const rights *r, siz
   vecmill_status status = s->only_reads ? VECMILL_OK : pg_state_exists(s, &has_state, err);
   *lacks_state_out = !has_state && !has(r, MAKES_STATE);
   if (status == VECMILL_OK && *lacks_state_out) status = pg_append_state_ddl(s, sql, err);
+  append_schemas(sql, s, r);
   if (!s->only_reads && !s->has_vector_column && !has(r, IS_OWNER)) {
     pg_append_add_column(sql, s, dimension);
     str_append_text(sql, ";\n");
@@ -149,7 +185,8 @@ vecmill_status pg_check_rights(pg_store *s, size_t dimension, vecmill_error *err
   bool lacks_state = false;
   list_columns(s, &r);
   vecmill_status status = ask(s, &r, err);
-  if (status == VECMILL_OK) status = append_lacking(&sql, s, &r, dimension, &lacks_state, err);
+  bool is_there = status == VECMILL_OK && PQntuples(r.row) > 0; /* else the next call tells */
+  if (is_there) status = append_lacking(&sql, s, &r, dimension, &lacks_state, err);
   if (status == VECMILL_OK && (sql.n > 0 || sql.failed))
     status = err_set(err, VECMILL_ERROR_DATABASE,
                      "%s: this user lacks rights that the run needs (have the owners of what it "

@@ -363,6 +363,26 @@ def test_rights(vecmill, folder):
         server.psql('DROP OWNED BY "the Reader"; DROP ROLE "the Reader"')
 
 
+def test_rights_to_schemas(vecmill, folder):
+    """Of pgvector, and of the table."""
+    with fresh() as server:
+        server.psql(f"""DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN; GRANT CREATE ON DATABASE corpus TO guest; DROP EXTENSION vector CASCADE;
+            CREATE SCHEMA ext; CREATE EXTENSION vector SCHEMA ext; CREATE SCHEMA "priv ate";
+            CREATE TABLE "priv ate".t(id integer PRIMARY KEY, text text, embedding ext.vector({N_DIMENSIONS})); INSERT INTO "priv ate".t VALUES(1, 'one');
+            GRANT SELECT, UPDATE ON "priv ate".t TO guest""", options="-c client_min_messages=error")
+        db, at = server.uri_of(user="guest"), f"guest@{server.host}:{server.port}/corpus: {LACKING.format('')}"
+        here, ext = 'GRANT USAGE ON SCHEMA "priv ate" TO "guest"; ', 'GRANT USAGE ON SCHEMA "ext" TO "guest"; '
+        told(vecmill, db, at + here, "--dry-run", table="priv ate.t")
+        metrics = """CREATE TABLE IF NOT EXISTS "priv ate"."t_metrics"("id" integer, hawaiian_word_ratio real, word_count integer, length integer, entity_count integer, frequency integer, updated_at timestamptz, PRIMARY KEY("id")); GRANT SELECT, INSERT, UPDATE ON "priv ate"."t_metrics" TO "guest"; """
+        told(vecmill, db, at + here + ext + metrics, "--create-metrics", table="priv ate.t")
+        server.psql(here + metrics)
+        told(vecmill, db, at + ext, table="priv ate.t")
+        server.psql('REVOKE USAGE ON SCHEMA "priv ate" FROM guest; GRANT ALL ON SCHEMA "priv ate", ext TO PUBLIC')
+        ingest(vecmill, db, table="priv ate.t")
+        expect(server.psql('SELECT count(embedding), (SELECT count(*) FROM "priv ate".t_metrics) FROM "priv ate".t') == [("1", "1")], "rows without a vector")
+        server.psql('DROP SCHEMA "priv ate", ext CASCADE; CREATE EXTENSION vector; DROP OWNED BY guest; DROP ROLE guest', options="-c client_min_messages=error")
+
+
 def test_rights_to_join(vecmill, folder):
     """Metrics by a column that is no key of the table: to be read too."""
     with fresh() as server:
