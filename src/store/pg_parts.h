@@ -390,6 +390,12 @@ vecmill_status pg_store_find(store *s, const store_target *target, store_columns
 
 /* pg_state.c */
 
+/* What this user may do there: make it, or, where it is, do what a run does; or only read it. */
+typedef struct pg_state_rights {
+  bool has_schema, has_tables, may_make, may_write, may_read;
+} pg_state_rights;
+vecmill_status pg_ask_state(pg_store *s, pg_state_rights *out, vecmill_error *err);
+
 /* Of whatever version. */
 vecmill_status pg_state_exists(pg_store *s, bool *exists_out, vecmill_error *err);
 /* Makes it, or brings it up to date. */
@@ -399,7 +405,9 @@ vecmill_status pg_check_state(pg_store *s, vecmill_error *err);
 /* The state is there, and its owner has not let this user in. */
 vecmill_status pg_ask_for_grants(pg_store *s, vecmill_error *err);
 
-/* With leave to use it: what this user is to be told that may not make it. */
+/* What its owner says so that this user may work with it; what this user is to be told that may not
+ * make it. */
+vecmill_status pg_append_state_grants(pg_store *s, str *sql, vecmill_error *err);
 vecmill_status pg_append_state_ddl(pg_store *s, str *sql, vecmill_error *err);
 
 /* pg_rights.c */

@@ -19,7 +19,6 @@ enum {
   WRITES,
   USES_SCHEMA,
   USES_VECTOR,
-  MAKES_STATE,
   MAKES_TABLES,
   HAS_METRICS,
   FIRST_READ
@@ -73,7 +72,6 @@ static vecmill_status ask(pg_store *s, rights *r, vecmill_error *err) {
   }
   str_append_text(&sql, ", has_schema_privilege(c.relnamespace, 'USAGE')::text, "
                         "coalesce(has_schema_privilege(y.typnamespace, 'USAGE'), true)::text, "
-                        "has_database_privilege(current_database(), 'CREATE')::text, "
                         "has_schema_privilege(c.relnamespace, 'CREATE')::text, ");
   if (s->metrics.sql && !s->metrics.is_missing) {
     str_append_format(&sql,
@@ -165,10 +163,14 @@ static void append_metrics(str *sql, const pg_store *s, const rights *r) {
 
 static vecmill_status append_lacking(str *sql, pg_store *s, const rights *r, size_t dimension,
                                      bool *lacks_state_out, vecmill_error *err) {
-  bool has_state = true;
-  vecmill_status status = s->only_reads ? VECMILL_OK : pg_state_exists(s, &has_state, err);
-  *lacks_state_out = !has_state && !has(r, MAKES_STATE);
-  if (status == VECMILL_OK && *lacks_state_out) status = pg_append_state_ddl(s, sql, err);
+  pg_state_rights state;
+  vecmill_status status = pg_ask_state(s, &state, err);
+  bool makes = !state.has_tables && !s->only_reads;
+  *lacks_state_out = makes              ? !state.may_make
+                     : state.has_tables ? !(s->only_reads ? state.may_read : state.may_write)
+                                        : false;
+  if (status == VECMILL_OK && *lacks_state_out)
+    status = makes ? pg_append_state_ddl(s, sql, err) : pg_append_state_grants(s, sql, err);
   append_schemas(sql, s, r);
   if (!s->only_reads && !s->has_vector_column && !has(r, IS_OWNER)) {
     pg_append_add_column(sql, s, dimension);

@@ -9,8 +9,8 @@
 #define NUMBER_(n) #n
 
 /* All of this is printed as it is where the right to do it is missing. */
+static const char create_sql[] = "CREATE SCHEMA IF NOT EXISTS %s;\n";
 static const char schema_sql[] =
-    "CREATE SCHEMA IF NOT EXISTS %s;\n"
     "CREATE TABLE IF NOT EXISTS %s.columns(id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
     "schema_name text NOT NULL, table_name text NOT NULL, vector_column text NOT NULL, "
     "text_column text NOT NULL, model text NOT NULL, revision text NOT NULL, dimension integer NOT "
@@ -93,8 +93,51 @@ vecmill_status pg_state_exists(pg_store *s, bool *exists_out, vecmill_error *err
   return look_for(s, "columns", exists_out, err);
 }
 
+/* Its tables have identity columns, whose sequences want no rights. */
+static const char rights_sql[] =
+    "SELECT (n.oid IS NOT NULL)::text, (t.n > 0)::text, CASE WHEN n.oid IS NULL THEN "
+    "has_database_privilege(current_database(), 'CREATE') ELSE has_schema_privilege(n.oid, "
+    "'CREATE') AND has_schema_privilege(n.oid, 'USAGE') END::text, "
+    "coalesce(has_schema_privilege(n.oid, 'USAGE') AND writes, "
+    "false)::text, coalesce(has_schema_privilege(n.oid, 'USAGE') AND reads, false)::text FROM "
+    "(SELECT 1) AS one LEFT JOIN pg_namespace AS n ON nspname = $1::text, LATERAL (SELECT count(*) "
+    "FILTER (WHERE relname = 'columns') AS n, bool_and(has_table_privilege(c.oid, 'SELECT')) AS "
+    "reads, bool_and(has_table_privilege(c.oid, 'SELECT') AND (relname = 'version' OR "
+    "(has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE') AND "
+    "has_table_privilege(c.oid, 'DELETE')))) AS writes FROM pg_class AS c WHERE relnamespace = "
+    "n.oid AND relkind = 'r' AND relname IN ('columns', 'leases', 'workers', 'failures', 'hashes', "
+    "'hash_pages', 'version')) AS t";
+
+vecmill_status pg_ask_state(pg_store *s, pg_state_rights *out, vecmill_error *err) {
+  str sql = {0};
+  pg_params p = {0};
+  PGresult *row = NULL;
+  *out = (pg_state_rights){0};
+  str_append_text(&sql, rights_sql);
+  pg_add_text(&p, s->state);
+  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the rights", &row, err);
+  bool *fields[] = {&out->has_schema, &out->has_tables, &out->may_make, &out->may_write,
+                    &out->may_read};
+  for (int i = 0; status == VECMILL_OK && i < (int)(sizeof fields / sizeof *fields); i++)
+    *fields[i] = pg_text(row, 0, i)[0] == 't';
+  PQclear(row);
+  str_fini(&sql);
+  return status;
+}
+
+/* The schema is created where it is missing only: CREATE SCHEMA wants the right to do so even if
+ * there is nothing to do. */
+static vecmill_status append_schema(pg_store *s, str *sql, vecmill_error *err) {
+  pg_state_rights rights;
+  vecmill_status status = pg_ask_state(s, &rights, err);
+  if (status != VECMILL_OK) return status;
+  if (!rights.has_schema) append_ddl(sql, s, create_sql);
+  append_ddl(sql, s, schema_sql);
+  return VECMILL_OK;
+}
+
 /* What the owner of the schema says so that this user may work with it. */
-static vecmill_status append_grants(pg_store *s, str *sql, vecmill_error *err) {
+vecmill_status pg_append_state_grants(pg_store *s, str *sql, vecmill_error *err) {
   str query = {0};
   PGresult *rows = NULL;
   str_append_text(&query, "SELECT current_user::text");
@@ -118,7 +161,7 @@ static vecmill_status append_grants(pg_store *s, str *sql, vecmill_error *err) {
 
 vecmill_status pg_ask_for_grants(pg_store *s, vecmill_error *err) {
   str sql = {0};
-  vecmill_status status = append_grants(s, &sql, err);
+  vecmill_status status = pg_append_state_grants(s, &sql, err);
   if (status == VECMILL_OK)
     status =
         err_set(err, VECMILL_ERROR_DATABASE,
@@ -149,14 +192,15 @@ static vecmill_status read_version(pg_store *s, int64_t *version_out, vecmill_er
 }
 
 vecmill_status pg_append_state_ddl(pg_store *s, str *sql, vecmill_error *err) {
-  append_ddl(sql, s, schema_sql);
+  vecmill_status status = append_schema(s, sql, err);
+  if (status != VECMILL_OK) return status;
   append_ddl(sql, s, added_sql);
-  return append_grants(s, sql, err);
+  return pg_append_state_grants(s, sql, err);
 }
 
 /* `ddl` was refused: the owner is to run it, and to let this user in. */
 static vecmill_status ask_for_ddl(pg_store *s, str *ddl, vecmill_error *err) {
-  vecmill_status status = append_grants(s, ddl, err);
+  vecmill_status status = pg_append_state_grants(s, ddl, err);
   if (status != VECMILL_OK) return status;
   return err_set(err, VECMILL_ERROR_DATABASE,
                  "%s: schema %s was made by an earlier vecmill, and this user may not bring it "
@@ -175,17 +219,19 @@ vecmill_status pg_create_state(pg_store *s, vecmill_error *err) {
                    s->shown, s->state);
   str ddl = {0}, sql = {0};
   vecmill_error words = {0};
-  append_ddl(&ddl, s, version ? changed_sql : schema_sql);
+  if (version > 0) append_ddl(&ddl, s, changed_sql);
+  else status = append_schema(s, &ddl, err);
   append_ddl(&ddl, s, added_sql);
   /* the lock: two that create at once would trip over each other in the catalog */
   str_append_text(&sql, "SELECT pg_advisory_xact_lock(8247331862370315);\n");
   str_append(&sql, ddl.data, ddl.n);
-  status = sql.failed || ddl.failed
-               ? err_set_memory(&words, "schema", sql.n)
-               : pg_run_script(s, PG_READER, sql.data, "cannot create vecmill's schema", &words);
-  if (status != VECMILL_OK && version > 0 && pg_state_is("42501"))
+  bool is_good = status == VECMILL_OK; /* else `err` is set */
+  if (is_good && (sql.failed || ddl.failed)) status = err_set_memory(&words, "schema", sql.n);
+  else if (is_good)
+    status = pg_run_script(s, PG_READER, sql.data, "cannot create vecmill's schema", &words);
+  if (is_good && status != VECMILL_OK && version > 0 && pg_state_is("42501"))
     status = ask_for_ddl(s, &ddl, err);
-  else if (status != VECMILL_OK && err) *err = words;
+  else if (is_good && status != VECMILL_OK && err) *err = words;
   str_fini(&ddl);
   str_fini(&sql);
   return status;

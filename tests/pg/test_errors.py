@@ -344,10 +344,16 @@ def test_rights(vecmill, folder):
         expect(server.psql("SELECT count(embedding), (SELECT count(*) FROM t_metrics) FROM t") == [("48", "49")], "rows without a vector")
         # a schema of state that is there, and another's
         server.psql('REVOKE ALL ON ALL TABLES IN SCHEMA vecmill FROM "the Reader"; REVOKE ALL ON SCHEMA vecmill FROM "the Reader"')
-        done = ingest(vecmill, db, status=1)
-        expect(done.stderr.startswith(f"vecmill: {at}this user may not use schema vecmill (have its owner run this, or name another with --state-schema): GRANT "),
-               done.stderr)
-        server.psql(done.stderr.partition("--state-schema): ")[2])
+        reads, writes = (f'GRANT USAGE ON SCHEMA "vecmill" TO "the Reader"; GRANT SELECT{more} ON ALL TABLES IN SCHEMA "vecmill" TO "the Reader"; '
+                         for more in ("", ", INSERT, UPDATE, DELETE"))
+        told(vecmill, db, f"{at}this user may not use schema vecmill (have its owner run this, or name another with --state-schema): {reads}", "--dry-run")
+        server.psql(reads)
+        ingest(vecmill, db, "--dry-run")
+        for right in ("INSERT", "UPDATE", "DELETE"):
+            server.psql(writes + f'REVOKE {right} ON vecmill.leases FROM "the Reader"; REVOKE UPDATE (embedding) ON t FROM "the Reader"')
+            told(vecmill, db, state_too.removeprefix("vecmill: ") + writes + 'GRANT UPDATE ("embedding") ON "public"."t" TO "the Reader"; ')
+            server.psql('GRANT UPDATE (embedding) ON t TO "the Reader"')
+        server.psql(writes)
         ingest(vecmill, db, status=3)
         # no schema of state
         server.psql("DROP SCHEMA vecmill CASCADE", options="-c client_min_messages=error")
@@ -381,6 +387,26 @@ def test_rights_to_schemas(vecmill, folder):
         ingest(vecmill, db, table="priv ate.t")
         expect(server.psql('SELECT count(embedding), (SELECT count(*) FROM "priv ate".t_metrics) FROM "priv ate".t') == [("1", "1")], "rows without a vector")
         server.psql('DROP SCHEMA "priv ate", ext CASCADE; CREATE EXTENSION vector; DROP OWNED BY guest; DROP ROLE guest', options="-c client_min_messages=error")
+
+
+def test_rights_to_empty_state(vecmill, folder):
+    """A schema of state that is there and holds nothing yet: its owner makes the rest, and the database's CREATE is not wanted."""
+    with fresh() as server:
+        fill(server, 50)
+        server.psql("""DROP ROLE IF EXISTS guest; DROP ROLE IF EXISTS team; CREATE ROLE team; CREATE ROLE guest LOGIN; GRANT USAGE ON SCHEMA public TO guest;
+            GRANT SELECT, UPDATE ON t TO guest; CREATE SCHEMA vecmill; GRANT USAGE ON SCHEMA vecmill TO guest""", options="-c client_min_messages=error")
+        db = server.uri_of(user="guest")
+        for grant in ("", "REVOKE USAGE ON SCHEMA vecmill FROM guest; GRANT CREATE ON SCHEMA vecmill TO guest"):
+            server.psql(grant or "SELECT 1")
+            done = ingest(vecmill, db, status=1)
+            expect(LACKING.format("; --state-schema names another schema") + 'CREATE TABLE IF NOT EXISTS "vecmill".columns(' in done.stderr, done.stderr)
+        server.psql("ALTER SCHEMA vecmill OWNER TO team; GRANT team TO guest")
+        ingest(vecmill, db, 10)
+        expect(server.psql("SELECT count(embedding) FROM t") == [("50",)], "rows without a vector")
+        server.psql("UPDATE t SET embedding = NULL; CREATE ROLE other LOGIN; GRANT pg_read_all_data, pg_write_all_data TO other")
+        ingest(vecmill, server.uri_of(user="other"))
+        server.psql("DROP SCHEMA vecmill CASCADE; DROP TABLE t; DROP ROLE other; DROP OWNED BY guest, team; DROP ROLE guest, team",
+                    options="-c client_min_messages=error")
 
 
 def test_rights_to_join(vecmill, folder):
