@@ -3,36 +3,42 @@
 
 #include "store/pg_parts.h"
 
-/* The session's words, a row of texts; $1 is the state's schema. */
+/* The session's words, a row of texts. */
 static const char about_sql[] =
     "SELECT split_part(current_setting('server_version'), ' ', 1)::text, coalesce((SELECT "
     "extversion FROM pg_extension WHERE extname = 'vector'), '')::text, coalesce((SELECT "
     "default_version FROM pg_available_extensions WHERE name = 'vector'), '')::text, "
-    "current_setting('transaction_read_only')::text, coalesce((SELECT "
-    "has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = $1::text), "
-    "has_database_privilege(current_database(), 'CREATE'))::text, current_user::text, "
-    "current_database()::text, (SELECT count(*) FROM pg_namespace WHERE nspname = $1::text)::text";
+    "current_setting('transaction_read_only')::text, current_user::text, current_database()::text";
 
-enum { VERSION, VECTOR, VECTOR_TO_HAVE, READ_ONLY, MAY_KEEP_STATE, USER, DATABASE, HAS_STATE };
+enum { VERSION, VECTOR, VECTOR_TO_HAVE, READ_ONLY, USER, DATABASE };
 
-static vecmill_status check_state(const pg_store *s, const PGresult *row, vecmill_error *err) {
-  if (strcmp(pg_text(row, 0, MAY_KEEP_STATE), "true") == 0) return VECMILL_OK;
-  bool has_state = pg_integer(row, 0, HAS_STATE) > 0;
+/* As ingest asks for it (pg_rights.c). */
+static vecmill_status check_state(pg_store *s, const PGresult *row, vecmill_error *err) {
+  pg_state_rights state;
+  vecmill_status status = pg_ask_state(s, &state, err);
+  if (status != VECMILL_OK || (state.has_tables ? state.may_write : state.may_make)) return status;
   str sql = {0};
-  str_append_text(&sql, has_state ? "GRANT USAGE ON SCHEMA " : "GRANT CREATE ON DATABASE ");
-  pg_append_name(&sql, has_state ? s->state : pg_text(row, 0, DATABASE));
-  str_append_text(&sql, " TO ");
-  pg_append_name(&sql, pg_text(row, 0, USER));
-  vecmill_status status =
-      err_set(err, VECMILL_ERROR_DATABASE,
-              "%s: this user may not %s schema %s, where vecmill keeps its state (have its owner "
-              "run %s, or what vecmill ingest prints)",
-              s->shown, has_state ? "use" : "create", s->state, sql.failed ? "GRANT .." : sql.data);
+  if (state.has_tables) {
+    status = pg_append_state_grants(s, &sql, err);
+  } else {
+    str_append_text(&sql, state.has_schema ? "GRANT USAGE, CREATE ON SCHEMA "
+                                           : "GRANT CREATE ON DATABASE ");
+    pg_append_name(&sql, state.has_schema ? s->state : pg_text(row, 0, DATABASE));
+    str_append_text(&sql, " TO ");
+    pg_append_name(&sql, pg_text(row, 0, USER));
+  }
+  if (status == VECMILL_OK)
+    status = err_set(
+        err, VECMILL_ERROR_DATABASE,
+        "%s: this user may not %s schema %s, where vecmill keeps its state (have its owner run "
+        "%s%s what vecmill ingest prints)",
+        s->shown, state.has_schema ? "use" : "create", s->state, sql.failed ? "GRANT .." : sql.data,
+        state.has_tables ? "or" : ", or");
   str_fini(&sql);
   return status;
 }
 
-static vecmill_status check(const pg_store *s, const PGresult *row, vecmill_error *err) {
+static vecmill_status check(pg_store *s, const PGresult *row, vecmill_error *err) {
   const char *to_have = pg_text(row, 0, VECTOR_TO_HAVE);
   if (!*pg_text(row, 0, VECTOR))
     return err_set(err, VECMILL_ERROR_UNSUPPORTED,
@@ -62,15 +68,13 @@ vecmill_status store_about_pg(store *base, pg_about *about_out, vecmill_error *e
   pg_store *s = pg_of(base);
   PGconn *conn = s->connections[PG_READER].conn;
   str sql = {0};
-  pg_params p = {0};
   PGresult *row = NULL;
   *about_out = (pg_about){0};
   snprintf(about_out->place, sizeof about_out->place, "%s", s->shown);
   const char *tls = PQsslInUse(conn) ? PQsslAttribute(conn, "protocol") : NULL;
   snprintf(about_out->tls, sizeof about_out->tls, "%s", tls ? tls : "");
   str_append_text(&sql, about_sql);
-  pg_add_text(&p, s->state);
-  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", &row, err);
+  vecmill_status status = pg_run(s, PG_READER, &sql, NULL, "cannot read the catalog", &row, err);
   if (status == VECMILL_OK) {
     snprintf(about_out->version, sizeof about_out->version, "%s", pg_text(row, 0, VERSION));
     snprintf(about_out->vector, sizeof about_out->vector, "%s", pg_text(row, 0, VECTOR));

@@ -74,9 +74,17 @@ def test_doctor(vecmill, folder):
                           'DATABASE "corpus" TO "ana", or what vecmill ingest prints)', what], got)
         server.psql("CREATE SCHEMA vecmill")
         got = doctor(vecmill, folder, settings=settings, status=1)
-        expect(got[1][0] == ana + ": this user may not use schema vecmill, where vecmill keeps its state (have its owner run GRANT USAGE ON SCHEMA "
-               '"vecmill" TO "ana", or what vecmill ingest prints)', got)
-        server.psql('GRANT USAGE ON SCHEMA "vecmill" TO "ana"')
+        may_not = ana + ": this user may not use schema vecmill, where vecmill keeps its state (have its owner run "
+        expect(got[1][0] == may_not + 'GRANT USAGE, CREATE ON SCHEMA "vecmill" TO "ana", or what vecmill ingest prints)', got)
+        server.psql('GRANT USAGE, CREATE ON SCHEMA "vecmill" TO "ana"')
+        doctor(vecmill, folder, settings=settings, status=0)
+        server.psql("CREATE TABLE t(id integer PRIMARY KEY, text text); INSERT INTO t VALUES(1, 'one')")
+        run(vecmill, folder, "ingest", "t", "--db", server.uri_of(), "--model", vecmill.model, settings={}, status=0)
+        server.psql('GRANT SELECT ON ALL TABLES IN SCHEMA "vecmill" TO "ana"')
+        got = doctor(vecmill, folder, settings=settings, status=1)
+        grants = 'GRANT USAGE ON SCHEMA "vecmill" TO "ana"; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA "vecmill" TO "ana"; '
+        expect(got[1][0] == f"{may_not}{grants}or what vecmill ingest prints)", got)
+        server.psql(grants)
         doctor(vecmill, folder, settings=settings, status=0)
         # an address in the wrong place is told by its variable alone
         done = run(vecmill, folder, "doctor", "--model", vecmill.model, settings={"PG_DATABASE": server.uri_of()}, status=1)
