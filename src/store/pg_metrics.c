@@ -35,8 +35,22 @@ static vecmill_status add_join(pg_metrics *m, const char *name, const char *type
   return pg_key_column_init(&m->joins[m->n_joins++], name, type, collation, err);
 }
 
-/* What it is, the same in each row: a table; its primary key, if any, is not deferrable; a rule. */
+/* What it is, the same in each row: a table; its primary key, if any, is not deferrable; the first
+ * rule that is in the way, behind its event. */
 enum { IS_TABLE = 5, IS_IMMEDIATE, RULE };
+
+/*
+ * Rules that the server does not take (rewriteHandler.c), alike in 16 and 18: for INSERT .. ON
+ * CONFLICT one on UPDATE, whatever it does and disabled too, and an active one on INSERT, but for
+ * those that do nothing beside it or for some rows; for a DELETE within WITH an active one, but for
+ * these and for one statement in its place. The last come last: not every run deletes.
+ */
+#define RULE_IS_SINGLE "is_instead AND ev_qual::text = '<>' AND ev_action::text !~ '[}] [{]QUERY '"
+static const char rule_in_the_way[] =
+    "(SELECT (array_agg(ev_type::text || quote_ident(rulename) ORDER BY ev_type, rulename))[1] "
+    "FROM pg_rewrite WHERE ev_class = c.oid AND (ev_type = '2' OR ev_type IN ('3', '4') "
+    "AND " PG_RULE_IS_ACTIVE " AND CASE WHEN " PG_RULE_DOES_NOTHING " THEN is_instead AND "
+    "ev_qual::text = '<>' ELSE ev_type = '3' OR NOT (" RULE_IS_SINGLE ") END))";
 
 /* Its columns: name, place in the primary key from 1 on (INCLUDE is no part of it), the type of
  * that name's column in the table of texts, if it has one, and the collation if that has another.
@@ -50,9 +64,12 @@ static vecmill_status read_metrics_table(pg_store *s, PGresult **rows_out, vecmi
       "1], a.attnum), 0)::text, format_type(t.atttypid, NULL), (a.attnotnull AND NOT "
       "a.atthasdef AND a.attidentity = '')::text, CASE WHEN a.attcollation <> t.attcollation AND "
       "t.attcollation <> 0 THEN " PG_COLLATION_OF_A " END, (c.relkind IN ('r', 'p'))::text, "
-      "i.indimmediate::text, (SELECT min(quote_ident(rulename)) FROM pg_rewrite WHERE ev_class = "
-      "c.oid) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = "
-      "c.relnamespace JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 "
+      "i.indimmediate::text, ");
+  str_append_text(&sql, rule_in_the_way);
+  str_append_text(
+      &sql,
+      " FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace JOIN pg_attribute AS a "
+      "ON a.attrelid = c.oid AND a.attnum > 0 "
       "AND NOT a.attisdropped LEFT JOIN pg_index AS i ON i.indrelid = c.oid AND i.indisprimary "
       "LEFT JOIN pg_attribute AS t ON t.attrelid = $3::oid AND t.attname = a.attname AND "
       "t.attnum > 0 AND NOT t.attisdropped WHERE n.nspname = $1::text AND c.relname = $2::text "
@@ -65,9 +82,8 @@ static vecmill_status read_metrics_table(pg_store *s, PGresult **rows_out, vecmi
   return status;
 }
 
-/* What would refuse every row that is written; rules do though they are disabled. */
+/* What would refuse every row that is written. */
 static vecmill_status check_kind(const pg_metrics *m, const PGresult *rows, vecmill_error *err) {
-  const char *rule = pg_text(rows, 0, RULE);
   if (pg_text(rows, 0, IS_TABLE)[0] != 't')
     return err_set(err, VECMILL_ERROR_CONFLICT,
                    "%s: no table, so it cannot hold metrics (name another with --metrics-table)",
@@ -78,13 +94,27 @@ static vecmill_status check_kind(const pg_metrics *m, const PGresult *rows, vecm
                    "such key (drop it and add it again without, or name another table with "
                    "--metrics-table)",
                    m->name);
-  if (*rule)
-    return err_set(
-        err, VECMILL_ERROR_CONFLICT,
-        "table %s: it has rule %s, and INSERT .. ON CONFLICT takes no table with rules, "
-        "disabled ones too (DROP RULE %s ON %s, a trigger does it too; or name another table with "
-        "--metrics-table)",
-        m->name, rule, rule, m->sql);
+  return VECMILL_OK;
+}
+
+/* After has_more: who has columns there keeps the rows. */
+static vecmill_status check_rules(const pg_store *s, const PGresult *rows, vecmill_error *err) {
+  const pg_metrics *m = &s->metrics;
+  const char *rule = pg_text(rows, 0, RULE), *name = *rule ? rule + 1 : "";
+  bool is_delete = *rule == '4';
+  if (*rule == '2')
+    return err_set(err, VECMILL_ERROR_CONFLICT,
+                   "table %s: it has rule %s on UPDATE, and INSERT .. ON CONFLICT takes no table "
+                   "with such a rule, a disabled one too (DROP RULE %s ON %s, a trigger does it "
+                   "too; or name another table with --metrics-table)",
+                   m->name, name, name, m->sql);
+  if (*rule && (!is_delete || (s->changed && !m->has_more)))
+    return err_set(err, VECMILL_ERROR_CONFLICT,
+                   "table %s: rule %s stands in place of %s, or beside it, so metrics cannot be "
+                   "%s (ALTER TABLE %s DISABLE RULE %s, a trigger does it too; or name another "
+                   "table with --metrics-table)",
+                   m->name, name, is_delete ? "a DELETE" : "an INSERT",
+                   is_delete ? "removed, as --changed does" : "written", m->sql, name);
   return VECMILL_OK;
 }
 
@@ -213,6 +243,7 @@ static vecmill_status settle_table(pg_store *s, const store_metrics_target *targ
     if (status == VECMILL_OK) status = take_joins(s, rows, err);
     if (status == VECMILL_OK) status = check_others(m, rows, err);
     m->has_more = has_more_columns(rows);
+    if (status == VECMILL_OK) status = check_rules(s, rows, err);
   }
   PQclear(rows);
   for (size_t i = 0; i < s->n_keys; i++) m->is_shared |= !is_join(m, s->keys[i].name);

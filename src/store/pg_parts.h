@@ -67,6 +67,15 @@ typedef struct pg_key_column {
   "JOIN pg_namespace AS ln ON ln.oid = l.collnamespace WHERE l.oid = a.attcollation)"
 
 /* Where the numbers of the texts go. */
+/* Of pg_rewrite: the rule acts in this session; its action is NOTHING (nodes.h: CMD_NOTHING was 6
+ * before MERGE came in 15). */
+#define PG_RULE_IS_ACTIVE                                                                          \
+  "ev_enabled IN ('A', CASE current_setting('session_replication_role') WHEN 'replica' THEN 'R' "  \
+  "ELSE 'O' END)"
+#define PG_RULE_DOES_NOTHING                                                                       \
+  "ev_action::text LIKE '({QUERY :commandType ' || CASE WHEN "                                     \
+  "current_setting('server_version_num')::integer < 150000 THEN 6 ELSE 7 END || ' %'"
+
 typedef struct pg_metrics {
   char *name, *sql;                 /* sql: quoted, schema and all */
   pg_key_column joins[PG_MAX_KEYS]; /* its key: columns of the table by the same names */
@@ -112,7 +121,7 @@ typedef struct pg_store {
    * inherit from is ONLY its own rows, for which alone its key is unique. */
   char *table_sql, *table_name;
   char table_oid[16]; /* to look things up by: its name wants USAGE on its schema */
-  char *keys_sql; /* quoted */
+  char *keys_sql;     /* quoted */
 
   /* record */
   char *maker_text[6];

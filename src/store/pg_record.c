@@ -173,13 +173,15 @@ static vecmill_status look_for_triggers(pg_store *s, vecmill_error *err) {
   return status;
 }
 
-/* The server refuses an UPDATE .. RETURNING, within WITH, of a table that has a rule on UPDATE. */
+/* The server refuses an UPDATE .. RETURNING, within WITH, of a table that has a rule on UPDATE, but
+ * for those that do nothing beside it. */
 static vecmill_status look_for_rules(pg_store *s, vecmill_error *err) {
   str sql = {0};
   pg_params p = {0};
   PGresult *rows = NULL;
   str_append_text(&sql, "SELECT min(quote_ident(rulename)) FROM pg_rewrite WHERE ev_class = "
-                        "$1::regclass AND ev_enabled IN ('O', 'A') AND ev_type = '2' /* UPDATE */");
+                        "$1::regclass AND ev_type = '2' /* UPDATE */ AND " PG_RULE_IS_ACTIVE
+                        " AND (is_instead OR NOT (" PG_RULE_DOES_NOTHING "))");
   pg_add_text(&p, s->table_name);
   vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", &rows, err);
   if (status == VECMILL_OK && !PQgetisnull(rows, 0, 0))
