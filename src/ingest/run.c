@@ -92,7 +92,7 @@ static vecmill_status open_store(run *r, vecmill_error *err) {
                          .limit = options->limit,
                          .retry_failed = options->retry_failed != 0,
                          .changed = options->changed != 0,
-                         .only_reads = options->dry_run != 0};
+                         .only_reads = options->dry_run || options->metrics_only};
   ingest_database where = {.config = options->config,
                            .database = options->database,
                            .schema = options->schema,
@@ -102,8 +102,6 @@ static vecmill_status open_store(run *r, vecmill_error *err) {
   vecmill_status status = ingest_open_database(&where, stop_flag(options), &r->store, err);
   if (status == VECMILL_OK)
     status = r->store->operations->find(r->store, &target, &r->columns, err);
-  if (status == VECMILL_OK)
-    status = r->store->operations->record(r->store, &r->record, &r->has_record, err);
   return status;
 }
 
@@ -393,6 +391,8 @@ static vecmill_status run_all(run *r, vecmill_error *err) {
     status = wordlist_open(r->options->wordlist, r->options->wordlist_overrides, &r->list, err);
   if (status == VECMILL_OK) status = open_store(r, err);
   if (status == VECMILL_OK) status = open_metrics(r, err);
+  if (status == VECMILL_OK)
+    status = r->store->operations->record(r->store, &r->record, &r->has_record, err);
   if (status == VECMILL_OK && r->options->metrics_only) return run_metrics_only(r, err);
   if (status == VECMILL_OK) status = open_model(r, err);
   if (status != VECMILL_OK) return status;

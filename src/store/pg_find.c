@@ -305,7 +305,8 @@ static vecmill_status find_text_column(pg_store *s, const table_info *info, cons
     column = column_named(info, text_names[i]);
     if (column && (!column->is_text || is_key(s, column->name))) column = NULL;
   }
-  if (!column) status = only_text_column(s, info, &column, err);
+  if (!column && s->is_barred) status = pg_ask_for_grants(s, err); /* the record may say it */
+  else if (!column) status = only_text_column(s, info, &column, err);
   if (status != VECMILL_OK) return status;
   bool is_vector = strcmp(column->name, s->vector_column) == 0;
   if (!is_vector && !column->is_text)

@@ -126,6 +126,7 @@ typedef struct pg_store {
   /* record */
   char *maker_text[6];
   char *index;     /* that a search used */
+  bool is_barred;  /* a run may not read it yet: all rights that are missing are told at once */
   char *column_id; /* in the state's `columns`; NULL: no record */
 
   pg_metrics metrics;
@@ -422,7 +423,8 @@ vecmill_status pg_append_state_ddl(pg_store *s, str *sql, vecmill_error *err);
 /* pg_rights.c */
 
 /* All that a run, or, if it only reads, a look needs, where the schema of our own is none that
- * keeps this user out. After metrics_find. */
+ * keeps this user out. After metrics_find. `dimension` 0: not known yet; a column that is missing
+ * is not asked for then. */
 vecmill_status pg_check_rights(pg_store *s, size_t dimension, vecmill_error *err);
 
 /* pg_record.c */

@@ -27,6 +27,15 @@ static vecmill_status take_record(pg_store *s, const PGresult *rows, store_maker
   return VECMILL_OK;
 }
 
+/* The state is not ours to read: while the columns are being found a run goes on without, so that
+ * this is told with all else that is missing. */
+static vecmill_status barred(pg_store *s, vecmill_error *err) {
+  s->is_barred = !s->only_reads;
+  if (s->is_barred && !s->text_column) return VECMILL_OK;
+  vecmill_status status = s->is_barred ? pg_check_rights(s, 0, err) : VECMILL_OK;
+  return status == VECMILL_OK ? pg_ask_for_grants(s, err) : status;
+}
+
 vecmill_status pg_store_record(store *base, store_maker *maker_out, bool *found_out,
                                vecmill_error *err) {
   pg_store *s = pg_of(base);
@@ -53,7 +62,7 @@ vecmill_status pg_store_record(store *base, store_maker *maker_out, bool *found_
     status = take_record(s, rows, maker_out, err);
     *found_out = status == VECMILL_OK;
   } else if (status != VECMILL_OK && pg_state_is("42501")) {
-    status = pg_ask_for_grants(s, err);
+    status = barred(s, err);
   }
   PQclear(rows);
   str_fini(&sql);

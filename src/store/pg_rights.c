@@ -27,6 +27,7 @@ enum {
 typedef struct rights {
   const char *read[MOST_READ]; /* columns */
   size_t n_read;
+  bool adds_vector, writes_vector; /* what the run is to do */
   PGresult *row;
 } rights;
 
@@ -122,10 +123,10 @@ static void append_schemas(str *sql, const pg_store *s, const rights *r) {
 /* "GRANT SELECT ("a", "b"), UPDATE ("v") ON t TO user": SELECT of all where it has none of them. */
 static void append_table_grant(str *sql, const pg_store *s, const rights *r) {
   size_t n_lacking = 0, n_listed = 0;
-  bool lacks_vector = !s->only_reads && !s->has_vector_column && !has(r, READS_ALL);
-  bool writes = has(r, WRITES);
+  bool lacks_vector = r->adds_vector && !has(r, READS_ALL);
+  bool lacks_write = r->writes_vector && !has(r, WRITES);
   for (size_t i = 0; i < r->n_read; i++) n_lacking += !has(r, FIRST_READ + (int)i);
-  if (n_lacking == 0 && !lacks_vector && (writes || s->only_reads)) return;
+  if (n_lacking == 0 && !lacks_vector && !lacks_write) return;
   str_append_text(sql, "GRANT ");
   if (n_lacking == r->n_read) {
     str_append_text(sql, "SELECT");
@@ -140,7 +141,7 @@ static void append_table_grant(str *sql, const pg_store *s, const rights *r) {
     if (lacks_vector) pg_append_name(sql, s->vector_column);
     str_append_char(sql, ')');
   }
-  if (!writes && !s->only_reads) {
+  if (lacks_write) {
     str_append_text(sql, n_lacking > 0 || lacks_vector ? ", UPDATE (" : "UPDATE (");
     pg_append_name(sql, s->vector_column);
     str_append_char(sql, ')');
@@ -172,7 +173,7 @@ static vecmill_status append_lacking(str *sql, pg_store *s, const rights *r, siz
   if (status == VECMILL_OK && *lacks_state_out)
     status = makes ? pg_append_state_ddl(s, sql, err) : pg_append_state_grants(s, sql, err);
   append_schemas(sql, s, r);
-  if (!s->only_reads && !s->has_vector_column && !has(r, IS_OWNER)) {
+  if (r->adds_vector && !has(r, IS_OWNER)) {
     pg_append_add_column(sql, s, dimension);
     str_append_text(sql, ";\n");
   }
@@ -185,6 +186,8 @@ vecmill_status pg_check_rights(pg_store *s, size_t dimension, vecmill_error *err
   rights r = {0};
   str sql = {0};
   bool lacks_state = false;
+  r.adds_vector = !s->only_reads && !s->has_vector_column && dimension > 0;
+  r.writes_vector = !s->only_reads && (s->has_vector_column || dimension > 0);
   list_columns(s, &r);
   vecmill_status status = ask(s, &r, err);
   bool is_there = status == VECMILL_OK && PQntuples(r.row) > 0; /* else the next call tells */

@@ -5,16 +5,17 @@
  * Life of a run:
  *   open
  *   find      which table and columns; reads only
+ *   metrics_find    where numbers of the texts go, if anywhere
  *   record    what made the vectors that are there
  *   inspect   what the vector column holds, sample some of it
  *   begin     takes the table for this run, adds what is missing, writes the record
- *   metrics_find, metrics_begin    where numbers of the texts go, if anywhere
+ *   metrics_begin
  *   count     the totals
  *   passes of { pass_begin; claim until it gives no rows; commit or release each page }
  *   close
  *   metrics_page, metrics_commit, metrics_count_twins    at the end; the last one counts equal
- * texts Metrics alone: open, find, metrics_find, metrics_begin, metrics_count, then as at the end.
- * A look that writes nothing: open, find, record, metrics_find, inspect, preview, close.
+ * texts Metrics alone: open, find, metrics_find, record, metrics_begin, metrics_count, then as at
+ * the end. A look that writes nothing: open, find, metrics_find, record, inspect, preview, close.
  * A search: open, find, record, scan, read_text, close.
  *
  * Threads: claim may run in one thread while commit runs in `n_writers` others, each with a page of

@@ -331,7 +331,8 @@ def test_rights_to_read(vecmill, folder):
         grants = 'GRANT USAGE ON SCHEMA "vecmill" TO "guest"; GRANT SELECT{} ON ALL TABLES IN SCHEMA "vecmill" TO "guest"; '
         refusal = (f"guest@{server.host}:{server.port}/corpus: this user may not use schema vecmill (have its owner run this, or name another with "
                    "--state-schema): ")
-        told(vecmill, guest, refusal + grants.format(", INSERT, UPDATE, DELETE"))
+        told(vecmill, guest, f"guest@{server.host}:{server.port}/corpus: this user lacks rights that the run needs (have the owners of what it names run this; "
+             "--state-schema names another schema): " + grants.format(", INSERT, UPDATE, DELETE") + 'GRANT UPDATE ("embedding") ON "public"."t" TO "guest"; ')
         told(vecmill, guest, refusal + grants.format(""), "--dry-run")
         done = vecmill.run("search", "t", "star 3", "--db", guest, status=1)
         expect(done.stderr == f"vecmill: {refusal}{grants.format('')}\n", done.stderr)
