@@ -452,7 +452,7 @@ def test_read_only(vecmill, folder):
         server.psql("ALTER SYSTEM SET default_transaction_read_only = on")
         server.psql("SELECT pg_reload_conf()")
         errors = ended(run, 1, 10)
-        expect(re.fullmatch(rf"vecmill: {re.escape(place(server))}: .*: cannot execute \w+( FOR UPDATE)? in a read-only transaction {re.escape(why)}\n", errors), errors)
+        expect(re.fullmatch(rf"vecmill: {re.escape(place(server))}: .*: cannot execute \w+( FOR (NO KEY )?UPDATE)? in a read-only transaction {re.escape(why)}\n", errors), errors)
         server.psql("SET default_transaction_read_only = off; ALTER SYSTEM RESET default_transaction_read_only")
         server.psql("SELECT pg_reload_conf()")
         ingest(vecmill, server.uri, 1000)

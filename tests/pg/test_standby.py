@@ -70,7 +70,7 @@ def test_writes(vecmill, folder):
     primary.psql("CREATE TABLE bare(id integer PRIMARY KEY, text text); INSERT INTO bare VALUES(1, 'a')")
     standby.catch_up()
     for words in ([], ["--changed"], ["--create-metrics"]):
-        told(vecmill, standby.uri, f"{place(standby)}: cannot lock the run: cannot execute SELECT FOR UPDATE {advice}", *words)
+        told(vecmill, standby.uri, f"{place(standby)}: cannot lock the run: cannot execute SELECT FOR NO KEY UPDATE {advice}", *words)
     told(vecmill, standby.uri, f"{place(standby)}: cannot add the vector column: cannot execute ALTER TABLE {advice}", table="bare")
 
 
