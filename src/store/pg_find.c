@@ -447,6 +447,7 @@ vecmill_status pg_store_find(store *base, const store_target *target, store_colu
       {"--text-column", target->text_column, NULL},
       {"--vector-column", target->vector_column, NULL}};
   vecmill_status status = pg_check_names(s, names, sizeof names / sizeof *names, err);
+  if (status == VECMILL_OK && s->schema_wanted) status = pg_find_schema(s, &s->schema_wanted, err);
   if (status == VECMILL_OK) status = find_table(s, target->table, &info, err);
   if (status == VECMILL_OK) status = read_columns(s, &info, err);
   if (status == VECMILL_OK)

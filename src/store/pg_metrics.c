@@ -19,6 +19,7 @@
 
 void pg_metrics_fini(pg_metrics *m) {
   for (size_t i = 0; i < m->n_joins; i++) pg_key_column_fini(&m->joins[i]);
+  mem_free(m->schema);
   mem_free(m->name);
   mem_free(m->sql);
   str_fini(&m->cursor);
@@ -77,7 +78,7 @@ static vecmill_status read_metrics_table(pg_store *s, PGresult **rows_out, vecmi
       "LEFT JOIN pg_attribute AS t ON t.attrelid = $3::oid AND t.attname = a.attname AND "
       "t.attnum > 0 AND NOT t.attisdropped WHERE n.nspname = $1::text AND c.relname = $2::text "
       "ORDER BY a.attnum");
-  pg_add_text(&p, s->schema);
+  pg_add_text(&p, s->metrics.schema);
   pg_add_text(&p, s->metrics.name);
   pg_add_text(&p, s->table_oid);
   vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", rows_out, err);
@@ -267,20 +268,42 @@ static vecmill_status choose_joins(pg_store *s, vecmill_error *err) {
   return status;
 }
 
+/* The table that is there by the rules of the table of texts' name, or the one to make. */
+static vecmill_status find_names(pg_store *s, const char *wanted, vecmill_error *err) {
+  pg_metrics *m = &s->metrics;
+  PGresult *rows = NULL;
+  vecmill_status status = pg_find_beside(s, wanted, &rows, err);
+  if (status == VECMILL_OK && PQntuples(rows) == 0) {
+    status = pg_part_name(s, wanted, &m->schema, &m->name, err);
+  } else if (status == VECMILL_OK) {
+    m->schema = mem_strdup(pg_text(rows, 0, 1));
+    m->name = mem_strdup(pg_text(rows, 0, 2));
+  }
+  PQclear(rows);
+  if (status == VECMILL_OK && m->schema && strcmp(m->schema, s->schema) != 0)
+    return err_set(err, VECMILL_ERROR_ARGUMENT,
+                   "--metrics-table %s: means one in schema %s, and metrics lie in the schema of "
+                   "their table, %s (name one there)",
+                   wanted, m->schema, s->schema);
+  return status;
+}
+
 static vecmill_status name_table(pg_store *s, const char *wanted, vecmill_error *err) {
   pg_metrics *m = &s->metrics;
   str name = {0}, sql = {0};
-  size_t n_schema = strlen(s->schema);
-  if (wanted && strncmp(wanted, s->schema, n_schema) == 0 && wanted[n_schema] == '.')
-    wanted += n_schema + 1; /* said as SQL would; it lies where the table lies */
-  if (wanted) str_append_text(&name, wanted);
-  else metrics_append_name(&name, s->table);
-  pg_append_name(&sql, s->schema);
+  vecmill_status status = wanted ? find_names(s, wanted, err) : VECMILL_OK;
+  if (status != VECMILL_OK) return status;
+  if (!wanted) {
+    metrics_append_name(&name, s->table);
+    m->schema = mem_strdup(s->schema);
+    m->name = name.data;
+  }
+  pg_append_name(&sql, m->schema ? m->schema : "");
   str_append_char(&sql, '.');
-  pg_append_name(&sql, name.data ? name.data : "");
-  m->name = name.data;
+  pg_append_name(&sql, m->name ? m->name : "");
   m->sql = sql.data;
-  return name.failed || sql.failed ? err_set_memory(err, "metrics", name.n) : VECMILL_OK;
+  return !m->schema || !m->name || name.failed || sql.failed ? err_set_memory(err, "metrics", sql.n)
+                                                             : VECMILL_OK;
 }
 
 /* Columns beside its key and ours: whose they are, a row is not removed. */

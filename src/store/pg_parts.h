@@ -77,7 +77,7 @@ typedef struct pg_key_column {
   "current_setting('server_version_num')::integer < 150000 THEN 6 ELSE 7 END || ' %'"
 
 typedef struct pg_metrics {
-  char *name, *sql;                 /* sql: quoted, schema and all */
+  char *schema, *name, *sql;        /* sql: quoted, schema and all */
   pg_key_column joins[PG_MAX_KEYS]; /* its key: columns of the table by the same names */
   size_t n_joins;
   bool is_missing; /* metrics_begin makes it */
@@ -393,6 +393,17 @@ vecmill_status pg_store_jobs(store *s, struct vecmill_jobs *jobs_out, vecmill_er
  * may mean several. */
 vecmill_status pg_find_relation(pg_store *s, const char *name, PGresult **rows_out,
                                 vecmill_error *err);
+/* The same in the schema of the store's table first, in the others where `name` may say one; no row
+ * where there is none. */
+vecmill_status pg_find_beside(pg_store *s, const char *name, PGresult **rows_out,
+                              vecmill_error *err);
+/* *name, which is freed, becomes that of the schema which is called so, else of the only one that
+ * is but for ASCII case; else it stays. */
+vecmill_status pg_find_schema(pg_store *s, char **name, vecmill_error *err);
+/* What a word of --metrics-table that names no table means: TABLE, in the schema of the store's
+ * table, or SCHEMA.TABLE, in SQL's quotes or as it is written. The caller frees both. */
+vecmill_status pg_part_name(pg_store *s, const char *word, char **schema_out, char **table_out,
+                            vecmill_error *err);
 
 /* pg_find.c */
 vecmill_status pg_store_find(store *s, const store_target *target, store_columns *columns_out,

@@ -73,15 +73,14 @@ static bool take_part(const char **at, str *part) {
 }
 
 /* "schema"."table" as SQL has it, either of them in quotes, or "table". */
-static vecmill_status look_up_quoted(pg_store *s, const char *name, PGresult **rows_out,
-                                     vecmill_error *err) {
+static vecmill_status look_up_quoted(pg_store *s, const char *wanted, const char *name,
+                                     PGresult **rows_out, vecmill_error *err) {
   str parts[2] = {{0}, {0}};
   const char *at = name;
   bool is_any = take_part(&at, &parts[0]), is_one = is_any && *at == '\0';
   bool is_two = is_any && *at == '.' && (at++, take_part(&at, &parts[1])) && *at == '\0';
-  const char *schema = is_two ? parts[0].data : s->schema_wanted;
-  bool fits =
-      (is_one || is_two) && (!s->schema_wanted || !schema || strcmp(schema, s->schema_wanted) == 0);
+  const char *schema = is_two ? parts[0].data : wanted;
+  bool fits = (is_one || is_two) && (!wanted || !schema || strcmp(schema, wanted) == 0);
   vecmill_status status = VECMILL_OK;
   if (parts[0].failed || parts[1].failed) status = err_set_memory(err, name, strlen(name));
   else if (fits) status = look_up(s, by_name, schema, parts[is_two].data, rows_out, err);
@@ -102,8 +101,9 @@ static vecmill_status ambiguous(const pg_store *s, const char *name, const PGres
   return status;
 }
 
-vecmill_status pg_find_relation(pg_store *s, const char *name, PGresult **rows_out,
-                                vecmill_error *err) {
+/* Any number of rows. */
+static vecmill_status look_for(pg_store *s, const char *schema, const char *name,
+                               PGresult **rows_out, vecmill_error *err) {
   char *folded = mem_strdup(name);
   if (!folded) return err_set_memory(err, name, strlen(name));
   for (char *c = folded; *c; c++) *c = str_lower(*c);
@@ -113,14 +113,92 @@ vecmill_status pg_find_relation(pg_store *s, const char *name, PGresult **rows_o
   size_t n_tries = strchr(name, '.') ? 4 : 2;
   int n = 0;
   for (size_t i = 0; status == VECMILL_OK && n == 0 && i < n_tries; i++) {
-    status = look_up(s, tries[i][0], s->schema_wanted, tries[i][1], rows_out, err);
+    status = look_up(s, tries[i][0], schema, tries[i][1], rows_out, err);
     if (status == VECMILL_OK) n = PQntuples(*rows_out);
   }
   mem_free(folded);
-  if (status == VECMILL_OK && n == 0 && strchr(name, '"')) {
-    status = look_up_quoted(s, name, rows_out, err);
-    if (status == VECMILL_OK) n = PQntuples(*rows_out);
+  if (status == VECMILL_OK && n == 0 && strchr(name, '"'))
+    status = look_up_quoted(s, schema, name, rows_out, err);
+  return status;
+}
+
+vecmill_status pg_find_relation(pg_store *s, const char *name, PGresult **rows_out,
+                                vecmill_error *err) {
+  vecmill_status status = look_for(s, s->schema_wanted, name, rows_out, err);
+  if (status == VECMILL_OK && PQntuples(*rows_out) == 0) return missing_table(s, name, err);
+  return status == VECMILL_OK && PQntuples(*rows_out) > 1 ? ambiguous(s, name, *rows_out, err)
+                                                          : status;
+}
+
+vecmill_status pg_find_beside(pg_store *s, const char *name, PGresult **rows_out,
+                              vecmill_error *err) {
+  vecmill_status status = look_for(s, s->schema, name, rows_out, err);
+  if (status == VECMILL_OK && PQntuples(*rows_out) == 0 && strpbrk(name, ".\""))
+    status = look_for(s, NULL, name, rows_out, err);
+  return status == VECMILL_OK && PQntuples(*rows_out) > 1 ? ambiguous(s, name, *rows_out, err)
+                                                          : status;
+}
+
+/* --- what is to be made --- */
+
+vecmill_status pg_find_schema(pg_store *s, char **name, vecmill_error *err) {
+  str sql = {0};
+  pg_params p = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql, "SELECT nspname::text, (nspname = $1::text)::text FROM pg_namespace WHERE "
+                        "lower(nspname::text COLLATE \"C\") = lower($1::text COLLATE \"C\") "
+                        "ORDER BY nspname = $1::text DESC");
+  pg_add_text(&p, *name);
+  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", &rows, err);
+  if (status == VECMILL_OK && PQntuples(rows) > 0 &&
+      (PQntuples(rows) == 1 || pg_text(rows, 0, 1)[0] == 't')) {
+    char *found = mem_strdup(pg_text(rows, 0, 0));
+    if (!found) status = err_set_memory(err, *name, strlen(*name));
+    else mem_free(*name), *name = found;
   }
-  if (status == VECMILL_OK && n == 0) return missing_table(s, name, err);
-  return status == VECMILL_OK && n > 1 ? ambiguous(s, name, *rows_out, err) : status;
+  PQclear(rows);
+  str_fini(&sql);
+  return status;
+}
+
+/* Behind one part: without a quote at its head, one within is a letter as others are. */
+static bool pass_part(const char **at) {
+  str scratch = {0};
+  if (**at == '"') {
+    bool good = take_part(at, &scratch) || scratch.failed;
+    str_fini(&scratch);
+    return good;
+  }
+  size_t n = strcspn(*at, ".");
+  *at += n;
+  return n > 0;
+}
+
+/* One part as it is written, or within SQL's quotes. */
+static char *part_as_written(const char *from, size_t n) {
+  str part = {0};
+  if (*from != '"') str_append(&part, from, n);
+  else take_part(&from, &part);
+  return part.failed ? NULL : part.data;
+}
+
+vecmill_status pg_part_name(pg_store *s, const char *word, char **schema_out, char **table_out,
+                            vecmill_error *err) {
+  const char *dot = word, *table = word, *end;
+  bool good = pass_part(&dot), has_schema = good && *dot == '.';
+  end = dot;
+  if (has_schema) {
+    table = end = dot + 1;
+    good = pass_part(&end);
+  }
+  good = good && *end == '\0';
+  if (!good)
+    return err_set(err, VECMILL_ERROR_ARGUMENT,
+                   "--metrics-table %s: no such table, and no name of one to make (give TABLE or "
+                   "SCHEMA.TABLE, either of them in SQL's quotes)",
+                   word);
+  *table_out = part_as_written(table, (size_t)(end - table));
+  *schema_out = has_schema ? part_as_written(word, (size_t)(dot - word)) : mem_strdup(s->schema);
+  if (!*table_out || !*schema_out) return err_set_memory(err, word, strlen(word));
+  return has_schema && *word != '"' ? pg_find_schema(s, schema_out, err) : VECMILL_OK;
 }

@@ -391,6 +391,34 @@ def test_types(vecmill, folder):
             fits(vecmill, server)
 
 
+def test_names(vecmill, folder):
+    """--metrics-table is read as the table's own name is; what is to be made is TABLE or SCHEMA.TABLE, in SQL's quotes or not."""
+    tables = "SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('public', 'Isles') AND tablename ~* 'metrics' ORDER BY 1, 2"
+    with fresh() as server:
+        server.psql('DROP SCHEMA IF EXISTS "Isles" CASCADE; CREATE SCHEMA "Isles"; CREATE TABLE "Isles".t(id integer PRIMARY KEY, text text); ',
+                    options="-c client_min_messages=error")
+        try:
+            for word, *made_there in (
+                    ("Some_Metrics", "public", "some_metrics"), ('"some_metrics"', "public", "some_metrics"), ("Public.Some_metrics", "public", "some_metrics"),
+                    ('"Isles"."Other metrics"', "Isles", "Other metrics"), ("isles.t_metrics", "Isles", "t_metrics"), ("ISLES.T_metrics", "Isles", "T_metrics")):
+                made(server, f"id integer PRIMARY KEY, {METRICS}", "ALTER TABLE t_metrics RENAME TO some_metrics")
+                server.psql('DROP TABLE "Isles".t; CREATE TABLE "Isles".t AS SELECT * FROM t; ALTER TABLE "Isles".t ADD PRIMARY KEY(id)')
+                there = server.psql(tables)
+                schema, name = made_there
+                ingest(vecmill, server, "t", "--metrics-table", word, "--create-metrics", "--schema", schema.upper() if schema == "Isles" else schema)
+                expect(server.psql(tables) == sorted({*there, (schema, name)}), f"{word}: {server.psql(tables)}")
+                expect(server.psql(f'SELECT count(*) FROM "{schema}"."{name}"') == [("5",)], f"{word}: no metrics")
+                server.psql(f'DROP TABLE some_metrics, "{schema}"."{name}"' if schema != "public" else "DROP TABLE some_metrics")
+            for word in ("a.b.c", '"a', '"a"b', "a."):
+                made(server, f"id integer PRIMARY KEY, {METRICS}")
+                done = ingest(vecmill, server, "t", "--metrics-table", word, "--create-metrics", status=2)
+                expect(f"--metrics-table {word}: no such table, and no name of one to make" in done.stderr, done.stderr)
+            done = ingest(vecmill, server, "t", "--schema", "ISLES", "--metrics-table", "public.t_metrics", status=2)
+            expect("means one in schema public, and metrics lie in the schema of their table, Isles (name one there)" in done.stderr, done.stderr)
+        finally:
+            server.psql('DROP SCHEMA "Isles" CASCADE', options="-c client_min_messages=error")
+
+
 def test_refused_by_the_database(vecmill, folder):
     """A row whose metrics are refused has failed: its vector is not there either."""
     with fresh() as server:
