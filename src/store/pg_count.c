@@ -272,6 +272,7 @@ vecmill_status pg_store_count_failed(store *base, uint64_t *n_out, vecmill_error
   str sql = {0};
   PGresult *rows = NULL;
   store_counts counts = {0};
+  s->has_ended = true; /* when what failed did so says nothing: another run may have begun */
   str_append_text(&sql, "SELECT EXISTS (SELECT 1 FROM ");
   pg_append_state(&sql, s, "failures");
   str_append_format(&sql, " WHERE column_id = %s)::text", s->column_id);

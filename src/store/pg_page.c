@@ -38,7 +38,7 @@ void pg_append_failed(str *sql, const pg_store *s) {
   pg_append_record_key(sql, s, NULL);
   str_append_text(sql, " AND vecmill_f.hash = ");
   pg_append_hash(sql, s);
-  if (s->retry_failed) { /* failed in this run, by whichever process of it */
+  if (s->retry_failed && !s->has_ended) { /* failed in this run, by whichever process of it */
     str_append_text(sql, " AND vecmill_f.at >= (SELECT run_began FROM ");
     pg_append_state(sql, s, "columns");
     str_append_format(sql, " WHERE id = %s)", s->column_id);

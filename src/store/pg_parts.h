@@ -137,6 +137,7 @@ typedef struct pg_store {
   bool has_triggers;  /* that may change what an UPDATE writes */
   bool has_told_rows; /* that fewer are claimed at once than were wanted; claim's own */
   bool has_begun, is_first_pass, is_alone; /* alone: this process began the run */
+  bool has_ended;                          /* this process tries nothing again any more */
   int64_t run;                             /* number of the one that this process works in */
   bool has_single;                         /* atomic: such a row is out */
   bool told_lost;                          /* that rows are handed out so */
