@@ -7,6 +7,7 @@ import json
 import math
 import os
 import pty
+import select
 import shutil
 import signal
 import sqlite3
@@ -439,18 +440,14 @@ def in_terminal(vecmill, words, columns: int, locale: str) -> tuple:
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     process = subprocess.Popen([vecmill.command, *map(str, words)], stdin=subprocess.DEVNULL, stdout=slave, stderr=slave,
                                env={**vecmill.environment, "TERM": "xterm", "LC_ALL": locale}, start_new_session=True)
+    drawn, has_ended = b"", False
+    while not has_ended:  # the slave stays open here: what is in it when its last holder goes may be lost
+        has_ended = process.poll() is not None
+        while select.select([master], [], [], 0.05)[0]:
+            drawn += os.read(master, 65536)
     os.close(slave)
-    drawn = b""
-    while True:
-        try:
-            piece = os.read(master, 65536)
-        except OSError:
-            break
-        if not piece:
-            break
-        drawn += piece
     os.close(master)
-    return drawn.decode("utf-8"), process.wait(timeout=60)
+    return drawn.decode("utf-8"), process.returncode
 
 
 def test_bar(vecmill, folder):
@@ -458,7 +455,7 @@ def test_bar(vecmill, folder):
         path = folder / f"{columns}-{locale}.db"
         make_table(path, 1000, seed=11)
         drawn, status = in_terminal(vecmill, ("ingest", "t", 50, "--db", path, "--model", vecmill.model), columns, locale)
-        expect(status == 0, drawn)
+        expect(status == 0, f"exit {status}: {drawn}")
         bars = [part.split("\x1b[K")[0] for part in drawn.split("\r") if "\x1b[K" in part]
         expect(bars and all(len(bar) < max(columns, 2) for bar in bars), f"{columns}: {bars[-3:]}")
         if columns >= 12:
