@@ -87,7 +87,7 @@ def test_dead_elsewhere(vecmill, folder):
     with fresh() as server:
         fill(server, 300)
         log_writes(server, "t", "id")
-        run = start(vecmill, server.uri, 20, "--workers", 1, "--lease", 3, "--sleep", 0.3)
+        run = start(vecmill, server.uri, 20, "--workers", 1, "--lease", 6, "--sleep", 0.3)
         begun(run, 1)
         run.kill()
         run.communicate()
