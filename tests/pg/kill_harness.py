@@ -10,7 +10,7 @@ The table must equal, row by row, one that was embedded undisturbed; the log tha
 keeps must hold each id once; and the model must not have been run on more texts than there are, beyond those that lost
 processes had claimed. These are counted by the model calls: VECMILL_COUNT_CALLS names a file that every process maps and
 counts in, so that what a killed process did is in it.
-Without a model named, one of many small layers is made, so that workers are at work for about half of the time; for the rest
+Without a model named, one of many small layers is made, so that workers are at work for a good part of the time; for the rest
 they rest (--sleep), so that even a fast processor does not finish the table before its kills.
 """
 import argparse
@@ -25,8 +25,8 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 from ingest_case import MAKE_TINY_MODEL, Vecmill, expect, expect_in_flight, text_of  # noqa: E402
+from runs import N_DIMENSIONS, log_writes, quoted  # noqa: E402
 from servers import Server  # noqa: E402
-from test_ingest import N_DIMENSIONS, log_writes, quoted  # noqa: E402
 
 BATCH = 25
 SLEEP_S = 0.03

@@ -15,8 +15,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 from ingest_case import expect, run_tests  # noqa: E402
-from test_errors import waiting  # noqa: E402
-from test_ingest import N_DIMENSIONS, by_sqlite, each_written_once, floats, fresh, ingest, log_writes, start  # noqa: E402
+from runs import N_DIMENSIONS, by_sqlite, each_written_once, floats, fresh, ingest, log_writes, start, waiting  # noqa: E402
 
 TABLE = f"CREATE TABLE t(id integer PRIMARY KEY, text text, embedding vector({N_DIMENSIONS}));"
 
@@ -26,7 +25,7 @@ def filled(server, n: int) -> None:
 
 
 def summary(vecmill, server, table: str, *words, **options) -> dict:
-    return json.loads(ingest(vecmill, server, table, "--changed", "--progress", "json", *words, **options).stdout.splitlines()[-1])
+    return json.loads(ingest(vecmill, server.uri, "--changed", "--progress", "json", *words, table=table, **options).stdout.splitlines()[-1])
 
 
 def counted(told: dict, **expected) -> None:
@@ -47,13 +46,13 @@ def test_forgotten(vecmill, folder):
     """Hashes of rows that are gone go in small portions, beside which others may work; a key that comes back just then keeps its own."""
     with fresh() as server:
         filled(server, 25000)
-        ingest(vecmill, server, "t", 1000)
-        ingest(vecmill, server, "t", "--changed")
+        ingest(vecmill, server.uri, 1000)
+        ingest(vecmill, server.uri, "--changed")
         expect(server.psql("SELECT count(*) FROM vecmill.hashes") == [("25000",)], "not all kept by key")
         server.psql("CREATE TABLE back AS SELECT * FROM t WHERE id = 20000; DELETE FROM t WHERE id % 10000 = 0 OR id IN (7, 24999)")
         with server.session() as other:
             other.sql("BEGIN; INSERT INTO t TABLE back; UPDATE vecmill.hashes SET hash = hash WHERE key = '{20000}'")
-            run = start(vecmill, server, "t", "--changed")
+            run = start(vecmill, server.uri, "--changed")
             waiting(server)
             server.psql("SELECT 1 FROM vecmill.columns FOR UPDATE", options="-c lock_timeout=2000")
             other.sql("COMMIT")
@@ -63,20 +62,20 @@ def test_forgotten(vecmill, folder):
         expect(got == [], f"kept of rows that are gone: {got}")
         expect(server.psql("SELECT count(*) FROM vecmill.hashes") == [("24997",)], "not one for each row")
         server.psql("UPDATE vecmill.hashes SET key = ARRAY['of old'] WHERE key = '{3}'; DELETE FROM t WHERE id = 4")  # a key of another type is left alone
-        ingest(vecmill, server, "t", "--changed")
+        ingest(vecmill, server.uri, "--changed")
 
 
 def test_edited(vecmill, folder):
     """Just the rows that were edited are written, once each, never NULL in between; blank ones lose their vector, hashes of rows that are gone go."""
     with fresh() as server:
         filled(server, 300)
-        ingest(vecmill, server, "t")
+        ingest(vecmill, server.uri)
         server.psql("""CREATE TABLE log(key text, has boolean);
             CREATE FUNCTION log_write() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO log VALUES(new.id, new.embedding IS NOT NULL); RETURN new; END$$;
             CREATE TRIGGER log_write AFTER UPDATE OF embedding ON t FOR EACH ROW EXECUTE FUNCTION log_write();
             UPDATE t SET text = 'new ' || id WHERE id IN (3, 17, 299); UPDATE t SET text = U&'\\3000 ' WHERE id = 5; UPDATE t SET text = NULL WHERE id = 6;
             DELETE FROM t WHERE id BETWEEN 21 AND 30""")
-        expect("Nothing to embed" in ingest(vecmill, server, "t").stdout, "a plain run looked at edited rows")
+        expect("Nothing to embed" in ingest(vecmill, server.uri).stdout, "a plain run looked at edited rows")
         counted(summary(vecmill, server, "t", 2, "--where", "id > 5"), outdated=2, written=2, removed=1, unknown=0, left=0)
         counted(summary(vecmill, server, "t", 2), outdated=1, written=1, removed=1, unknown=0, blank=2)
         expect(server.psql("SELECT string_agg(key || has::text, ' ' ORDER BY key::int) FROM log") == [("3true 5false 6false 17true 299true",)], "not just what was edited")
@@ -92,18 +91,18 @@ def test_embedded_twice(vecmill, folder):
     """Of a row that plain runs have embedded more than once, the newest text counts; a run of --changed that was stopped at its beginning is gone on with."""
     with fresh() as server:
         filled(server, 400)
-        ingest(vecmill, server, "t", 2)
+        ingest(vecmill, server.uri, 2)
         server.psql("UPDATE t SET text = 'second ' || id, embedding = NULL WHERE id % 2 = 0")
-        ingest(vecmill, server, "t", 10)
+        ingest(vecmill, server.uri, 10)
         server.psql("UPDATE t SET text = 'third ' || id, embedding = NULL WHERE id % 4 = 0")
-        ingest(vecmill, server, "t", 7)
+        ingest(vecmill, server.uri, 7)
         n_pages = int(server.psql("SELECT count(*) FROM vecmill.hash_pages")[0][0])
         expect(n_pages == 200 + 20 + 15, f"{n_pages} pages of hashes")
         server.psql("UPDATE t SET text = 'star ' || id WHERE id IN (8, 9, 10)")
         def state():
             return [server.psql(f"SELECT * FROM {table} ORDER BY 1, 2") for table in ("t", "vecmill.hashes", "vecmill.hash_pages", "vecmill.columns")]
         before = state()
-        told = json.loads(ingest(vecmill, server, "t", "--changed", "--dry-run", "--progress", "json").stdout.splitlines()[-1])
+        told = json.loads(ingest(vecmill, server.uri, "--changed", "--dry-run", "--progress", "json").stdout.splitlines()[-1])
         expect(state() == before, "a dry run wrote")
         expect(told["outdated"] == 2, str(told))
         counted(summary(vecmill, server, "t"), outdated=2, written=2, unknown=0)
@@ -114,7 +113,7 @@ def test_unknown_and_failed(vecmill, folder):
     """Vectors of which no text is known count as unchanged; a row that the database refuses keeps its vector and is found again when asked or edited."""
     with fresh() as server:
         filled(server, 30)
-        ingest(vecmill, server, "t")
+        ingest(vecmill, server.uri)
         counted(summary(vecmill, server, "t"), unknown=0, outdated=0, written=0)
         expect(server.psql("SELECT (SELECT count(*) FROM vecmill.hashes), (SELECT count(*) FROM vecmill.hash_pages)") == [("30", "0")], "hashes by key")
         server.psql("DELETE FROM vecmill.hashes WHERE key = '{9}'; UPDATE t SET text = 'new ' || id WHERE id IN (7, 8, 9)")
@@ -129,7 +128,7 @@ def test_unknown_and_failed(vecmill, folder):
         counted(summary(vecmill, server, "t"), unknown=0, outdated=1, written=2, failed=0, failed_before=0)
         own_vectors(vecmill, folder, server)
         server.psql("ALTER TABLE vecmill.hashes RENAME hash TO other; UPDATE t SET text = 'x' WHERE id = 1")
-        done = ingest(vecmill, server, "t", "--changed", status=1)
+        done = ingest(vecmill, server.uri, "--changed", status=1)
         expect('column "hash" of relation "hashes" does not exist' in done.stderr and done.stderr.count("\n") == 1, done.stderr)
 
 
@@ -143,13 +142,13 @@ def test_keys(vecmill, folder):
             name = '"' + table.replace('"', '""') + '"'
             server.psql(f'CREATE TABLE {name}("the Key" {kind} PRIMARY KEY, "Some text" varchar); INSERT INTO {name} SELECT {value}, '
                         f"'star ' || i FROM generate_series(1, 25) AS i")
-            ingest(vecmill, server, table)
+            ingest(vecmill, server.uri, table=table)
             for batch in (1, 10):
                 server.psql(f"""UPDATE {name} SET "Some text" = "Some text" || ' {batch}'""")
                 counted(summary(vecmill, server, table, batch), outdated=25, written=25, unknown=0)
         server.psql("CREATE TABLE c(a integer, b text, text text, PRIMARY KEY(b, a)); INSERT INTO c SELECT i % 3, i::text, 'star ' || i FROM "
                     "generate_series(1, 40) AS i")
-        ingest(vecmill, server, "c", 3)
+        ingest(vecmill, server.uri, 3, table="c")
         server.psql("UPDATE c SET text = text || 'x' WHERE a = 1")
         counted(summary(vecmill, server, "c", 3), outdated=14, written=14)
 
@@ -158,13 +157,13 @@ def test_processes_share(vecmill, folder):
     """Edited rows are embedded by one of four processes each; a plain run does not join them."""
     with fresh() as server:
         filled(server, 6000)
-        ingest(vecmill, server, "t", 1000)
+        ingest(vecmill, server.uri, 1000)
         server.psql("UPDATE t SET text = 'new ' || id WHERE id % 2 = 0")
         log_writes(server, "t", "id")
-        runs = [start(vecmill, server, "t", 25, "--workers", 1, "--changed") for _ in range(4)]
+        runs = [start(vecmill, server.uri, 25, "--workers", 1, "--changed") for _ in range(4)]
         while "Processed batch" not in runs[0].stdout.readline():
             pass
-        done = ingest(vecmill, server, "t", status=None)
+        done = ingest(vecmill, server.uri, status=None)
         told = [run.communicate(timeout=120) for run in runs]
         expect(done.returncode == 1 and "with other rows in view: id id (integer); text text; --changed" in done.stderr, done.stderr)
         expect([run.returncode for run in runs] == [0] * 4 and not any(errors for _, errors in told), str(told)[-1500:])
@@ -177,11 +176,11 @@ def test_kills(vecmill, folder):
     rng = random.Random(8)
     with fresh() as server:
         filled(server, 4000)
-        ingest(vecmill, server, "t", 1000)
+        ingest(vecmill, server.uri, 1000)
         server.psql("UPDATE t SET text = 'new ' || id")
         log_writes(server, "t", "id")
         for _ in range(4):
-            runs = [start(vecmill, server, "t", 25, "--workers", 1, "--sleep", 0.02, "--changed") for _ in range(2)]
+            runs = [start(vecmill, server.uri, 25, "--workers", 1, "--sleep", 0.02, "--changed") for _ in range(2)]
             while "Processed batch" not in runs[0].stdout.readline():
                 pass
             time.sleep(rng.uniform(0, 0.1))
@@ -189,7 +188,7 @@ def test_kills(vecmill, folder):
                 run.kill()
                 run.communicate()
         expect(0 < int(server.psql("SELECT count(*) FROM log")[0][0]) < 4000, "killed too late")
-        ingest(vecmill, server, "t", "--changed")
+        ingest(vecmill, server.uri, "--changed")
         each_written_once(server, 4000)
         own_vectors(vecmill, folder, server)
 
@@ -202,7 +201,7 @@ def test_jobs(vecmill, folder):
     with fresh() as server:
         expect(vecmill.run("jobs", "--db", server.uri_of()).stdout == "No vector column of vecmill's in this database\n" and jobs() == [], "jobs of a new database")
         filled(server, 20000)
-        runs = [start(vecmill, server, "t", 20, "--workers", 1, "--sleep", 0.05, "--lease", 2) for _ in range(2)]
+        runs = [start(vecmill, server.uri, 20, "--workers", 1, "--sleep", 0.05, "--lease", 2) for _ in range(2)]
         for run in runs:
             while "Processed batch" not in run.stdout.readline():
                 pass
@@ -226,7 +225,7 @@ def test_jobs(vecmill, folder):
         text = vecmill.run("jobs", "--db", server.uri_of()).stdout
         expect(text.count("(lost: its rows will be taken over by the next run)") == 2 and text.count("\n") == 3, text)
         expect(f", {job['expired_leases']} batches of lost processes to be taken over by the next run\n" in text, text)
-        slow = start(vecmill, server, "t", 1000, "--workers", 1, "--sleep", 0.2)
+        slow = start(vecmill, server.uri, 1000, "--workers", 1, "--sleep", 0.2)
         while "Processed batch" not in slow.stdout.readline():
             pass
         # another machine's, which nobody here can ask whether it lives
@@ -238,14 +237,14 @@ def test_jobs(vecmill, folder):
         (job,) = jobs()
         counted(job, running=False, workers=[], in_flight=0, expired_leases=0, failed=0, eta_s=None)
         expect(job["done"] == job["total"] > 0, str(job))
-        ingest(vecmill, server, "t", 1000)
+        ingest(vecmill, server.uri, 1000)
         said = f"public.t.embedding from text with {vecmill.model}: nobody works on it, "
         told = vecmill.run("jobs", "--db", server.uri_of()).stdout
         expect(told == said + "nothing was left to embed at the last run\n", told)
         expect(jobs("--state-schema", "elsewhere") == [], "another state schema")
         # one that is asked to stop gives back what it has not embedded: nothing of it is lost
         server.psql("UPDATE t SET embedding = NULL")
-        run = start(vecmill, server, "t", 20, "--workers", 1, "--sleep", 0.2)
+        run = start(vecmill, server.uri, 20, "--workers", 1, "--sleep", 0.2)
         while "Processed batch" not in run.stdout.readline():
             pass
         run.send_signal(signal.SIGTERM)
@@ -256,7 +255,7 @@ def test_jobs(vecmill, folder):
         text = vecmill.run("jobs", "--db", server.uri_of()).stdout
         expect(f", {job['given_back']} batches given back, for whoever comes next\n" in text and "lost" not in text, text)
         # a run that ends before it has counted; then no table by that name, or no column
-        ingest(vecmill, server, "t", "--where", "1 / (id - id) > 0", status=1)
+        ingest(vecmill, server.uri, "--where", "1 / (id - id) > 0", status=1)
         told = vecmill.run("jobs", "--db", server.uri_of()).stdout
         expect(told == said + "its rows are not counted yet\n" and jobs()[0]["total"] is None, told)
         for change, undo in (("ALTER TABLE t RENAME TO u", "ALTER TABLE u RENAME TO t"), ("ALTER TABLE t RENAME text TO body", "ALTER TABLE t RENAME body TO text"),
@@ -273,7 +272,7 @@ def test_jobs_rights(vecmill, folder):
     """Who may not read is told what is wanted to read, and no more."""
     with fresh() as server:
         filled(server, 20)
-        ingest(vecmill, server, "t")
+        ingest(vecmill, server.uri)
         server.psql("DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN", options="-c client_min_messages=error")
         grants = 'GRANT USAGE ON SCHEMA "vecmill" TO "guest";\nGRANT SELECT ON ALL TABLES IN SCHEMA "vecmill" TO "guest";\n'
         for given in ("", "GRANT USAGE ON SCHEMA vecmill TO guest; GRANT SELECT ON vecmill.version, vecmill.columns TO guest"):

@@ -11,8 +11,8 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 from ingest_case import expect, run_tests  # noqa: E402
+from runs import N_DIMENSIONS, fresh  # noqa: E402
 from servers import Bouncer, Server  # noqa: E402
-from test_ingest import N_DIMENSIONS, fresh  # noqa: E402
 
 
 def run(vecmill, folder, *words, settings: dict, status: int, **more):

@@ -3,12 +3,9 @@
 
   test_ingest.py --vecmill PATH [NAME..]
 """
-import contextlib
-import functools
 import json
 import random
 import signal
-import sqlite3
 import struct
 import subprocess
 import sys
@@ -19,75 +16,9 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 import corpus  # noqa: E402
 from ingest_case import MAKE_TINY_MODEL, expect, run_tests  # noqa: E402
+from runs import (N_DIMENSIONS, by_sqlite, each_written_once, floats, fresh, ingest, log_writes, model_of_384,  # noqa: E402
+                  narrow, quoted, start)
 from servers import Server  # noqa: E402
-
-N_DIMENSIONS = 32  # of the tiny model
-
-
-@functools.cache
-def shared_server() -> Server:
-    return Server()
-
-
-@contextlib.contextmanager
-def fresh():
-    """A server of several tests, as good as new. The end of the program ends it."""
-    server = shared_server()
-    server.psql("DROP SCHEMA public CASCADE; DROP SCHEMA IF EXISTS vecmill CASCADE; CREATE SCHEMA public; CREATE EXTENSION vector",
-                options="-c client_min_messages=error")
-    yield server
-    server.close_sessions()
-
-
-@functools.cache
-def model_of_384(folder: Path) -> Path:
-    """As wide as the corpus tables' columns, and no deeper than need be."""
-    path = folder / "tiny-384"
-    subprocess.run([sys.executable, MAKE_TINY_MODEL, path, "--hidden", "384", "--heads", "12", "--layers", "1", "--intermediate", "8"], check=True)
-    return path
-
-
-def ingest(vecmill, server, table: str, *words, status: int | None = 0, model=None, **options):
-    return vecmill.run("ingest", table, *words, "--db", server.uri_of(), "--model", model or vecmill.model, status=status, **options)
-
-
-def start(vecmill, server, table: str, *words):
-    return vecmill.start("ingest", table, *words, "--db", server.uri_of(), "--model", vecmill.model)
-
-
-def floats(text: str) -> list:
-    return json.loads(text)
-
-
-def by_sqlite(vecmill, folder: Path, texts: list) -> list:
-    """The vectors that SQLite gets of these texts, as lists of floats."""
-    path = folder / "same.db"
-    path.unlink(missing_ok=True)
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, text TEXT)")
-        db.executemany("INSERT INTO t(text) VALUES(?)", [(text,) for text in texts])
-        db.commit()
-        vecmill.ingest(path)
-        return [struct.unpack(f"<{len(v) // 4}f", v) if v else None for v, in db.execute("SELECT embedding FROM t ORDER BY id")]
-
-
-def narrow(server, table: str = "contents") -> None:
-    """The corpus's column, as wide as the tiny model is."""
-    server.psql(f"ALTER TABLE {table} DROP COLUMN embedding; ALTER TABLE {table} ADD COLUMN embedding vector({N_DIMENSIONS})")
-
-
-def log_writes(server, table: str, key: str, column: str = "embedding") -> None:
-    server.psql(f"""CREATE TABLE log(key text);
-        CREATE FUNCTION log_write() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO log VALUES(new.{key}::text); RETURN new; END$$;
-        CREATE TRIGGER log_write AFTER UPDATE OF {column} ON {table} FOR EACH ROW EXECUTE FUNCTION log_write()""")
-
-
-def each_written_once(server, n: int) -> None:
-    got = server.psql("SELECT count(*), count(DISTINCT key) FROM log")
-    expect(got == [(str(n), str(n))], f"writes and ids: {got}, not {n}")
-    left = server.psql("SELECT (SELECT count(*) FROM vecmill.leases), (SELECT count(*) FROM vecmill.workers)")
-    expect(left == [("0", "0")], f"left behind: {left}")
-
 
 # --- what works ---
 
@@ -101,7 +32,7 @@ def test_corpus(vecmill, folder):
                                          ("contents", "sourceid", "text", "embedding")):
             rows = corpus.fill(server, table, 250)
             n = sum(not row.blank for row in rows)
-            done = ingest(vecmill, server, table, 100, "--workers", 2, model=model)
+            done = ingest(vecmill, server.uri, 100, "--workers", 2, table=table, model=model)
             lines = done.stdout.splitlines()
             expect(lines[:5] == [f"Configuration: workers=2, batch_size=100, table={table}", f"Loading model '{model}' on device 'cpu'...",
                                  f"Using table={table}, id_col={key}, text_col={text}, batch_size=100", f"Remaining to embed in {table}: {n}",
@@ -110,7 +41,7 @@ def test_corpus(vecmill, folder):
             expect(len(progress) == 3 and f" Progress: {n} / {n} | avg_ratio=n/a avg_wc=" in progress[-1] and done.stderr == "", done.stdout + done.stderr)
             got = server.psql(f"SELECT count(*), count({vector}) FROM {table}")
             expect(got == [("250", str(n))], str(got))
-            expect("Nothing to embed" in ingest(vecmill, server, table, model=model).stdout, "a second run embeds again")
+            expect("Nothing to embed" in ingest(vecmill, server.uri, table=table, model=model).stdout, "a second run embeds again")
 
 
 def test_same_numbers(vecmill, folder):
@@ -123,14 +54,10 @@ def test_same_numbers(vecmill, folder):
             with server.session() as session:
                 for i, text in enumerate(texts):
                     session.sql(f"INSERT INTO t VALUES({i}, {quoted(text)})")
-            ingest(vecmill, server, "t", batch, "--workers", workers)
+            ingest(vecmill, server.uri, batch, "--workers", workers)
             got = server.psql("SELECT embedding FROM t ORDER BY id")
             for (vector,), wanted in zip(got, expected):
                 expect([struct.pack("<f", x) for x in floats(vector)] == [struct.pack("<f", x) for x in wanted], "other numbers")
-
-
-def quoted(text: str) -> str:
-    return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def test_keys(vecmill, folder):
@@ -144,20 +71,20 @@ def test_keys(vecmill, folder):
             server.psql(f'CREATE TABLE {name}("the Key" {kind} PRIMARY KEY, "Some text" text); INSERT INTO {name} SELECT {value}, '
                         f"'star ' || i FROM generate_series(1, 25) AS i")
             for batch in (1, 10):
-                ingest(vecmill, server, table, batch)
+                ingest(vecmill, server.uri, batch, table=table)
                 got = server.psql(f"SELECT count(embedding), count(DISTINCT embedding) FROM {name}")
                 expect(got == [("25", "25")], f"{kind}: {got}")
                 server.psql(f"UPDATE {name} SET embedding = NULL")
         server.psql("CREATE TABLE c(a integer, b text, text text, PRIMARY KEY(b, a)); INSERT INTO c SELECT i % 3, i::text, 'star ' || i FROM "
                     "generate_series(1, 40) AS i")
-        ingest(vecmill, server, "C", 3)
+        ingest(vecmill, server.uri, 3, table="C")
         done = vecmill.run("search", "c", "star 12", "--db", server.uri_of(), "--json", "-k", 1)
         expect(json.loads(done.stdout)["id"] == ["12", 0], done.stdout)
         server.psql("CREATE TABLE u(id bigint, text text); INSERT INTO u SELECT nullif(i, 3), 'star ' || i FROM generate_series(1, 9) AS i")
-        done = ingest(vecmill, server, "u", "--id-column", "id", status=2)
+        done = ingest(vecmill, server.uri, "--id-column", "id", table="u", status=2)
         expect(done.stderr == "vecmill: table u: nothing keeps id unique (CREATE UNIQUE INDEX on it)\n", done.stderr)
         server.psql("CREATE UNIQUE INDEX ON u(id)")
-        done = ingest(vecmill, server, "u", 2, "--id-column", "id")
+        done = ingest(vecmill, server.uri, 2, "--id-column", "id", table="u")
         expect("1 with a NULL in the key, passed over" in done.stdout, done.stdout)
 
 
@@ -169,7 +96,7 @@ def test_partitions(vecmill, folder):
                   PARTITION BY LIST(part);
                 CREATE TABLE {name}1 PARTITION OF {name} FOR VALUES IN (1); CREATE TABLE {name}2 PARTITION OF {name} FOR VALUES IN (2);
                 INSERT INTO {name} SELECT part, id, 'star ' || id || ' of ' || part FROM generate_series(1, 40) AS id, generate_series(1, 2) AS part""")
-            ingest(vecmill, server, name, 16, status=3 if check else 0)
+            ingest(vecmill, server.uri, 16, table=name, status=3 if check else 0)
             rows = server.psql(f"SELECT text, embedding FROM {name} WHERE embedding IS NOT NULL")
             expect(len(rows) == (72 if check else 80), f"{len(rows)} vectors")
             wanted = by_sqlite(vecmill, folder, [text for text, _ in rows])
@@ -183,10 +110,10 @@ def test_table_names(vecmill, folder):
         with fresh() as server:
             server.psql(f"""CREATE TABLE {name}(id integer PRIMARY KEY, text text, embedding vector({N_DIMENSIONS}), CHECK (id <> 4 OR embedding IS NULL));
                 INSERT INTO {name} SELECT i, 'star ' || i FROM generate_series(1, 6) AS i""")
-            ingest(vecmill, server, name, 3, "--create-metrics", status=3)
+            ingest(vecmill, server.uri, 3, "--create-metrics", table=name, status=3)
             server.psql(f"UPDATE {name} SET text = text || ' again'; DELETE FROM {name}_metrics WHERE id = 1")
-            ingest(vecmill, server, name, "--metrics-only")
-            ingest(vecmill, server, name, 3, "--changed", status=3)
+            ingest(vecmill, server.uri, "--metrics-only", table=name)
+            ingest(vecmill, server.uri, 3, "--changed", table=name, status=3)
             expect(server.psql(f"SELECT count(embedding), (SELECT count(word_count) FROM {name}_metrics) FROM {name}") == [("5", "5")], name)
 
 
@@ -194,7 +121,7 @@ def test_halfvec(vecmill, folder):
     with fresh() as server:
         server.psql(f"CREATE TABLE t(id integer PRIMARY KEY, text text, embedding halfvec({N_DIMENSIONS}));"
                     "INSERT INTO t SELECT i, 'star ' || i FROM generate_series(1, 50) AS i")
-        ingest(vecmill, server, "t")
+        ingest(vecmill, server.uri)
         expected = by_sqlite(vecmill, folder, [f"star {i}" for i in range(1, 51)])
         for (text,), wanted in zip(server.psql("SELECT embedding FROM t ORDER BY id"), expected):
             halves = [struct.unpack("<e", struct.pack("<e", x))[0] for x in wanted]
@@ -212,11 +139,11 @@ def test_where_and_limit(vecmill, folder):
                 ("id < 5; DROP TABLE t", "cannot insert multiple commands into a prepared statement"), ("id < 5) OR (id > 40", 'syntax error at or near ")"'),
                 ("id < 5 LIMIT 3", 'syntax error at or near "LIMIT"'), ("id < 5;", 'syntax error at or near ";"'), ("nope = 1", 'column "nope" does not exist'),
                 ("id = (SELECT 1 FROM nope)", 'relation "nope" does not exist'), ("id < 'x'", 'invalid input syntax for type integer: "x"')):
-            done = ingest(vecmill, server, "t", "--where", where, status=2)
+            done = ingest(vecmill, server.uri, "--where", where, status=2)
             expect(done.stderr == f"vecmill: --where {where}: {problem} (give what would follow WHERE)\n", done.stderr)
-        done = ingest(vecmill, server, "t", "--where", "", status=2)
+        done = ingest(vecmill, server.uri, "--where", "", status=2)
         expect(done.stderr == "vecmill: --where is empty (give a condition, or leave it out)\n", done.stderr)
-        ingest(vecmill, server, "t", 4, "--where", "id % 2 = 0 OR t.text = 'star 7' -- no more", "--limit", 11)
+        ingest(vecmill, server.uri, 4, "--where", "id % 2 = 0 OR t.text = 'star 7' -- no more", "--limit", 11)
         got = server.psql("SELECT string_agg(id::text, ' ' ORDER BY id) FROM t WHERE embedding IS NOT NULL")
         expect(got == [("2 4 6 7 8 10 12 14 16 18 20",)], str(got))
 
@@ -229,7 +156,7 @@ def test_blanks(vecmill, folder):
         for text in ("", spaces, *spaces):
             server.psql(f"INSERT INTO t(text) VALUES({quoted(text)})")
         server.psql("INSERT INTO t(text) VALUES(NULL), (U&'\\200B'), ('.')")
-        done = ingest(vecmill, server, "t")
+        done = ingest(vecmill, server.uri)
         expect("Embedded 2 rows" in done.stdout and f"{len(spaces) + 3} blank" in done.stdout, done.stdout)
 
 
@@ -239,20 +166,20 @@ def test_record(vecmill, folder):
     subprocess.run([sys.executable, MAKE_TINY_MODEL, other, "--seed", "7"], check=True)
     with fresh() as server:
         server.psql("CREATE TABLE t(id integer PRIMARY KEY, body text, note text); INSERT INTO t SELECT i, 'b' || i, 'n' || i FROM generate_series(1, 5) AS i")
-        ingest(vecmill, server, "t", "--text-column", "note")
+        ingest(vecmill, server.uri, "--text-column", "note")
         for words, what in ((["--prefix", "p: "], 'prefix ""'), (["--text-column", "body"], 'text column "note"')):
-            done = ingest(vecmill, server, "t", *words, status=1)
+            done = ingest(vecmill, server.uri, *words, status=1)
             expect(f"column embedding was made with {what}" in done.stderr, done.stderr)
-        done = ingest(vecmill, server, "t", model=other, status=1)
+        done = ingest(vecmill, server.uri, model=other, status=1)
         expect("was made with model" in done.stderr, done.stderr)
         server.psql("UPDATE t SET embedding = NULL")
-        ingest(vecmill, server, "t", model=other)
+        ingest(vecmill, server.uri, model=other)
         expect(server.psql("SELECT model, text_column FROM vecmill.columns") == [(str(other), "note")], "not the new record")
         # no record: proved by embedding again
         server.psql("DROP SCHEMA vecmill CASCADE; UPDATE t SET embedding = NULL WHERE id > 3")
-        done = ingest(vecmill, server, "t", "--text-column", "note", status=1)
+        done = ingest(vecmill, server.uri, "--text-column", "note", status=1)
         expect("was not made by" in done.stderr, done.stderr)
-        ingest(vecmill, server, "t", "--text-column", "note", model=other)
+        ingest(vecmill, server.uri, "--text-column", "note", model=other)
         expect(server.psql("SELECT count(embedding) FROM t") == [("5",)], "not continued")
 
 
@@ -266,7 +193,7 @@ def test_processes_share(vecmill, folder):
         n = sum(not row.blank for row in corpus.fill(server, "contents", 6000))
         narrow(server)
         log_writes(server, "contents", "sourceid")
-        runs = [start(vecmill, server, "contents", 50, "--workers", 1) for _ in range(4)]
+        runs = [start(vecmill, server.uri, 50, "--workers", 1, table="contents") for _ in range(4)]
         told = [run.communicate(timeout=120) for run in runs]
         expect([run.returncode for run in runs] == [0] * 4 and not any(errors for _, errors in told), str(told)[-1500:])
         n_embedded = 0
@@ -293,7 +220,7 @@ def test_kills(vecmill, folder):
         log_writes(server, "contents", "sourceid")
         n_in_flight = 0
         for _ in range(4):
-            runs = [start(vecmill, server, "contents", 25, "--workers", 1) for _ in range(2)]
+            runs = [start(vecmill, server.uri, 25, "--workers", 1, table="contents") for _ in range(2)]
             while "Processed batch" not in runs[0].stdout.readline():
                 pass
             time.sleep(rng.uniform(0, 0.1))
@@ -302,7 +229,7 @@ def test_kills(vecmill, folder):
                 n_in_flight += int(server.psql("SELECT count(*) FROM vecmill.leases WHERE NOT done")[0][0]) > 0
                 run.communicate()
         expect(n_in_flight >= 6, f"batches in flight at only {n_in_flight} of 8 kills")
-        ingest(vecmill, server, "contents", 100)
+        ingest(vecmill, server.uri, 100, table="contents")
         got = server.psql("SELECT count(embedding) FROM contents")
         expect(got == [(str(n),)], f"{got} of {n}")
         each_written_once(server, n)
@@ -315,7 +242,7 @@ def test_server_comes_and_goes(vecmill, folder):
         n = sum(not row.blank for row in corpus.fill(server, "contents", 20000))
         narrow(server)
         log_writes(server, "contents", "sourceid")
-        run = start(vecmill, server, "contents", 50, "--workers", 2)
+        run = start(vecmill, server.uri, 50, "--workers", 2, table="contents")
         for mode in ("fast", "immediate"):
             for _ in range(40):
                 run.stdout.readline()
@@ -331,7 +258,7 @@ def test_signals(vecmill, folder):
             corpus.create(server, ["contents"])
             corpus.fill(server, "contents", 20000)
             narrow(server)
-            run = start(vecmill, server, "contents", 50)
+            run = start(vecmill, server.uri, 50, table="contents")
             for _ in range(20):
                 run.stdout.readline()
             run.send_signal(number)
@@ -348,7 +275,7 @@ def test_edits(vecmill, folder):
     with fresh() as server:
         server.psql(f"CREATE TABLE t(id integer PRIMARY KEY, text text, embedding vector({N_DIMENSIONS}));"
                     "INSERT INTO t SELECT i, 'star ' || i FROM generate_series(1, 4000) AS i")
-        run = start(vecmill, server, "t", 20, "--workers", 1)
+        run = start(vecmill, server.uri, 20, "--workers", 1)
         with server.session() as session:
             for i in range(60):
                 at = rng.randrange(1, 4000)
@@ -358,7 +285,7 @@ def test_edits(vecmill, folder):
                     break
         output, errors = run.communicate(timeout=60)
         expect(run.returncode in (0, 3), f"{run.returncode} {output[-500:]} {errors}")
-        ingest(vecmill, server, "t")
+        ingest(vecmill, server.uri)
         rows = server.psql("SELECT text, embedding FROM t ORDER BY id")
         expect(all(vector for _, vector in rows), "rows without a vector")
         expected = by_sqlite(vecmill, folder, [text for text, _ in rows])
@@ -373,15 +300,15 @@ def test_triggers(vecmill, folder):
             INSERT INTO t SELECT i, 'star ' || i FROM generate_series(1, 30) AS i;
             CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF new.id IN (3, 4) THEN RAISE EXCEPTION 'not this one'; END IF; RETURN new; END$$;
             CREATE TRIGGER no BEFORE UPDATE OF embedding ON t FOR EACH ROW EXECUTE FUNCTION no()""")
-        done = ingest(vecmill, server, "t", 10, "--connections", 3, status=3)  # one commits: the first is the first
+        done = ingest(vecmill, server.uri, 10, "--connections", 3, status=3)  # one commits: the first is the first
         expect("vecmill: table t: 3 rows could not be embedded, the first because: the database refused the vector: not this one (see vecmill.failures; --retry-failed tries them again)" in done.stderr, done.stderr)
         expect("Embedded 27 rows" in done.stdout and "Progress: 30 / 30" in done.stdout, done.stdout)
         got = server.psql("SELECT string_agg(key[1], ' ' ORDER BY key[1]::int) FROM vecmill.failures")
         expect(got == [("3 4 17",)], str(got))
-        done = ingest(vecmill, server, "t", status=3)
+        done = ingest(vecmill, server.uri, status=3)
         expect("earlier run" in done.stderr and "Processed" not in done.stdout, done.stderr + done.stdout)
         server.psql("DROP TRIGGER no ON t")
-        ingest(vecmill, server, "t", "--retry-failed", status=3)
+        ingest(vecmill, server.uri, "--retry-failed", status=3)
         expect(server.psql("SELECT key FROM vecmill.failures") == [("{17}",)], "records of what has succeeded")
 
 

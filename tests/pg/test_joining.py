@@ -13,15 +13,8 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 from ingest_case import expect, run_tests  # noqa: E402
-from test_errors import fill, ingest, start, waiting  # noqa: E402
-from test_ingest import each_written_once, fresh, log_writes  # noqa: E402
-
-
-def until(server, sql: str, wanted: str) -> None:
-    deadline = time.monotonic() + 60
-    while (got := server.psql(sql)) != [(wanted,)]:
-        expect(time.monotonic() < deadline, f"{sql}: {got}, not {wanted}")
-        time.sleep(0.02)
+from proxy import Fate, Gate  # noqa: E402
+from runs import each_written_once, fill, fresh, ingest, locked, log_writes, start, until, waiting  # noqa: E402
 
 
 def at_its_end(run, n: int) -> None:
@@ -45,8 +38,7 @@ def test_others_count_twins(vecmill, folder):
         ingest(vecmill, server.uri, "--create-metrics")
         log_writes(server, "t", "id")
         insert(server, 11, 300)
-        with server.session() as locker:
-            locker.sql("BEGIN; SELECT 1 FROM t_metrics FOR UPDATE")
+        with locked(server, "true", table="t_metrics"):
             server.psql("UPDATE t SET text = 'star 1' WHERE id = 300")
             first = start(vecmill, server.uri, 50)
             until(server, "SELECT count(embedding) FROM t", "300")
@@ -54,7 +46,6 @@ def test_others_count_twins(vecmill, folder):
             insert(server, 1001, 1020)
             second = start(vecmill, server.uri, 50)
             until(server, "SELECT count(embedding) FROM t", "320")
-            locker.sql("ROLLBACK")
         at_its_end(first, 290)
         at_its_end(second, 20)
         each_written_once(server, 310)
@@ -65,14 +56,12 @@ def test_stopped_as_it_joins(vecmill, folder):
     with fresh() as server:
         fill(server, 300)
         log_writes(server, "t", "id")
-        with server.session() as locker:
-            locker.sql("BEGIN; SELECT 1 FROM t WHERE id = 7 FOR UPDATE")
+        with locked(server, "id = 7"):
             run = start(vecmill, server.uri, 50)
             waiting(server)
             stopped = start(vecmill, server.uri, 50)
             until(server, "SELECT count(*) FROM vecmill.workers", "2")
             stopped.send_signal(signal.SIGSTOP)
-            locker.sql("ROLLBACK")
         at_its_end(run, 300)
         insert(server, 1001, 1020)
         stopped.send_signal(signal.SIGCONT)
@@ -85,14 +74,12 @@ def test_rows_were_added(vecmill, folder):
     """Who joins a run to which rows were added counts them in, from its first line on."""
     with fresh() as server:
         fill(server, 100)
-        with server.session() as locker:
-            locker.sql("BEGIN; SELECT 1 FROM t WHERE id = 7 FOR UPDATE")
+        with locked(server, "id = 7"):
             first = start(vecmill, server.uri, 20, "--workers", 1)
             waiting(server)
             insert(server, 101, 400)
             second = start(vecmill, server.uri, 20, "--workers", 1)
             until(server, "SELECT n_total FROM vecmill.columns", "400")
-            locker.sql("ROLLBACK")
         output, errors = second.communicate(timeout=60)
         lines = [line.split(" | ")[0] for line in output.splitlines() if " Progress: " in line]
         expect(lines and all(line.endswith(" / 400") for line in lines) and lines[-1].endswith(" 400 / 400") and not errors, f"{output} {errors}")
@@ -104,14 +91,12 @@ def test_failed_elsewhere(vecmill, folder):
     with fresh() as server:
         fill(server, 300)
         server.psql("ALTER TABLE t ADD CHECK (embedding IS NULL OR id <> 150)")
-        with server.session() as locker:
-            locker.sql("BEGIN; SELECT 1 FROM t WHERE id = 7 FOR UPDATE")
+        with locked(server, "id = 7"):
             runs = [start(vecmill, server.uri, 20)]
             waiting(server)
             runs += [start(vecmill, server.uri, 20) for _ in range(2)]
             until(server, "SELECT count(*) FROM vecmill.workers", "3")
             time.sleep(0.3)
-            locker.sql("ROLLBACK")
         ends = [run.communicate(timeout=60) for run in runs]
         expect([run.returncode for run in runs] == [3] * 3, str(ends))
         expect(all("table t: 1 rows" in errors and "see vecmill.failures; --retry-failed" in errors for _, errors in ends), str(ends))
@@ -124,26 +109,22 @@ def test_another_run_begins(vecmill, folder):
         with fresh() as server:
             fill(server, 300)
             server.psql("ALTER TABLE t ADD CHECK (embedding IS NULL OR id <> 3)")
-            with server.session() as locker:
-                locker.sql("BEGIN; SELECT 1 FROM t WHERE id = 290 OR id = 190 FOR UPDATE")
+            with locked(server, "id = 290 OR id = 190"):
                 first = start(vecmill, server.uri, 20, *words)
                 waiting(server)
                 stopped = start(vecmill, server.uri, 20, *words)
                 until(server, "SELECT count(*) FROM vecmill.workers", "2")
                 time.sleep(0.3)
                 stopped.send_signal(signal.SIGSTOP)
-                locker.sql("ROLLBACK")
             output, errors = first.communicate(timeout=60)
             expect(first.returncode == 3, f"exit {first.returncode}: {output[-400:]} {errors}")
             server.psql("DELETE FROM t WHERE id BETWEEN 101 AND 150")
             insert(server, -99, 0)
-            with server.session() as locker:
-                locker.sql("BEGIN; SELECT 1 FROM t WHERE id = -99 FOR UPDATE")
+            with locked(server, "id = -99"):
                 second = start(vecmill, server.uri, 20, *words)
                 waiting(server)
                 stopped.send_signal(signal.SIGCONT)
                 time.sleep(0.5)
-                locker.sql("ROLLBACK")
             for run in (stopped, second):
                 output, errors = run.communicate(timeout=60)
                 expect(run.returncode == 3 and "--retry-failed" in errors, f"exit {run.returncode}: {output[-400:]} {errors}")
@@ -157,15 +138,13 @@ def test_counts_late(vecmill, folder):
     """Who counts when rows have been added and nearly all are done shows numbers that fit."""
     with fresh() as server:
         fill(server, 100)
-        with server.session() as locker:
-            locker.sql("BEGIN; SELECT 1 FROM t WHERE id = 7 FOR UPDATE")
+        with locked(server, "id = 7"):
             first = start(vecmill, server.uri, 20)
             waiting(server)
             late = start(vecmill, server.uri, 20)
             until(server, "SELECT count(*) FROM vecmill.workers", "2")
             late.send_signal(signal.SIGSTOP)
             insert(server, 101, 600)
-            locker.sql("ROLLBACK")
         at_its_end(first, 600)
         insert(server, 601, 610)
         late.send_signal(signal.SIGCONT)
@@ -180,12 +159,10 @@ def test_locked_beside_a_failure(vecmill, folder):
     with fresh() as server:
         fill(server, 1000)
         server.psql("ALTER TABLE t ADD CHECK (embedding IS NULL OR id <> 1)")
-        with server.session() as locker:
-            locker.sql("BEGIN; SELECT 1 FROM t WHERE id = 2 FOR UPDATE")
+        with locked(server, "id = 2"):
             run = start(vecmill, server.uri, 20)
             waiting(server)
             until(server, "SELECT count(embedding) FROM t", "980")
-            locker.sql("ROLLBACK")
         output, errors = run.communicate(timeout=60)
         expect(run.returncode == 3 and server.psql("SELECT count(embedding) FROM t") == [("999",)], f"exit {run.returncode}: {output[-400:]} {errors}")
 
@@ -195,15 +172,13 @@ def test_limit(vecmill, folder):
     for limit, wanted in ((200, 180), (1000, 280)):
         with fresh() as server:
             fill(server, 300)
-            with server.session() as locker:
-                locker.sql("BEGIN; SELECT 1 FROM t WHERE id = 7 FOR UPDATE")
+            with locked(server, "id = 7"):
                 runs = [start(vecmill, server.uri, 100, "--limit", limit, "--workers", 1)]
                 waiting(server)
                 server.psql("DELETE FROM t WHERE id BETWEEN 101 AND 120")
                 insert(server, 301, 600)
                 runs.append(start(vecmill, server.uri, 100, "--limit", limit, "--workers", 1))
                 until(server, "SELECT count(*) FROM vecmill.workers", "2")
-                locker.sql("ROLLBACK")
             for run in runs:
                 at_its_end(run, min(limit, 300))
             got = server.psql(f"SELECT count(*), count(embedding), (SELECT count(embedding) FROM t) FROM t WHERE id <= {min(limit, 300)}")
@@ -214,8 +189,7 @@ def test_own_rows_go_others_come(vecmill, folder):
     """Whose own rows are deleted, while another does as many new ones, shows the end of the run too."""
     with fresh() as server:
         fill(server, 600)
-        with server.session() as locker:
-            locker.sql("BEGIN; SELECT 1 FROM t WHERE id = 7 FOR UPDATE")
+        with locked(server, "id = 7"):
             first = start(vecmill, server.uri, 20, "--workers", 1, "--connections", 3)
             waiting(server)
             time.sleep(0.3)
@@ -225,7 +199,6 @@ def test_own_rows_go_others_come(vecmill, folder):
             insert(server, 1001, 1000 + n)
             second = start(vecmill, server.uri, 20, "--workers", 1)
             until(server, "SELECT count(embedding) FROM t", "580")
-            locker.sql("ROLLBACK")
         at_its_end(first, 600)
         at_its_end(second, 600)
 
@@ -235,8 +208,7 @@ def at_the_last_page(vecmill, folder, ends, status: int) -> None:
     with fresh() as server:
         fill(server, 100)
         log_writes(server, "t", "id")
-        with server.session() as locker:
-            locker.sql("BEGIN; SELECT 1 FROM t WHERE id = 7 FOR UPDATE")
+        with locked(server, "id = 7"):
             first = start(vecmill, server.uri, 1000, "--workers", 1)
             waiting(server)
             insert(server, -50, 0)
@@ -244,7 +216,6 @@ def at_the_last_page(vecmill, folder, ends, status: int) -> None:
             until(server, "SELECT count(*) FROM vecmill.workers", "2")
             time.sleep(0.3)
             ends(first)
-            locker.sql("ROLLBACK")
         at_its_end(second, 151)
         first.communicate(timeout=60)
         expect(first.returncode == status, f"exit {first.returncode}, not {status}")
@@ -277,6 +248,31 @@ def test_retry_failed(vecmill, folder):
         expect(n_texts == 300, f"{n_texts} texts were tried again, of 300")
 
 
+def test_retry_failed_looks_late(vecmill, folder):
+    """Whose last look at what has failed is late, when another run has begun to try it again: it tells of it all the same."""
+    with fresh() as server:
+        fill(server, 300)
+        server.psql("ALTER TABLE t ADD CHECK (embedding IS NULL OR id <> 150)")
+        with Gate(server, b'SELECT EXISTS (SELECT 1 FROM "vecmill"."failures" WHERE column_id = 1)::text', Fate.PASS) as gate:
+            with locked(server, "id = 150"):
+                first = start(vecmill, server.uri, 20, "--retry-failed", "--workers", 1)
+                waiting(server)
+                late = start(vecmill, gate.uri, 20, "--retry-failed", "--workers", 1)
+                until(server, "SELECT count(*) FROM vecmill.workers", "2")
+                until(server, "SELECT count(embedding) FROM t", "280")
+            output, errors = first.communicate(timeout=60)
+            expect(first.returncode == 3, f"exit {first.returncode}: {output[-400:]} {errors}")
+            gate.wait()
+            with locked(server, "id = 150"):
+                second = start(vecmill, server.uri, 20, "--retry-failed", "--workers", 1)
+                waiting(server)
+                gate.open()
+                output, errors = late.communicate(timeout=60)
+                expect(late.returncode == 3 and "1 rows could not be embedded by the other processes" in errors, f"exit {late.returncode}: {output[-400:]} {errors}")
+        output, errors = second.communicate(timeout=60)
+        expect(second.returncode == 3, f"exit {second.returncode}: {output[-400:]} {errors}")
+
+
 def test_counts_begin_anew(vecmill, folder):
     """What the lease of a run that died half-way through a page has counted is not the next run's."""
     with fresh() as server:
@@ -293,8 +289,7 @@ def test_commit_of_another_run(vecmill, folder):
     """A run of other rows does not begin beside a commit that is still under way: what that keeps of hashes would come after its own."""
     with fresh() as server:
         fill(server, 100)
-        with server.session() as locker:
-            locker.sql("BEGIN; SELECT 1 FROM t WHERE id = 7 FOR UPDATE")
+        with locked(server, "id = 7"):
             run = start(vecmill, server.uri, 1000, "--workers", 1, "--lease", 1)
             waiting(server)
             run.kill()
@@ -303,7 +298,6 @@ def test_commit_of_another_run(vecmill, folder):
             done = ingest(vecmill, server.uri, "--changed", status=1)
             expect(done.stderr == "vecmill: table t: a commit of another run, with other rows in view, is still under way on its column embedding: id id (integer); "
                    "text text (another session has locked a row that it writes; run again when that is over)\n", done.stderr)
-            locker.sql("ROLLBACK")
         until(server, "SELECT count(embedding) FROM t", "100")
         server.psql("UPDATE t SET text = 'another' WHERE id = 3")
         output = ingest(vecmill, server.uri, "--changed").stdout

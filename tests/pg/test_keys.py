@@ -10,10 +10,8 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 from ingest_case import expect, run_tests  # noqa: E402
+from runs import N_DIMENSIONS, begun, each_written_once, embedded, fresh, log_writes  # noqa: E402
 from servers import Bouncer  # noqa: E402
-from test_errors import begun  # noqa: E402
-from test_ingest import N_DIMENSIONS, each_written_once, fresh, log_writes  # noqa: E402
-from test_sharing import embedded  # noqa: E402
 
 N_ROWS = 600
 KEYS = {  # of row i; the times meet the hour that Berlin has twice

@@ -11,7 +11,7 @@ import time
 
 sys.dont_write_bytecode = True
 import corpus
-from test_ingest import N_DIMENSIONS, fresh, ingest, model_of_384, narrow, quoted, start  # noqa: E402, first: it sets the path
+from runs import N_DIMENSIONS, fresh, ingest, model_of_384, narrow, quoted  # noqa: E402, first: it sets the path
 from ingest_case import expect, run_tests  # noqa: E402
 from metrics_case import COLUMNS, averages, golden_texts, left_out, list_files, ratio_of  # noqa: E402
 
@@ -47,7 +47,7 @@ def test_golden(vecmill, folder):
             for i, entry in enumerate(entries, 1):
                 session.sql(f"INSERT INTO sentences(sentenceid, hawaiiantext) VALUES({i}, {quoted(entry['text'])})")
             session.sql("INSERT INTO sentences(sentenceid, hawaiiantext) VALUES(1001, ''), (1002, NULL), (1003, U&' \\3000')")
-        done = ingest(vecmill, server, "sentences", 40, *words, "--workers", 1, "--connections", 1, model=model_of_384(vecmill.folder))
+        done = ingest(vecmill, server.uri, 40, *words, "--workers", 1, "--connections", 1, table="sentences", model=model_of_384(vecmill.folder))
         n = collections.Counter(entry["text"] for entry in entries)
         got = server.psql(f"SELECT sentenceid, {COLUMNS}, frequency FROM sentence_metrics ORDER BY 1")
         expect(len(got) == len(entries), f"{len(got)} rows")
@@ -67,11 +67,11 @@ def test_golden(vecmill, folder):
         expect(not left, f"{lines}\n{left}")
         expect(f"Metrics in sentence_metrics:{averages(entries)[2:]}; {total} frequencies written" in done.stdout and done.stderr == left_out(words), done.stdout + done.stderr)
         expect(server.psql("SELECT count(*) FROM sentence_metrics WHERE updated_at > now() - interval '5 minutes'") == [(str(total),)], "updated_at")
-        done = ingest(vecmill, server, "sentences", model=model_of_384(vecmill.folder))
+        done = ingest(vecmill, server.uri, table="sentences", model=model_of_384(vecmill.folder))
         expect("Nothing to embed" in done.stdout and "Metrics" not in done.stdout, done.stdout)
         # no list: NULL, and what words show by themselves does not count
         server.psql("UPDATE sentences SET embedding = NULL")
-        done = ingest(vecmill, server, "sentences", 1000, model=model_of_384(vecmill.folder))
+        done = ingest(vecmill, server.uri, 1000, table="sentences", model=model_of_384(vecmill.folder))
         expect(averages(entries, has_list=False) in done.stdout, done.stdout)
         expect(server.psql("SELECT count(*), count(hawaiian_word_ratio) FROM sentence_metrics") == [(str(total), "0")], "a ratio without a list")
 
@@ -111,10 +111,10 @@ def test_twins_of_new_rows(vecmill, folder):
         corpus.create(server, ["contents", "document_metrics"])
         corpus.fill(server, "contents", 400, twins=0.2)
         narrow(server)
-        ingest(vecmill, server, "contents")
+        ingest(vecmill, server.uri, table="contents")
         server.psql("UPDATE document_metrics SET updated_at = 'epoch'; INSERT INTO contents SELECT 10000, text FROM contents WHERE sourceid = "
                     "(SELECT min(sourceid) FROM document_metrics); INSERT INTO contents VALUES(10001, 'like no other')")
-        ingest(vecmill, server, "contents", "--where", "sourceid > 10000")  # the twin itself is not embedded
+        ingest(vecmill, server.uri, "--where", "sourceid > 10000", table="contents")  # the twin itself is not embedded
         changed = server.psql("SELECT count(*) FILTER (WHERE updated_at <> 'epoch' AND sourceid < 10000), count(*) FILTER (WHERE updated_at <> 'epoch') "
                               "FROM document_metrics")
         same = int(server.psql("SELECT count(*) FROM contents WHERE sourceid < 10000 AND text = (SELECT text FROM contents WHERE sourceid = 10000)")[0][0])
@@ -128,13 +128,13 @@ def test_changed(vecmill, folder):
         corpus.create(server, ["contents", "document_metrics"])
         n = sum(not row.blank for row in corpus.fill(server, "contents", 200))
         narrow(server)
-        told = ingest(vecmill, server, "contents", "--changed", "--dry-run").stdout
+        told = ingest(vecmill, server.uri, "--changed", "--dry-run", table="contents").stdout
         expect(f"Remaining to embed in contents: {n}\n" in told, told)
-        ingest(vecmill, server, "contents")
+        ingest(vecmill, server.uri, table="contents")
         server.psql("UPDATE contents SET text = 'A Kai Kai.' WHERE sourceid IN (SELECT sourceid FROM document_metrics ORDER BY 1 LIMIT 2)")
-        told = ingest(vecmill, server, "contents", "--changed", "--dry-run").stdout
+        told = ingest(vecmill, server.uri, "--changed", "--dry-run", table="contents").stdout
         expect("Remaining to embed in contents: 2\n" in told and "2 rows to embed, " in told, told)
-        ingest(vecmill, server, "contents", "--changed")
+        ingest(vecmill, server.uri, "--changed", table="contents")
         got = server.psql("SELECT word_count, entity_count, frequency FROM document_metrics JOIN contents USING (sourceid) WHERE text = 'A Kai Kai.'")
         expect(got == [("3", "1", "2")] * 2, str(got))
         twins_are_right(server, "contents", "text", "document_metrics", "sourceid")
@@ -146,7 +146,7 @@ def test_stopped_while_counting(vecmill, folder):
         corpus.create(server, ["contents", "document_metrics"])
         narrow(server)
         server.psql("INSERT INTO contents VALUES(1, 'one'), (2, 'one')")
-        ingest(vecmill, server, "contents", "--limit", 1)
+        ingest(vecmill, server.uri, "--limit", 1, table="contents")
         other = server.session()
         other.sql("BEGIN; SELECT 1 FROM document_metrics FOR UPDATE")
         server.psql("INSERT INTO contents VALUES(3, 'one')")
@@ -160,7 +160,7 @@ def test_stopped_while_counting(vecmill, folder):
         expect("Embedded 2 rows" in output, output)
         expect(server.psql("SELECT frequency FROM document_metrics ORDER BY sourceid") == [("2",), (None,), (None,)], "counted all the same")
         other.sql("ROLLBACK")
-        ingest(vecmill, server, "contents")
+        ingest(vecmill, server.uri, table="contents")
         expect(server.psql("SELECT frequency FROM document_metrics") == [("3",)] * 3, "not counted")
 
 
@@ -171,21 +171,21 @@ def test_blanked(vecmill, folder):
         server.psql("""ALTER TABLE documents DROP COLUMN text_vector; ALTER TABLE sentences DROP COLUMN embedding; ALTER TABLE sentence_metrics ADD note text;
             INSERT INTO documents VALUES(1, 10, 'one'), (2, 10, 'two and more'), (3, 20, 'three'), (4, 20, 'four'), (5, NULL, 'five'), (6, 30, 'six'), (7, 40, 'last');
             INSERT INTO sentences(sentenceid, hawaiiantext) VALUES(1, 'a'), (2, 'b'), (3, 'c')""")
-        ingest(vecmill, server, "documents")
-        ingest(vecmill, server, "sentences")
+        ingest(vecmill, server.uri, table="documents")
+        ingest(vecmill, server.uri, table="sentences")
         server.psql("UPDATE documents SET text = ' ' WHERE doc_id IN (1, 3, 5); UPDATE documents SET text = NULL WHERE doc_id IN (4, 6);"
                     "UPDATE sentence_metrics SET note = 'mine'; UPDATE sentences SET hawaiiantext = '' WHERE sentenceid = 2")
         before = server.psql("SELECT * FROM sentence_metrics WHERE sentenceid <> 2")
-        done = ingest(vecmill, server, "documents", "--changed")
+        done = ingest(vecmill, server.uri, "--changed", table="documents")
         expect("5 blank now, vector removed" in done.stdout, done.stdout)
         got = server.psql("SELECT sourceid, word_count, frequency FROM document_metrics ORDER BY 1")
         expect(got == [("10", "3", "1"), ("40", "1", "1")], str(got))
-        ingest(vecmill, server, "sentences", "--changed")
+        ingest(vecmill, server.uri, "--changed", table="sentences")
         got = server.psql("SELECT hawaiian_word_ratio, word_count, length, entity_count, note FROM sentence_metrics WHERE sentenceid = 2")
         expect(got == [(None,) * 4 + ("mine",)], f"what is others' went: {got}")
         expect(server.psql("SELECT * FROM sentence_metrics WHERE sentenceid <> 2") == before, "other rows' metrics")
         server.psql("UPDATE sentences SET hawaiiantext = 'b again' WHERE sentenceid = 2")
-        ingest(vecmill, server, "sentences", "--changed")
+        ingest(vecmill, server.uri, "--changed", table="sentences")
         got = server.psql("SELECT word_count, frequency, note FROM sentence_metrics WHERE sentenceid = 2")
         expect(got == [("2", "1", "mine")], f"the new text's metrics: {got}")
 
@@ -209,7 +209,7 @@ def test_kills(vecmill, folder):
             apart = server.psql(MATCH.format(t="contents", m="document_metrics", k="sourceid", v="embedding"))
             expect(apart == [("0",)], f"{apart} rows with one and not the other")
         expect(int(server.psql("SELECT count(*) FROM contents WHERE embedding IS NULL")[0][0]) > 200, "killed too late")
-        ingest(vecmill, server, "contents", *words)
+        ingest(vecmill, server.uri, *words, table="contents")
         expect(server.psql(MATCH.format(t="contents", m="document_metrics", k="sourceid", v="embedding")) == [("0",)], "not all")
         twins_are_right(server, "contents", "text", "document_metrics", "sourceid")
 
@@ -248,12 +248,12 @@ def test_keys(vecmill, folder):
         server.psql("""CREATE SCHEMA "My"; CREATE TABLE "My"."T 1"("the Key" uuid PRIMARY KEY, text text); INSERT INTO "My"."T 1" SELECT md5(i::text)::uuid, 'star ' ||
             i % 3 FROM generate_series(1, 9) AS i; CREATE TABLE c(a integer, b varchar(9), text text, PRIMARY KEY(b, a)); INSERT INTO c SELECT i, 'b' || i % 2, 'star ' ||
             i % 3 FROM generate_series(1, 9) AS i""")
-        ingest(vecmill, server, "T 1", 2, "--schema", "My", "--create-metrics")
+        ingest(vecmill, server.uri, 2, "--schema", "My", "--create-metrics", table="T 1")
         expect(server.psql('SELECT count(*), min(frequency), max(frequency), min(word_count) FROM "My"."T 1_metrics" JOIN "My"."T 1" USING ("the Key")')
                == [("9", "3", "3", "2")], "uuid")
-        ingest(vecmill, server, "c", 2, "--create-metrics", "--metrics-table", 'm "of c')
+        ingest(vecmill, server.uri, 2, "--create-metrics", "--metrics-table", 'm "of c', table="c")
         expect(server.psql('SELECT count(*), sum(frequency) FROM "m ""of c" JOIN c USING (a, b)') == [("9", "27")], "composite")
-        ingest(vecmill, server, "c", "--metrics-table", 'public.m "of c')
+        ingest(vecmill, server.uri, "--metrics-table", 'public.m "of c', table="c")
 
 
 def test_covering_key(vecmill, folder):
@@ -263,11 +263,11 @@ def test_covering_key(vecmill, folder):
         corpus.fill(server, "sentences", 50, blanks=0)
         server.psql("CREATE TABLE sentence_metrics(sentenceid bigint, hawaiian_word_ratio real, word_count integer, length integer, entity_count integer, "
                     "frequency integer, updated_at timestamptz, PRIMARY KEY (sentenceid) INCLUDE (word_count))")
-        done = ingest(vecmill, server, "sentences", 20, model=model_of_384(vecmill.folder))
+        done = ingest(vecmill, server.uri, 20, table="sentences", model=model_of_384(vecmill.folder))
         expect(done.stderr == "" and "Metrics in sentence_metrics: " in done.stdout, done.stdout + done.stderr)
         expect(server.psql("SELECT count(*), count(word_count), count(frequency) FROM sentence_metrics") == [("50",) * 3], "metrics")
         server.psql("UPDATE sentences SET hawaiiantext = ' ' WHERE sentenceid = 7")
-        ingest(vecmill, server, "sentences", "--changed", model=model_of_384(vecmill.folder))
+        ingest(vecmill, server.uri, "--changed", table="sentences", model=model_of_384(vecmill.folder))
         expect(server.psql("SELECT count(*) FROM sentence_metrics") == [("49",)], "metrics of a text that is blank")
 
 
@@ -296,7 +296,7 @@ def test_refusals(vecmill, folder):
                 ("seen: no table, so it cannot hold metrics (name another with --metrics-table)", 1, "--metrics-table", "seen", "--create-metrics"),
                 (f"cannot open {folder}/none: No such file or directory", 1, "--wordlist", folder / "none", "--create-metrics"),
                 ("--wordlist-overrides x: without a word list (give --wordlist FILE too)", 2, "--wordlist-overrides", "x")):
-            done = ingest(vecmill, server, "sentences", *options, status=status, model=model_of_384(vecmill.folder))
+            done = ingest(vecmill, server.uri, *options, table="sentences", status=status, model=model_of_384(vecmill.folder))
             expect(done.stderr.endswith(f"{message}\n") and done.stderr.startswith("vecmill: ") and done.stderr.count("\n") == 1, done.stderr)
             expect(state_of(server) == before, f"{options}: something was written")
         server.psql("DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN; GRANT SELECT, UPDATE ON sentences TO guest; GRANT USAGE ON SCHEMA public TO guest;"
@@ -321,18 +321,18 @@ def made(server, columns: str, more: str = "") -> None:
 
 def unfit(vecmill, server, told: str, *words) -> None:
     """Refused where it was asked for, with nothing made; passed over with a note where it was only there."""
-    done = ingest(vecmill, server, "t", "--metrics-table", "t_metrics", *words, status=1)
+    done = ingest(vecmill, server.uri, "--metrics-table", "t_metrics", *words, status=1)
     expect(f": table t_metrics: {told}" in done.stderr and "--metrics-table)\n" in done.stderr, done.stderr)
     expect(server.psql("SELECT count(*) FROM pg_namespace WHERE nspname = 'vecmill'") == [("0",)], "something was made")
-    done = ingest(vecmill, server, "t", *words)
+    done = ingest(vecmill, server.uri, *words)
     expect(f"no metrics: table t_metrics: {told}" in done.stderr and "Embedded 5 rows" in done.stdout, done.stdout + done.stderr)
 
 
 def fits(vecmill, server, *words) -> None:
-    ingest(vecmill, server, "t", "--metrics-table", "t_metrics", *words)
+    ingest(vecmill, server.uri, "--metrics-table", "t_metrics", *words)
     expect(server.psql("SELECT count(*), count(frequency) FROM t_metrics") == [("5", "5")], "metrics")
     server.psql("UPDATE t_metrics SET word_count = NULL WHERE id = 3")
-    ingest(vecmill, server, "t", "--metrics-table", "t_metrics", "--metrics-only")
+    ingest(vecmill, server.uri, "--metrics-table", "t_metrics", "--metrics-only")
     expect(server.psql("SELECT count(word_count) FROM t_metrics") == [("5",)], "metrics of one that lacked them")
 
 
@@ -362,7 +362,7 @@ def test_rules(vecmill, folder):
             else: fits(vecmill, server, *words)
             if words and not told:
                 server.psql("UPDATE t SET text = ' ' WHERE id = 2")
-                ingest(vecmill, server, "t", *words)
+                ingest(vecmill, server.uri, *words)
                 expect(server.psql("SELECT count(embedding) FROM t") == [("4",)], "a vector of a blank text")
 
 
@@ -384,7 +384,7 @@ def test_types(vecmill, folder):
                 (f"{key}, {METRICS.replace('real', 'real NOT NULL DEFAULT 0')}", "column hawaiian_word_ratio is NOT NULL, and NULL without a word list (give --wordlist FILE; or ALTER")):
             made(server, columns)
             unfit(vecmill, server, told)
-        ingest(vecmill, server, "t", "--metrics-table", "t_metrics", "--metrics-only", "--wordlist", words)
+        ingest(vecmill, server.uri, "--metrics-table", "t_metrics", "--metrics-only", "--wordlist", words)
         for columns in ("id bigint PRIMARY KEY, hawaiian_word_ratio double precision, word_count bigint, length text, entity_count smallint, frequency numeric NOT NULL DEFAULT 1, "
                         "updated_at timestamp, long boolean GENERATED ALWAYS AS (length > '9') STORED", f"id integer GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY, {METRICS}"):
             made(server, columns)
@@ -405,15 +405,15 @@ def test_names(vecmill, folder):
                 server.psql('DROP TABLE "Isles".t; CREATE TABLE "Isles".t AS SELECT * FROM t; ALTER TABLE "Isles".t ADD PRIMARY KEY(id)')
                 there = server.psql(tables)
                 schema, name = made_there
-                ingest(vecmill, server, "t", "--metrics-table", word, "--create-metrics", "--schema", schema.upper() if schema == "Isles" else schema)
+                ingest(vecmill, server.uri, "--metrics-table", word, "--create-metrics", "--schema", schema.upper() if schema == "Isles" else schema)
                 expect(server.psql(tables) == sorted({*there, (schema, name)}), f"{word}: {server.psql(tables)}")
                 expect(server.psql(f'SELECT count(*) FROM "{schema}"."{name}"') == [("5",)], f"{word}: no metrics")
                 server.psql(f'DROP TABLE some_metrics, "{schema}"."{name}"' if schema != "public" else "DROP TABLE some_metrics")
             for word in ("a.b.c", '"a', '"a"b', "a."):
                 made(server, f"id integer PRIMARY KEY, {METRICS}")
-                done = ingest(vecmill, server, "t", "--metrics-table", word, "--create-metrics", status=2)
+                done = ingest(vecmill, server.uri, "--metrics-table", word, "--create-metrics", status=2)
                 expect(f"--metrics-table {word}: no such table, and no name of one to make" in done.stderr, done.stderr)
-            done = ingest(vecmill, server, "t", "--schema", "ISLES", "--metrics-table", "public.t_metrics", status=2)
+            done = ingest(vecmill, server.uri, "--schema", "ISLES", "--metrics-table", "public.t_metrics", status=2)
             expect("means one in schema public, and metrics lie in the schema of their table, Isles (name one there)" in done.stderr, done.stderr)
         finally:
             server.psql('DROP SCHEMA "Isles" CASCADE', options="-c client_min_messages=error")
@@ -426,7 +426,7 @@ def test_refused_by_the_database(vecmill, folder):
         corpus.fill(server, "contents", 30, blanks=0)
         narrow(server)
         server.psql("ALTER TABLE document_metrics ADD CHECK (sourceid NOT IN (3, 17))")
-        done = ingest(vecmill, server, "contents", 10, status=3)
+        done = ingest(vecmill, server.uri, 10, table="contents", status=3)
         expect("2 rows could not be embedded" in done.stderr and "violates check constraint" in done.stderr, done.stderr)
         expect(server.psql("SELECT sourceid FROM contents WHERE embedding IS NULL ORDER BY 1") == [("3",), ("17",)], "other rows")
         expect(server.psql("SELECT count(*) FROM document_metrics") == [("28",)], "other metrics")
@@ -448,7 +448,7 @@ def test_dry_run(vecmill, folder):
         expect(" tokens, about " in done.stdout and f", by {n} rows embedded on trial\n" in done.stdout, done.stdout)
         done = vecmill.run("ingest", "sentences", "--db", server.uri_of(), "--model", model, "--dry-run", "--retry-failed", "--limit", 7)
         expect(state_of(server) == before, "written")
-        real = ingest(vecmill, server, "sentences", "--create-metrics", model=model)
+        real = ingest(vecmill, server.uri, "--create-metrics", table="sentences", model=model)
         expect(f": {n_tokens} tokens in" in real.stdout, f"{real.stdout}, told {n_tokens}")
         server.psql("DELETE FROM sentence_metrics WHERE sentenceid > 500")
         n = sum(not row.blank for row in rows[500:])

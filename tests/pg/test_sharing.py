@@ -9,28 +9,19 @@ import json
 import os
 import random
 import signal
-import socket
 import struct
 import sys
-import threading
 import time
 from pathlib import Path
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 from ingest_case import expect, run_tests  # noqa: E402
+from proxy import Fate, Gate, Proxy  # noqa: E402
+from runs import begun, each_written_once, embedded, fill, fresh, ingest, locked, log_writes, start, until, waiting  # noqa: E402
 from servers import Bouncer  # noqa: E402
-from test_errors import begun, fill, ingest, start, waiting  # noqa: E402
-from test_ingest import each_written_once, fresh, log_writes  # noqa: E402
 
 FREEZES = 25 if os.environ.get("VECMILL_TEST") == "long" else 5
-
-
-def embedded(run) -> int:
-    """Of a run that has ended well: how many rows its summary says."""
-    output, errors = run.communicate(timeout=120)
-    expect(run.returncode == 0, f"exit {run.returncode}: {output[-400:]} {errors}")
-    return sum(int(line.split()[1]) for line in output.splitlines() if line.startswith("Embedded "))
 
 
 def stop_between_pages(server, run) -> None:
@@ -89,6 +80,7 @@ def test_dead_elsewhere(vecmill, folder):
         log_writes(server, "t", "id")
         run = start(vecmill, server.uri, 20, "--workers", 1, "--lease", 6, "--sleep", 0.3)
         begun(run, 1)
+        until(server, "SELECT count(*) > 0 FROM vecmill.leases WHERE NOT done", "t")
         run.kill()
         run.communicate()
         server.psql("UPDATE vecmill.workers SET host = 'elsewhere'; UPDATE vecmill.columns SET pass_over = true, cursor = ARRAY['300']")
@@ -100,6 +92,22 @@ def test_dead_elsewhere(vecmill, folder):
         expect(time.monotonic() - from_s > 1, "not waited for")
         server.psql("DELETE FROM vecmill.workers WHERE host = 'elsewhere'")  # otherwise the next run's
         each_written_once(server, 300)
+
+
+def test_dead_and_not_waited_for(vecmill, folder):
+    """A process of this machine that is dead, though its parent has not asked for its end: its leases are not waited for."""
+    with fresh() as server:
+        fill(server, 2000)
+        log_writes(server, "t", "id")
+        dead = start(vecmill, server.uri, 20, "--workers", 1, "--sleep", 0.1)
+        begun(dead, 1)
+        dead.kill()
+        from_s = time.monotonic()
+        embedded(start(vecmill, server.uri, 100))
+        expect(Path(f"/proc/{dead.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z", "somebody has asked for its end")
+        expect(time.monotonic() - from_s < 45, "its lease of 60 s was waited for")
+        dead.communicate()
+        each_written_once(server, 2000)
 
 
 def test_blocked_longer_than_its_lease(vecmill, folder):
@@ -119,10 +127,7 @@ def test_blocked_longer_than_its_lease(vecmill, folder):
                 expect(embedded(blocked) == 60, "rows without a vector")
                 continue
             other = start(vecmill, server.uri, *words)
-            for _ in range(1200):
-                if server.psql("SELECT count(embedding) FROM t") == [("40",)]:
-                    break
-                time.sleep(0.05)
+            until(server, "SELECT count(embedding) FROM t", "40")
             locker.sql("ROLLBACK")
             ends = [run.communicate(timeout=60) for run in (blocked, other)]
             expect([blocked.returncode, other.returncode] == [0, 0], str(ends))
@@ -139,13 +144,11 @@ def test_beat_beside_a_lock(vecmill, folder):
     with fresh() as server:
         fill(server, 1000)
         log_writes(server, "t", "id")
-        with server.session() as locker:
-            locker.sql("BEGIN; SELECT 1 FROM t WHERE id = 300 FOR UPDATE")
+        with locked(server, "id = 300"):
             run = start(vecmill, server.uri, 50, "--lease", 1)
             waiting(server)
             time.sleep(4)
             worked = server.psql("SELECT max(attempts), bool_and(seen > clock_timestamp() - interval '1 s') FROM vecmill.leases, vecmill.workers")
-            locker.sql("ROLLBACK")
         output, errors = run.communicate(timeout=60)
         expect(run.returncode == 0 and "given up" not in output and not errors, output + errors)
         expect(worked == [("1", "t")], f"attempts, signs of life: {worked}")
@@ -157,18 +160,13 @@ def test_killed_at_a_lock(vecmill, folder):
     with fresh() as server:
         fill(server, 1000)
         log_writes(server, "t", "id")
-        with server.session() as locker:
-            locker.sql("BEGIN; SELECT 1 FROM t WHERE id = 300 FOR UPDATE")
+        with locked(server, "id = 300"):
             killed = start(vecmill, server.uri, 20, "--workers", 1, "--lease", 2)
             waiting(server)
             killed.kill()
             killed.communicate()
             runs = [start(vecmill, server.uri, 20, "--workers", 1, "--lease", 2) for _ in range(2)]
-            until = time.monotonic() + 20
-            while server.psql("SELECT count(embedding) FROM t") != [("980",)]:
-                expect(time.monotonic() < until, f"the lock keeps others from {server.psql('SELECT count(*) - count(embedding) FROM t')[0][0]} rows")
-                time.sleep(0.1)
-            locker.sql("ROLLBACK")
+            until(server, "SELECT count(embedding) FROM t", "980")
         for run in runs:
             output, errors = run.communicate(timeout=60)
             expect(run.returncode == 0 and not errors, output + errors)
@@ -396,70 +394,21 @@ def test_claimed_ahead(vecmill, folder):
 # --- answers that are lost ---
 
 
-class Forgetful:
-    """A proxy that loses the server's answer to some COMMITs and some commits of vectors, and the connection with it."""
+class Forgetful(Proxy):
+    """Loses the server's answer to some COMMITs and some commits of vectors, and the connection with it."""
 
     EVERY = {"COMMIT": 3, "vectors": 6}
 
     def __init__(self, server, seed: int):
-        self.server, self.rng = server, random.Random(seed)
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self.socket.getsockname()[1]
-        self.n_lost = {"COMMIT": 0, "vectors": 0}
-        threading.Thread(target=self.accept, daemon=True).start()
+        self.rng, self.n_lost = random.Random(seed), {"COMMIT": 0, "vectors": 0}
+        super().__init__(server)
 
-    def accept(self) -> None:
-        while True:
-            try:
-                client, _ = self.socket.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(client,), daemon=True).start()
-
-    def serve(self, client) -> None:
-        upstream = socket.create_connection((self.server.host, self.server.port))
-        for end in (upstream, client):
-            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        answers = threading.Thread(target=self.pass_on, args=(upstream, client, lost := threading.Event()), daemon=True)
-        answers.start()
-        try:
-            file, started = client.makefile("rb"), False
-            while True:
-                kind = file.read(1) if started else b""
-                head = file.read(4)
-                if len(head) < 4:
-                    break
-                message = kind + head + file.read(struct.unpack(">I", head)[0] - 4)
-                started = True
-                what = "COMMIT" if message[5:] == b"COMMIT\0" else "vectors" if kind == b"P" and b"SET done = " in message else None
-                if what and self.rng.randrange(self.EVERY[what]) == 0:
-                    lost.set()
-                    self.n_lost[what] += 1
-                upstream.sendall(message)
-        except OSError:
-            pass
-        for end in (upstream, client):
-            end.close()
-
-    def pass_on(self, upstream, client, lost) -> None:
-        """Once answers are lost: the server is let finish, and the connection ends."""
-        try:
-            while data := upstream.recv(65536):
-                if lost.is_set():
-                    if data[-6:-1] == b"Z\0\0\0\5":
-                        break
-                    continue
-                client.sendall(data)
-        except OSError:
-            pass
-        for end in (upstream, client):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def close(self) -> None:
-        self.socket.close()
+    def fate_of(self, kind: bytes, message: bytes) -> Fate:
+        what = "COMMIT" if message[5:] == b"COMMIT\0" else "vectors" if kind == b"P" and b"SET done = " in message else None
+        if not what or self.rng.randrange(self.EVERY[what]) > 0:
+            return Fate.PASS
+        self.n_lost[what] += 1
+        return Fate.LOSE
 
 
 def test_lost_answers(vecmill, folder):
@@ -468,21 +417,46 @@ def test_lost_answers(vecmill, folder):
         fill(server, 3000)
         log_writes(server, "t", "id")
         server.psql("ALTER TABLE t ADD CHECK (id % 400 <> 7 OR embedding IS NULL)")
-        proxy = Forgetful(server, 11)
-        db = server.uri_of(port=proxy.port, sslmode="disable", gssencmode="disable")
-        run = None
-        for _ in range(20):  # at the beginning a lost connection is the run's end
-            run = start(vecmill, db, 20, "--workers", 1, "--sleep", 0.02)  # few pages are claimed at once
-            output, errors = run.communicate(timeout=100)
-            if "Processed" in output:
-                break
-        proxy.close()
+        with Forgetful(server, 11) as proxy:
+            for _ in range(20):  # at the beginning a lost connection is the run's end
+                run = start(vecmill, proxy.uri, 20, "--workers", 1, "--sleep", 0.02)  # few pages are claimed at once
+                output, errors = run.communicate(timeout=100)
+                if "Processed" in output:
+                    break
         expect(run.returncode == 3, f"{run.returncode} {output[-300:]} {errors}")
         print(f"  answers lost: {proxy.n_lost}")
         expect(proxy.n_lost["COMMIT"] >= 3 and proxy.n_lost["vectors"] >= 3, str(proxy.n_lost))
         got = int(output.partition("Embedded ")[2].split()[0])
         expect(got == 2992 and "8 failed" in output and "changed" not in output, output[-400:])
         each_written_once(server, 2992)
+
+
+def test_leaving(vecmill, folder):
+    """A connection that breaks as a process leaves, and the next one too: it leaves all the same, and nobody waits for it."""
+    with fresh() as server:
+        fill(server, 100)
+        log_writes(server, "t", "id")
+        with Gate(server, b'DELETE FROM "vecmill"."workers" WHERE owner', Fate.BREAK, times=2) as gate:
+            done = ingest(vecmill, gate.uri)
+            expect("Embedded 100 rows" in done.stdout and gate.left == 0, f"{gate.left} did not break: {done.stdout} {done.stderr}")
+        each_written_once(server, 100)
+
+
+def test_heard_late(vecmill, folder):
+    """Whose commit is answered late, when others have ended the run and begun another: what it wrote is known for its own."""
+    with fresh() as server:
+        fill(server, 100)
+        log_writes(server, "t", "id")
+        with Gate(server, b"SET done = ", Fate.LOSE) as gate:
+            late = start(vecmill, gate.uri, 1000, "--workers", 1)
+            gate.wait()
+            for first in (101, 201):
+                server.psql(f"INSERT INTO t SELECT i, 'star ' || i FROM generate_series({first}, {first + 99}) AS i")
+                expect("Embedded 100 rows" in ingest(vecmill, server.uri).stdout, "not by the others")
+            expect(server.psql("SELECT run FROM vecmill.columns") == [("2",)], "no other run has begun")
+        output, errors = late.communicate(timeout=60)
+        expect(late.returncode == 0 and "Embedded 100 rows" in output and "given up" not in output, f"exit {late.returncode}: {output} {errors}")
+        each_written_once(server, 300)
 
 
 # --- pgbouncer ---

@@ -13,9 +13,8 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 from ingest_case import expect, run_tests  # noqa: E402
+from runs import begun, by_sqlite, fill, floats, ingest, place, start, told  # noqa: E402
 from servers import Server  # noqa: E402
-from test_errors import begun, fill, ingest, place, start, told  # noqa: E402
-from test_ingest import by_sqlite, floats  # noqa: E402
 
 
 class Standby(Server):

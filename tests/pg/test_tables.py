@@ -13,9 +13,8 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 from ingest_case import expect, run_tests  # noqa: E402
+from runs import N_DIMENSIONS, by_sqlite, fill, floats, fresh, ingest, place, told  # noqa: E402
 from servers import Bouncer  # noqa: E402
-from test_errors import fill, ingest, place, told  # noqa: E402
-from test_ingest import N_DIMENSIONS, by_sqlite, floats, fresh  # noqa: E402
 
 
 def state(server) -> list:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 import corpus
-from test_ingest import each_written_once, fresh, log_writes  # noqa: E402, first: it sets the path
+from runs import each_written_once, fresh, log_writes  # noqa: E402, first: it sets the path
 from ingest_case import expect, made_alone, run_tests  # noqa: E402
 
 N_ROWS = 2000 if os.environ.get("VECMILL_TEST") == "short" else 10000
