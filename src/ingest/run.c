@@ -283,28 +283,26 @@ static vecmill_status run_pipeline(run *r, vecmill_error *err) {
   return status;
 }
 
+static vecmill_status some_failed(const run *r, uint64_t n_rows, const char *how,
+                                  const char *reason, vecmill_error *err) {
+  const char *schema = r->columns.failures_schema;
+  return err_set(err, VECMILL_ERROR_PARTIAL,
+                 "table %s: %llu rows %s%s (see %s%s%s; --retry-failed tries them again)",
+                 r->columns.table, (unsigned long long)n_rows, how, reason, schema ? schema : "",
+                 schema ? "." : "", r->columns.failures);
+}
+
 static vecmill_status final_status(const run *r, vecmill_error *err) {
   const vecmill_ingest_report *report = r->report;
-  const char *schema = r->columns.failures_schema;
   if (report->n_failed > 0)
-    return err_set(err, VECMILL_ERROR_PARTIAL,
-                   "table %s: %llu rows could not be embedded, the first because: %s (see %s%s%s; "
-                   "--retry-failed tries them again)",
-                   r->columns.table, (unsigned long long)report->n_failed,
-                   report->first_failure ? report->first_failure : "out of memory",
-                   schema ? schema : "", schema ? "." : "", r->columns.failures);
+    return some_failed(r, report->n_failed, "could not be embedded, the first because: ",
+                       report->first_failure ? report->first_failure : "out of memory", err);
   if (report->n_failed_elsewhere > 0)
-    return err_set(err, VECMILL_ERROR_PARTIAL,
-                   "table %s: %llu rows could not be embedded by the other processes of this run "
-                   "(see %s%s%s; --retry-failed tries them again)",
-                   r->columns.table, (unsigned long long)report->n_failed_elsewhere,
-                   schema ? schema : "", schema ? "." : "", r->columns.failures);
+    return some_failed(r, report->n_failed_elsewhere,
+                       "could not be embedded by the other processes of this run", "", err);
   if (report->n_failed_before > 0)
-    return err_set(err, VECMILL_ERROR_PARTIAL,
-                   "table %s: %llu rows failed in an earlier run and were not tried again (see "
-                   "%s%s%s; --retry-failed tries them)",
-                   r->columns.table, (unsigned long long)report->n_failed_before,
-                   schema ? schema : "", schema ? "." : "", r->columns.failures);
+    return some_failed(r, report->n_failed_before,
+                       "failed in an earlier run and were not tried again", "", err);
   if (report->n_left > 0)
     return err_set(
         err, VECMILL_ERROR_PARTIAL,
