@@ -38,7 +38,7 @@ VECMILL = BUILD / "vecmill"
 BENCH = BUILD / "bench" / "bench-ingest"
 BATCHES = (100, 1000)
 SETTINGS = {"shared_buffers": "512MB", "max_wal_size": "4GB"}
-N_USUAL = 4  # connections of ingest, of which two write (src/store/pg_parts.h)
+N_USUAL = 4  # connections of ingest, of which two write (src/store/pg_store.h)
 N_CPUS = len(os.sched_getaffinity(0))
 
 

@@ -55,7 +55,7 @@ typedef struct store_target {
   /* rows too whose text is no longer the one that their vector was made from, as far as a hash of
    * it was kept; vectors of texts that have become blank are removed */
   bool changed;
-  bool only_reads; /* a search, or a look: rights to write will not be asked for */
+  bool only_reads; /* writes no vector: a search, a look, metrics alone; asks for no right to */
 } store_target;
 
 /* What find found, as the database spells it. Strings live as long as the store. */
