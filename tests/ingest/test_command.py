@@ -440,14 +440,16 @@ def in_terminal(vecmill, words, columns: int, locale: str) -> tuple:
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     process = subprocess.Popen([vecmill.command, *map(str, words)], stdin=subprocess.DEVNULL, stdout=slave, stderr=slave,
                                env={**vecmill.environment, "TERM": "xterm", "LC_ALL": locale}, start_new_session=True)
-    drawn, has_ended = b"", False
-    while not has_ended:  # the slave stays open here: what is in it when its last holder goes may be lost
-        has_ended = process.poll() is not None
-        while select.select([master], [], [], 0.05)[0]:
+    drawn, end = b"", b"\0the end"
+    while process.poll() is None:  # the slave stays open here: what is in it when its last holder goes may be lost
+        if select.select([master], [], [], 0.05)[0]:
             drawn += os.read(master, 65536)
+    os.write(slave, end)
+    while not drawn.endswith(end):  # the kernel may be late to hand on what was written before
+        drawn += os.read(master, 65536)
     os.close(slave)
     os.close(master)
-    return drawn.decode("utf-8"), process.returncode
+    return drawn.removesuffix(end).decode("utf-8"), process.returncode
 
 
 def test_bar(vecmill, folder):
