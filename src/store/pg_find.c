@@ -124,7 +124,7 @@ static vecmill_status read_columns(pg_store *s, table_info *info, vecmill_error 
       "WITH RECURSIVE base AS (SELECT attnum AS n, atttypid AS t, atttypmod AS m FROM pg_attribute "
       "WHERE attrelid = $1::oid UNION ALL SELECT n, typbasetype, typtypmod FROM base JOIN pg_type "
       "AS d ON d.oid = t AND typtype = 'd') "
-      "SELECT attname::text, format_type(atttypid, -1), t::text, m::text, (y.typcategory = "
+      "SELECT attname::text, " PG_TYPE_NAME_OF "atttypid), t::text, m::text, (y.typcategory = "
       "'S')::text, b.typname::text, attnotnull::text, (attgenerated <> '')::text, "
       "coalesce((SELECT array_position((i.indkey::int2[])[0:i.indnkeyatts - 1], a.attnum) FROM "
       "pg_index AS i WHERE i.indrelid = a.attrelid AND i.indisprimary), 0)::text, (y.typcategory "

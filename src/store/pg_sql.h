@@ -11,6 +11,13 @@
   "(SELECT quote_ident(ln.nspname) || '.' || quote_ident(l.collname) FROM pg_collation AS l "      \
   "JOIN pg_namespace AS ln ON ln.oid = l.collnamespace WHERE l.oid = a.attcollation)"
 
+/* The type's name as SQL, whatever the search path is, and without a modifier (char, bit: of any
+ * length). Its oid follows, and a bracket. */
+#define PG_TYPE_NAME_OF                                                                            \
+  "(SELECT CASE WHEN tn.nspname = 'pg_catalog' THEN format_type(ty.oid, -1) ELSE "                 \
+  "quote_ident(tn.nspname) || '.' || quote_ident(ty.typname) END FROM pg_type AS ty JOIN "         \
+  "pg_namespace AS tn ON tn.oid = ty.typnamespace WHERE ty.oid = "
+
 /* Of pg_rewrite: the rule acts in this session; its action is NOTHING (nodes.h: CMD_NOTHING was 6
  * before MERGE came in 15). */
 #define PG_RULE_IS_ACTIVE                                                                          \
