@@ -63,7 +63,7 @@ static vecmill_status read_metrics_table(pg_store *s, PGresult **rows_out, vecmi
   str_append_text(
       &sql,
       "SELECT a.attname::text, coalesce(array_position((i.indkey::int2[])[0:i.indnkeyatts - "
-      "1], a.attnum), 0)::text, format_type(t.atttypid, NULL), (a.attnotnull AND NOT "
+      "1], a.attnum), 0)::text, " PG_TYPE_NAME_OF "t.atttypid), (a.attnotnull AND NOT "
       "a.atthasdef AND a.attidentity = '')::text, CASE WHEN a.attcollation <> t.attcollation AND "
       "t.attcollation <> 0 THEN " PG_COLLATION_OF_A " END, (c.relkind IN ('r', 'p'))::text, "
       "i.indimmediate::text, ");
@@ -252,7 +252,7 @@ static vecmill_status choose_joins(pg_store *s, vecmill_error *err) {
   pg_params p = {0};
   PGresult *rows = NULL;
   vecmill_status status = VECMILL_OK;
-  str_append_text(&sql, "SELECT format_type(atttypid, NULL), CASE WHEN attcollation <> (SELECT "
+  str_append_text(&sql, "SELECT " PG_TYPE_NAME_OF "atttypid), CASE WHEN attcollation <> (SELECT "
                         "typcollation FROM pg_type WHERE oid = atttypid) THEN " PG_COLLATION_OF_A
                         " END FROM pg_attribute AS a WHERE attrelid = $1::oid AND "
                         "attname = $2::text AND attnum > 0 AND NOT attisdropped");

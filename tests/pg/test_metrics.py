@@ -256,6 +256,20 @@ def test_keys(vecmill, folder):
         ingest(vecmill, server.uri, "--metrics-table", 'public.m "of c', table="c")
 
 
+def test_key_types(vecmill, folder):
+    """Metrics that are made by sourceid take its type as it is, however long its values are, and whatever schemas are searched."""
+    with fresh() as server:
+        server.psql('CREATE SCHEMA "Types"; CREATE DOMAIN "Types".code AS char(6); CREATE DOMAIN "Types".name AS "Types".code')
+        for declared, made_as, value in (("char(6)", "bpchar", "left('nupepa', i)"), ("bit(6)", '"bit"', "i::bit(6)"), ("varchar(6)", "character varying", "left('nupepa', i)"),
+                                         ('"Types".name', '"Types".name', "left('nupepa', i)"), ("numeric(7, 1)", "numeric", "i + 0.5")):
+            server.psql(f"""DROP TABLE IF EXISTS contents, document_metrics CASCADE; DROP SCHEMA IF EXISTS vecmill CASCADE; CREATE TABLE contents(id integer PRIMARY KEY,
+                sourceid {declared}, text text); INSERT INTO contents SELECT i, {value}, 'star ' || i FROM generate_series(1, 6) AS i""", options="-c client_min_messages=error")
+            ingest(vecmill, server.uri, "--create-metrics", table="contents")
+            got = server.psql("SELECT (SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'document_metrics'::regclass AND attname = 'sourceid'), "
+                              "count(*), count(embedding), count(frequency) FROM contents JOIN document_metrics USING (sourceid)")
+            expect(got == [(made_as, "6", "6", "6")], f"{declared}: {got}")
+
+
 def test_covering_key(vecmill, folder):
     """A table of metrics goes by its key, and not by what its index has beside it."""
     with fresh() as server:
