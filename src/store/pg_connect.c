@@ -151,6 +151,7 @@ static void close_store(store *base) {
     mem_free(s->maker_text[i]);
   mem_free(s->keywords);
   mem_free(s->values);
+  str_fini(&s->more_path);
   str_fini(&s->cut);
   str_fini(&s->selection);
   pg_metrics_fini(&s->metrics);

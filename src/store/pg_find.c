@@ -15,6 +15,7 @@
 
 typedef struct column_info {
   const char *name, *type, *collation; /* in the result that lists them */
+  const char *unseen;                  /* schema of its type's operators; "": none to be named */
   Oid base_oid;                        /* of its type, or of what that is a domain over */
   int dimension;                       /* of a vector type as declared; -1: any */
   int key_position;                    /* in the primary key, from 1 on; 0: no part of it */
@@ -114,6 +115,20 @@ static vecmill_status find_table(pg_store *s, const char *name, table_info *info
  * (pg_type.dat). All others, even if theirs is such a form, cost two round trips a statement. */
 #define STEADY_TYPES "20, 21, 23, 26, 114, 1700, 2950, 3802"
 
+/* One that is NOT VALID, which 18 has, says nothing of the rows that were there before. */
+#define NO_NULLS                                                                                   \
+  "attnotnull AND NOT EXISTS (SELECT 1 FROM pg_constraint WHERE conrelid = a.attrelid AND "        \
+  "contype = 'n' AND NOT convalidated AND conkey = ARRAY[a.attnum])"
+
+/* The schema of the operators that the type's own order is made of (btree is 403, pg_am.dat), as
+ * SQL; NULL where the search path leads to them. */
+#define UNSEEN_OPERATORS                                                                           \
+  "(SELECT quote_ident(pn.nspname) FROM pg_opclass AS k JOIN pg_amop AS m ON m.amopfamily = "      \
+  "k.opcfamily AND m.amoplefttype = k.opcintype AND m.amoprighttype = k.opcintype AND "            \
+  "m.amopstrategy = 1 JOIN pg_operator AS o ON o.oid = m.amopopr JOIN pg_namespace AS pn ON "      \
+  "pn.oid = o.oprnamespace WHERE k.opcdefault AND k.opcmethod = 403 AND k.opcintype = t AND NOT "  \
+  "pg_operator_is_visible(o.oid))"
+
 static vecmill_status read_columns(pg_store *s, table_info *info, vecmill_error *err) {
   str sql = {0};
   pg_params p = {0};
@@ -125,12 +140,12 @@ static vecmill_status read_columns(pg_store *s, table_info *info, vecmill_error 
       "WHERE attrelid = $1::oid UNION ALL SELECT n, typbasetype, typtypmod FROM base JOIN pg_type "
       "AS d ON d.oid = t AND typtype = 'd') "
       "SELECT attname::text, " PG_TYPE_NAME_OF "atttypid), t::text, m::text, (y.typcategory = "
-      "'S')::text, b.typname::text, attnotnull::text, (attgenerated <> '')::text, "
+      "'S')::text, b.typname::text, (" NO_NULLS ")::text, (attgenerated <> '')::text, "
       "coalesce((SELECT array_position((i.indkey::int2[])[0:i.indnkeyatts - 1], a.attnum) FROM "
       "pg_index AS i WHERE i.indrelid = a.attrelid AND i.indisprimary), 0)::text, (y.typcategory "
       "IN ('S', 'B', 'E') OR t IN (" STEADY_TYPES "))::text, CASE WHEN attcollation <> "
-      "y.typcollation THEN " PG_COLLATION_OF_A " END, (y.typlen < 0)::text "
-      "FROM pg_attribute AS a JOIN pg_type AS y ON y.oid = atttypid JOIN base ON n = attnum JOIN "
+      "y.typcollation THEN " PG_COLLATION_OF_A " END, (y.typlen < 0)::text, " UNSEEN_OPERATORS
+      " FROM pg_attribute AS a JOIN pg_type AS y ON y.oid = atttypid JOIN base ON n = attnum JOIN "
       "pg_type AS b ON b.oid = t AND b.typtype <> 'd' "
       "WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped ORDER BY attnum");
   pg_add_text(&p, info->oid);
@@ -150,6 +165,7 @@ static vecmill_status read_columns(pg_store *s, table_info *info, vecmill_error 
                                      .type = pg_text(info->rows, row, 1),
                                      .is_long = pg_text(info->rows, row, 11)[0] == 't',
                                      .collation = pg_text(info->rows, row, 10),
+                                     .unseen = pg_text(info->rows, row, 12),
                                      .base_oid = (Oid)pg_integer(info->rows, row, 2),
                                      .dimension = (int)pg_integer(info->rows, row, 3),
                                      .is_text = pg_text(info->rows, row, 4)[0] == 't',
@@ -182,6 +198,11 @@ static vecmill_status add_key(pg_store *s, const column_info *column, vecmill_er
   s->null_keys |= !column->not_null;
   s->forms_vary |= !column->is_steady;
   s->long_keys |= column->is_long;
+  if (*column->unseen) {
+    s->forms_vary = true;
+    str_append_format(&s->more_path, "%s%s", s->more_path.n ? ", " : "", column->unseen);
+    if (s->more_path.failed) return err_set_memory(err, column->name, s->more_path.n);
+  }
   return pg_key_column_init(key, column->name, column->type, column->collation, err);
 }
 

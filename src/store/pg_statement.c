@@ -287,12 +287,24 @@ static const char fixed_forms[] =
     "'postgres'; SET LOCAL extra_float_digits = 3; SET LOCAL bytea_output = 'hex'; SET LOCAL "
     "lc_monetary = 'C'";
 
+/* Operators are found by the search path alone; what is found there already goes before. */
+static void append_path(str *sql, const pg_store *s) {
+  str_append_text(sql, "; SELECT set_config('search_path', concat_ws(', ', "
+                       "nullif(current_setting('search_path'), ''), ");
+  pg_append_string(sql, s->more_path.data);
+  str_append_text(sql, "), true)");
+}
+
 static vecmill_status begin_transaction(pg_store *s, PGconn *conn, const char *what,
                                         vecmill_error *err) {
-  char begin[128 + sizeof fixed_forms];
-  snprintf(begin, sizeof begin, "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '%us'%s",
-           s->lease_seconds, s->forms_vary ? fixed_forms : "");
-  return command(s, conn, begin, what, err);
+  str begin = {0};
+  str_append_format(&begin, "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '%us'%s",
+                    s->lease_seconds, s->forms_vary ? fixed_forms : "");
+  if (s->more_path.n > 0) append_path(&begin, s);
+  vecmill_status status =
+      begin.failed ? err_set_memory(err, what, begin.n) : command(s, conn, begin.data, what, err);
+  str_fini(&begin);
+  return status;
 }
 
 /* A process that freezes in here, or whose machine goes, would keep all others from the column's

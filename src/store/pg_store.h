@@ -77,7 +77,8 @@ typedef struct pg_store {
   size_t n_keys;
   bool has_vector_column, null_keys, retry_failed, changed, only_reads, is_half;
   bool long_keys;  /* they may be too long for an index of the state's */
-  bool forms_vary; /* how keys and texts are written depends on settings of the session */
+  bool forms_vary; /* how keys and texts are written, or compared, depends on the session */
+  str more_path;   /* schemas whose operators compare keys, and which the search path lacks */
   uint64_t limit;
   char *vector_type;    /* as SQL, schema and all; NULL: the database has no pgvector */
   char *vector_schema;  /* quoted: where its operators are */

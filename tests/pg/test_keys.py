@@ -10,8 +10,9 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 from ingest_case import expect, run_tests  # noqa: E402
-from runs import N_DIMENSIONS, begun, each_written_once, embedded, fresh, log_writes  # noqa: E402
-from servers import Bouncer  # noqa: E402
+import runs  # noqa: E402
+from runs import N_DIMENSIONS, begun, each_written_once, embedded, fresh, ingest, locked, log_writes, until, waiting  # noqa: E402
+from servers import Bouncer, Server  # noqa: E402
 
 N_ROWS = 600
 KEYS = {  # of row i; the times meet the hour that Berlin has twice
@@ -219,6 +220,68 @@ def test_bouncer(vecmill, folder):
                     expect(left == [("iso_8601", "-4", "escape")], f"left in a session: {left}")
             finally:
                 server.psql("ALTER DATABASE corpus RESET ALL")
+
+
+def make_caseless(server, schema: str) -> None:
+    """A type as citext is: text that is compared in lower case, by operators of its own, in a schema of its own."""
+    comparisons = {"<": "lt", "<=": "le", "=": "eq", ">=": "ge", ">": "gt"}
+    operators = "".join(f"""CREATE FUNCTION {name}(ci, ci) RETURNS boolean LANGUAGE sql IMMUTABLE STRICT AS 'SELECT lower($1::text) {sign} lower($2::text)';
+        CREATE OPERATOR {sign} (LEFTARG = ci, RIGHTARG = ci, FUNCTION = {name});""" for sign, name in comparisons.items())
+    numbered = ", ".join(f"OPERATOR {i} {sign}" for i, sign in enumerate(comparisons, 1))
+    server.psql(f"""CREATE SCHEMA {schema}; SET search_path = {schema}; CREATE TYPE ci;
+        CREATE FUNCTION ci_in(cstring) RETURNS ci AS 'textin' LANGUAGE internal IMMUTABLE STRICT;
+        CREATE FUNCTION ci_out(ci) RETURNS cstring AS 'textout' LANGUAGE internal IMMUTABLE STRICT;
+        CREATE TYPE ci(INPUT = ci_in, OUTPUT = ci_out, INTERNALLENGTH = VARIABLE, STORAGE = extended, COLLATABLE = true, CATEGORY = 'S');
+        CREATE CAST(ci AS text) WITHOUT FUNCTION AS IMPLICIT; CREATE CAST(text AS ci) WITHOUT FUNCTION AS ASSIGNMENT; {operators}
+        CREATE FUNCTION ci_compare(ci, ci) RETURNS integer LANGUAGE sql IMMUTABLE STRICT AS 'SELECT bttextcmp(lower($1::text), lower($2::text))';
+        CREATE OPERATOR CLASS ci_ops DEFAULT FOR TYPE ci USING btree AS {numbered}, FUNCTION 1 ci_compare(ci, ci)""", options="-c client_min_messages=error")
+
+
+def test_operators_elsewhere(vecmill, folder):
+    """A type whose operators the search path does not lead to is compared by them all the same, and not as the text that it is like."""
+    with fresh() as server:
+        make_caseless(server, "my_ops")
+        server.psql(f"""CREATE TABLE t(id my_ops.ci PRIMARY KEY, text text, embedding vector({N_DIMENSIONS}));
+            INSERT INTO t SELECT (CASE WHEN i % 2 = 0 THEN 'k' ELSE 'K' END || i)::text::my_ops.ci, 'star ' || i FROM generate_series(1, 300) AS i""")
+        log_writes(server, "t", "id")
+        server.psql("ALTER FUNCTION log_write() SET search_path = public")
+        in_order = "SELECT count(embedding), (SELECT count(embedding) FROM (SELECT * FROM t ORDER BY id LIMIT 50) AS t) FROM t"
+        ingest(vecmill, server.uri, 7, "--limit", 50)
+        expect(server.psql(in_order) == [("50", "50")], "not the first 50 in their order")
+        ingest(vecmill, server.uri_of(options="-c search_path="), 7, "--limit", 50, table="public.t")
+        expect(server.psql(in_order) == [("50", "50")], "others, by another search path")
+        output = ingest(vecmill, server.uri_of(options="-c search_path="), 7, "--create-metrics", table="public.t").stdout
+        expect("Embedded 250 rows" in output, output)
+        server.psql("UPDATE t SET text = 'another ' || id WHERE id = 'K7'")
+        output = ingest(vecmill, server.uri, "--changed").stdout
+        expect("Embedded 1 rows" in output, output)
+        expect(server.psql("SELECT count(*), count(DISTINCT key) FROM log") == [("301", "300")], "not once each")
+        server.psql("DROP SCHEMA my_ops CASCADE", options="-c client_min_messages=error")
+
+
+def test_other_search_paths(vecmill, folder):
+    """A type is the same for processes that see it by its bare name and those that do not: they share a run."""
+    with fresh() as server:
+        server.psql(f"""CREATE SCHEMA app; CREATE TYPE app.mood AS ENUM('well', 'ill'); CREATE TABLE t(mood app.mood, id integer, text text,
+            embedding vector({N_DIMENSIONS}), PRIMARY KEY(mood, id)); INSERT INTO t SELECT 'well', i, 'star ' || i FROM generate_series(1, 300) AS i""")
+        log_writes(server, "t", "id")
+        with locked(server, "id = 7"):
+            both = [runs.start(vecmill, server.uri, 50)]
+            waiting(server)
+            both.append(runs.start(vecmill, server.uri_of(options="-c search_path=app,public"), 50))
+            until(server, "SELECT count(*) FROM vecmill.workers", "2")
+        expect(sum(map(embedded, both)) == 300, "not shared")
+        each_written_once(server, 300)
+        server.psql("DROP SCHEMA app CASCADE", options="-c client_min_messages=error")
+
+
+def test_nulls_behind_a_constraint(vecmill, folder):
+    """A NOT NULL that is NOT VALID, which 18 has, says nothing of the rows before it: those without a key are left out, as ever."""
+    with Server(version=18) as server:
+        server.psql(f"""CREATE TABLE t(id integer UNIQUE, text text, embedding vector({N_DIMENSIONS}));
+            INSERT INTO t SELECT nullif(i, 3), 'star ' || i FROM generate_series(1, 10) AS i; ALTER TABLE t ADD CONSTRAINT given NOT NULL id NOT VALID""")
+        output = ingest(vecmill, server.uri, "--id-column", "id").stdout
+        expect("Embedded 9 rows" in output and "Rows: 1 with a NULL in the key, passed over\n" in output, output)
 
 
 if __name__ == "__main__":
