@@ -61,7 +61,8 @@ static void append_lacking(str *sql, const pg_store *s, const char *cut) {
   str_append_text(sql, " IS NOT NULL");
   append_joins_not_null(sql, s);
   if (s->metrics.is_on || !s->metrics.is_missing) {
-    str_append_format(sql, " AND NOT EXISTS (SELECT 1 FROM %s AS vecmill_m WHERE ", s->metrics.sql);
+    str_append_format(sql, " AND NOT EXISTS (SELECT 1 FROM %s AS vecmill_m WHERE ",
+                      s->metrics.rows_sql);
     append_joined(sql, s, "vecmill_m");
     str_append_text(sql, " AND vecmill_m.word_count IS NOT NULL)");
   }
@@ -300,7 +301,7 @@ static vecmill_status twins_body(pg_store *s, PGconn *conn, void *context, vecmi
   str_append_format(&sql,
                     " UPDATE %s AS m SET frequency = t.n, updated_at = now() FROM t JOIN r ON "
                     "r.h = t.h WHERE ",
-                    s->metrics.sql);
+                    s->metrics.rows_sql);
   for (size_t i = 0; i < s->metrics.n_joins; i++) {
     str_append_text(&sql, "m.");
     pg_append_name(&sql, s->metrics.joins[i].name);

@@ -77,7 +77,7 @@ size_t pg_vector_bytes(const pg_store *s, size_t n);
 /* Back into floats; false when it is none of `n` numbers. */
 bool pg_read_vector(const pg_store *s, const void *bytes, size_t n_bytes, float *out, size_t n);
 
-/* --- pg_metrics.c: what a commit writes of them --- */
+/* --- pg_metrics_sql.c: what a commit writes of them --- */
 
 /* Binary arrays, a column of metrics each. */
 typedef struct pg_metrics_arrays {
@@ -99,8 +99,6 @@ void pg_metrics_append_cte(str *sql, const pg_store *s);
 /* ", m AS (..)": the rows of metrics of u go, or are emptied where others have columns there. */
 void pg_metrics_append_removal(str *sql, const pg_store *s);
 
-/* "CREATE TABLE ..": the metrics' */
-void pg_metrics_append_create(str *sql, const pg_store *s);
 /* PREFIX0, PREFIX1 */
 void pg_append_numbered(str *sql, const char *prefix, size_t n);
 /* " COLLATE .." behind what a join is compared with: that of the metrics' column, where the table's
@@ -115,6 +113,10 @@ void pg_metrics_append_places(str *sql, const pg_store *s);
  */
 void pg_metrics_append_insert(str *sql, const pg_store *s, const char *source);
 
+/* --- pg_metrics.c --- */
+
+/* "CREATE TABLE ..": the metrics' */
+void pg_metrics_append_create(str *sql, const pg_store *s);
 void pg_metrics_fini(pg_metrics *m);
 
 /* --- pg_encoding.c --- */

@@ -44,6 +44,7 @@ typedef struct pg_key_column {
 /* Where the numbers of the texts go. */
 typedef struct pg_metrics {
   char *schema, *name, *sql;        /* sql: quoted, schema and all */
+  char *rows_sql;                   /* where its rows are read and removed: as table_sql below */
   pg_key_column joins[PG_MAX_KEYS]; /* its key: columns of the table by the same names */
   size_t n_joins;
   bool is_missing; /* metrics_begin makes it */

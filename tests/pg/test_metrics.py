@@ -405,6 +405,37 @@ def test_types(vecmill, folder):
             fits(vecmill, server)
 
 
+def test_inheritance(vecmill, folder):
+    """Rows of a table that inherits from that of the metrics are its own: not read, counted or removed. Those of partitions are the table's."""
+    heirs = "SELECT * FROM t_metrics_archive ORDER BY id"
+    note = 'vecmill: table t_metrics: metrics are its own rows alone, not those of tables that inherit from it: t_metrics_archive (--metrics-table names another)\n'
+    with fresh() as server:
+        made(server, f"id integer PRIMARY KEY, {METRICS}", "CREATE TABLE t_metrics_archive() INHERITS (t_metrics); "
+             "INSERT INTO t_metrics_archive SELECT i, 0.5, 7, 7, 7, 9, 'epoch' FROM generate_series(1, 4) AS i")
+        before = server.psql(heirs)
+
+        def left(n: int, *words) -> None:
+            done = ingest(vecmill, server.uri, *words)
+            expect(done.stderr == note, done.stderr)
+            expect(server.psql(heirs) == before, f"{words}: {server.psql(heirs)}")
+            expect(server.psql("SELECT count(word_count), count(*) FILTER (WHERE word_count = 2 AND frequency = 1) FROM ONLY t_metrics") == [(str(n), str(n))], f"{words}: own rows")
+
+        left(5)
+        server.psql("DELETE FROM ONLY t_metrics WHERE id IN (1, 2)")
+        left(5, "--metrics-only")
+        server.psql("UPDATE t SET text = ' ' WHERE id = 2")
+        left(4, "--changed")
+        server.psql("ALTER TABLE t_metrics ADD note text; UPDATE t SET text = ' ' WHERE id = 3")
+        before = server.psql(heirs)
+        left(3, "--changed")
+        made(server, f"id integer PRIMARY KEY, {METRICS}) PARTITION BY RANGE (id", "CREATE TABLE low PARTITION OF t_metrics FOR VALUES FROM (0) TO (3); "
+             "CREATE TABLE high PARTITION OF t_metrics FOR VALUES FROM (3) TO (9)")
+        fits(vecmill, server)
+        server.psql("UPDATE t SET text = ' ' WHERE id IN (2, 4)")
+        expect(ingest(vecmill, server.uri, "--changed").stderr == "", "a note")
+        expect(server.psql("SELECT id, frequency FROM t_metrics ORDER BY 1; DROP TABLE t_metrics") == [("1", "1"), ("3", "1"), ("5", "1")], "metrics in partitions")
+
+
 def test_names(vecmill, folder):
     """--metrics-table is read as the table's own name is; what is to be made is TABLE or SCHEMA.TABLE, in SQL's quotes or not."""
     tables = "SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('public', 'Isles') AND tablename ~* 'metrics' ORDER BY 1, 2"
