@@ -13,7 +13,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 from ingest_case import expect, run_tests  # noqa: E402
-from runs import N_DIMENSIONS, by_sqlite, fill, floats, fresh, ingest, place, told  # noqa: E402
+from runs import N_DIMENSIONS, begun, by_sqlite, fill, floats, fresh, ingest, place, start, told  # noqa: E402
 from servers import Bouncer  # noqa: E402
 
 
@@ -221,11 +221,12 @@ def test_text_types(vecmill, folder):
                 expect(as_floats(got) == as_floats(wanted), f"{kind}: other numbers")
                 server.psql("UPDATE t SET embedding = NULL")
             server.psql("DROP TABLE t; DROP SCHEMA vecmill CASCADE", options="-c client_min_messages=error")
+        spelled = {"timestamptz": "timestamp with time zone", "mood": "public.mood"}
         for kind, value in others.items():
             server.psql(f"CREATE TABLE t(id integer PRIMARY KEY, body {kind}); INSERT INTO t VALUES(1, {value})")
             before = state(server)
             for words in ([], ["--dry-run"]):
-                told(vecmill, server.uri, f"table t: body is of type {kind.replace('timestamptz', 'timestamp with time zone')}, which is no text (name another "
+                told(vecmill, server.uri, f"table t: body is of type {spelled.get(kind, kind)}, which is no text (name another "
                      "column with --text-column, or put what it says into one of type text)", "--text-column", "body", *words, status=2)
             expect(state(server) == before, f"{kind}: something was made")
             server.psql("DROP TABLE t")
@@ -316,6 +317,33 @@ def test_row_level_security(vecmill, folder):
         server.psql("DROP POLICY writes ON t; CREATE POLICY writes ON t FOR UPDATE USING (true)")
         ingest(vecmill, guest, "--retry-failed")
         expect(server.psql("SELECT count(embedding) FROM t") == [("36",)], "rows without a vector")
+        server.psql("DROP OWNED BY guest CASCADE; DROP ROLE guest", options="-c client_min_messages=error")
+
+
+def test_refused_for_want_of_rights(vecmill, folder):
+    """A policy or a trigger that refuses one row so does not end the run; a right that is taken from the user meanwhile does."""
+    with fresh() as server:
+        fill(server, 100)
+        server.psql("""DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN; GRANT CREATE ON DATABASE corpus TO guest; GRANT SELECT, UPDATE ON t TO guest;
+            GRANT USAGE ON SCHEMA public TO guest; ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY reads ON t FOR SELECT USING (true);
+            CREATE POLICY writes ON t FOR UPDATE USING (true) WITH CHECK (id <> 50);
+            CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'not this one' USING ERRCODE = 'insufficient_privilege'; END$$;
+            CREATE TRIGGER refuses BEFORE UPDATE OF embedding ON t FOR EACH ROW WHEN (new.id = 70) EXECUTE FUNCTION refuses()""",
+                    options="-c client_min_messages=error")
+        guest = server.uri_of(user="guest")
+        for words in ((), ("--connections", 1)):
+            done = ingest(vecmill, guest, 10, *words, "--retry-failed", status=3)
+            expect(done.stderr.startswith("vecmill: table t: 2 rows could not be embedded, the first because: the database refused the vector: "), done.stderr)
+            got = server.psql("SELECT count(embedding), (SELECT string_agg(key[1], ' ' ORDER BY key) FROM vecmill.failures) FROM t")
+            expect(got == [("98", "50 70")], str(got))
+            server.psql("UPDATE t SET embedding = NULL WHERE id < 50")
+        run = start(vecmill, guest, 5, "--workers", 1, "--sleep", 0.2)
+        begun(run, 1)
+        server.psql("REVOKE UPDATE ON t FROM guest")
+        output, errors = run.communicate(timeout=60)
+        expect(run.returncode == 1 and "cannot write vectors: permission denied for table t" in errors,
+               f"exit {run.returncode}: {output} {errors}")
+        expect(server.psql("SELECT count(*) FROM vecmill.failures") == [("2",)], "rows recorded as failed")
         server.psql("DROP OWNED BY guest CASCADE; DROP ROLE guest", options="-c client_min_messages=error")
 
 
