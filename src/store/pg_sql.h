@@ -18,11 +18,13 @@
   "quote_ident(tn.nspname) || '.' || quote_ident(ty.typname) END FROM pg_type AS ty JOIN "         \
   "pg_namespace AS tn ON tn.oid = ty.typnamespace WHERE ty.oid = "
 
+/* What pg_rewrite and pg_trigger say of a rule or trigger that acts in this session. */
+#define PG_ENABLED_STATES                                                                          \
+  "('A', CASE current_setting('session_replication_role') WHEN 'replica' THEN 'R' ELSE 'O' END)"
+
 /* Of pg_rewrite: the rule acts in this session; its action is NOTHING (nodes.h: CMD_NOTHING was 6
  * before MERGE came in 15). */
-#define PG_RULE_IS_ACTIVE                                                                          \
-  "ev_enabled IN ('A', CASE current_setting('session_replication_role') WHEN 'replica' THEN 'R' "  \
-  "ELSE 'O' END)"
+#define PG_RULE_IS_ACTIVE "ev_enabled IN " PG_ENABLED_STATES
 #define PG_RULE_DOES_NOTHING                                                                       \
   "ev_action::text LIKE '({QUERY :commandType ' || CASE WHEN "                                     \
   "current_setting('server_version_num')::integer < 150000 THEN 6 ELSE 7 END || ' %'"

@@ -405,6 +405,47 @@ def test_types(vecmill, folder):
             fits(vecmill, server)
 
 
+def test_values_of_the_server(vecmill, folder):
+    """A column that takes no NULL is in the way only where nobody gives it a value: a trigger may, and a domain's default does."""
+    key, plain = "id integer PRIMARY KEY", f"id integer PRIMARY KEY, {METRICS}"
+    counted, ratio = (f"{key}, {METRICS.replace(f'{name} {type}', f'{name} {{}}')}" for name, type in (("frequency", "integer"), ("hawaiian_word_ratio", "real")))
+    lacks = "column note is NOT NULL without a default, and no metric (name another"
+    uncounted = "column frequency is NOT NULL without a default, and has no number before a run's end"
+
+    def trigger(sets: str, when: str = "BEFORE INSERT", each: str = "ROW", table: str = "t_metrics", more: str = "") -> str:
+        return (f"CREATE OR REPLACE FUNCTION sets() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {sets}; RETURN new; END$$; "
+                f'CREATE TRIGGER "Fills" {when} ON {table} FOR EACH {each} EXECUTE FUNCTION sets(); {more}')
+
+    with fresh() as server:
+        server.psql("""CREATE SCHEMA "Types"; CREATE DOMAIN "Types".strict AS integer NOT NULL; CREATE DOMAIN "Types".given AS "Types".strict DEFAULT 0;
+            CREATE DOMAIN "Types".stricter AS "Types".strict; CREATE DOMAIN "Types"."Ratio" AS real NOT NULL; CREATE DOMAIN "Types".over AS "Types".given""")
+        note, off = "new.note := 'a note'", 'ALTER TABLE t_metrics {} TRIGGER "Fills"'
+        for columns, more in (
+                (f"{plain}, note text NOT NULL", trigger(note)),
+                (f"{plain}, note text NOT NULL", trigger(note, "BEFORE UPDATE OR INSERT", more=off.format("ENABLE ALWAYS"))),
+                (f"{plain}, note \"Types\".given NOT NULL", trigger("new.note := 1")),
+                (counted.format("integer NOT NULL"), trigger("new.frequency := 0")),
+                (ratio.format("real NOT NULL"), trigger("new.hawaiian_word_ratio := coalesce(new.hawaiian_word_ratio, 0)")),
+                (f"{plain}, note \"Types\".given", ""), (f"{plain}, note \"Types\".over NOT NULL", ""), (f"{plain}, note \"Types\".stricter DEFAULT 7", ""),
+                (counted.format('"Types".given'), ""), (counted.format('"Types".over NOT NULL'), ""),
+                (f"{plain}, note text NOT NULL) PARTITION BY RANGE (id", "CREATE TABLE part PARTITION OF t_metrics FOR VALUES FROM (0) TO (9); " + trigger(note, table="part"))):
+            made(server, columns, more)
+            fits(vecmill, server)
+        for told, columns, more in (
+                (lacks, f"{plain}, note text NOT NULL", trigger(note, more=off.format("DISABLE"))),
+                (lacks, f"{plain}, note text NOT NULL", trigger(note, more=off.format("ENABLE REPLICA"))),
+                (lacks, f"{plain}, note text NOT NULL", trigger(note, "BEFORE UPDATE")),
+                (lacks, f"{plain}, note text NOT NULL", trigger(note, "AFTER INSERT")),
+                (lacks, f"{plain}, note text NOT NULL", trigger("NULL", each="STATEMENT")),
+                (lacks, f"{plain}, note \"Types\".stricter NOT NULL", trigger("new.note := 1")),  # before it the server asks the domain
+                (lacks, f"{plain}, note \"Types\".strict", ""), (lacks, f"{plain}, note \"Types\".stricter", ""),
+                (uncounted, counted.format('"Types".stricter'), ""),
+                ('column hawaiian_word_ratio is NOT NULL, and NULL without a word list (give --wordlist FILE; or ALTER DOMAIN "Types"."Ratio" DROP NOT NULL; or name another',
+                 ratio.format('"Types"."Ratio"'), "")):
+            made(server, columns, more)
+            unfit(vecmill, server, told)
+
+
 def test_inheritance(vecmill, folder):
     """Rows of a table that inherits from that of the metrics are its own: not read, counted or removed. Those of partitions are the table's."""
     heirs = "SELECT * FROM t_metrics_archive ORDER BY id"
