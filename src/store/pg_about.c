@@ -14,12 +14,13 @@ enum { VERSION, VECTOR, VECTOR_TO_HAVE, READ_ONLY, USER, DATABASE };
 
 /* As ingest asks for it (pg_rights.c). */
 static vecmill_status check_state(pg_store *s, const PGresult *row, vecmill_error *err) {
-  pg_state_rights state;
+  pg_state state;
   vecmill_status status = pg_ask_state(s, &state, err);
-  if (status != VECMILL_OK || (state.has_tables ? state.may_write : state.may_make)) return status;
+  bool lacks_ddl = !state.is_whole && !state.may_make;
+  if (status != VECMILL_OK || (!lacks_ddl && (!state.has_tables || state.may_write))) return status;
   str sql = {0};
   if (state.has_tables) {
-    status = pg_append_state_grants(s, &sql, err);
+    status = lacks_ddl ? pg_append_state_ddl(s, &sql, err) : pg_append_state_grants(s, &sql, err);
   } else {
     str_append_text(&sql, state.has_schema ? "GRANT USAGE, CREATE ON SCHEMA "
                                            : "GRANT CREATE ON DATABASE ");
@@ -27,12 +28,15 @@ static vecmill_status check_state(pg_store *s, const PGresult *row, vecmill_erro
     str_append_text(&sql, " TO ");
     pg_append_name(&sql, pg_text(row, 0, USER));
   }
+  const char *verb = !state.has_schema               ? "create"
+                     : state.has_tables && lacks_ddl ? "bring up to date"
+                                                     : "use";
   if (status == VECMILL_OK)
     status = err_set(
         err, VECMILL_ERROR_DATABASE,
         "%s: this user may not %s schema %s, where vecmill keeps its state (have its owner run "
         "%s%s what vecmill ingest prints)",
-        s->shown, state.has_schema ? "use" : "create", s->state, sql.failed ? "GRANT .." : sql.data,
+        s->shown, verb, s->state, sql.failed ? "GRANT .." : sql.data,
         state.has_tables ? "or" : ", or");
   str_fini(&sql);
   return status;

@@ -55,23 +55,30 @@ vecmill_status pg_store_find(store *s, const store_target *target, store_columns
 
 /* pg_state.c */
 
-/* What this user may do there: make it, or, where it is, do what a run does; or only read it. */
-typedef struct pg_state_rights {
-  bool has_schema, has_tables, may_make, may_write, may_read;
-} pg_state_rights;
-vecmill_status pg_ask_state(pg_store *s, pg_state_rights *out, vecmill_error *err);
-
-/* Of whatever version. */
+typedef struct pg_state {
+  bool has_schema, has_tables;
+  bool is_old;      /* of an earlier version, or without its number */
+  bool is_whole;    /* all that this version keeps there is there */
+  unsigned lacking; /* which relations are not, a bit for each */
+  int64_t number;   /* of its version; 0: none, -1: this user may not read it */
+  /* What this user may do: make what is not there; or, with what is, do what a run does, or only
+   * read it. */
+  bool may_make, may_write, may_read;
+} pg_state;
+/* CONFLICT where other people's things have our names; UNSUPPORTED where a later vecmill made it,
+ * whose meaning is not known. */
+vecmill_status pg_ask_state(pg_store *s, pg_state *out, vecmill_error *err);
+/* Of this or an earlier version; errors as of pg_ask_state. */
 vecmill_status pg_state_exists(pg_store *s, bool *exists_out, vecmill_error *err);
-/* Makes it, or brings it up to date. */
+/* Makes it, brings it up to date, or puts back what was dropped. */
 vecmill_status pg_create_state(pg_store *s, vecmill_error *err);
-/* UNSUPPORTED where it is there and not of this version; for calls that do not change it. */
+/* UNSUPPORTED where it is there and pg_create_state would do something; for calls that do not. */
 vecmill_status pg_check_state(pg_store *s, vecmill_error *err);
 /* The state is there, and its owner has not let this user in. */
 vecmill_status pg_ask_for_grants(pg_store *s, vecmill_error *err);
 
 /* What its owner says so that this user may work with it; what this user is to be told that may not
- * make it. */
+ * make it, or what it lacks: that and the same. */
 vecmill_status pg_append_state_grants(pg_store *s, str *sql, vecmill_error *err);
 vecmill_status pg_append_state_ddl(pg_store *s, str *sql, vecmill_error *err);
 

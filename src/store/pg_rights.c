@@ -164,14 +164,14 @@ static void append_metrics(str *sql, const pg_store *s, const rights *r) {
 
 static vecmill_status append_lacking(str *sql, pg_store *s, const rights *r, size_t dimension,
                                      bool *lacks_state_out, vecmill_error *err) {
-  pg_state_rights state;
+  pg_state state;
   vecmill_status status = pg_ask_state(s, &state, err);
-  bool makes = !state.has_tables && !s->only_reads;
-  *lacks_state_out = makes              ? !state.may_make
-                     : state.has_tables ? !(s->only_reads ? state.may_read : state.may_write)
-                                        : false;
-  if (status == VECMILL_OK && *lacks_state_out)
-    status = makes ? pg_append_state_ddl(s, sql, err) : pg_append_state_grants(s, sql, err);
+  if (status != VECMILL_OK) return status;
+  bool lacks_ddl = !s->only_reads && !state.is_whole && !state.may_make;
+  *lacks_state_out =
+      lacks_ddl || (state.has_tables && !(s->only_reads ? state.may_read : state.may_write));
+  if (*lacks_state_out)
+    status = lacks_ddl ? pg_append_state_ddl(s, sql, err) : pg_append_state_grants(s, sql, err);
   append_schemas(sql, s, r);
   if (r->adds_vector && !has(r, IS_OWNER)) {
     pg_append_add_column(sql, s, dimension);

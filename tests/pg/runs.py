@@ -69,6 +69,15 @@ def each_written_once(server, n: int) -> None:
     expect(left == [("0", "0")], f"left behind: {left}")
 
 
+STATE = ("columns", "leases", "workers", "failures", "hashes", "hash_pages", "version")
+ALL_OF_STATE = ", ".join(f'"vecmill"."{table}"' for table in STATE)
+
+
+def state_grants(user: str, writes: bool = True) -> str:
+    """What the owner of the state is told to run for a user."""
+    return (f'GRANT USAGE ON SCHEMA "vecmill" TO "{user}"; GRANT SELECT{", INSERT, UPDATE, DELETE" if writes else ""} ON {ALL_OF_STATE} TO "{user}"; ')
+
+
 def quoted(text: str) -> str:
     return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 from ingest_case import expect, run_tests  # noqa: E402
-from runs import N_DIMENSIONS, fresh  # noqa: E402
+from runs import N_DIMENSIONS, fresh, state_grants  # noqa: E402
 from servers import Bouncer, Server  # noqa: E402
 
 
@@ -82,7 +82,7 @@ def test_doctor(vecmill, folder):
         run(vecmill, folder, "ingest", "t", "--db", server.uri_of(), "--model", vecmill.model, settings={}, status=0)
         server.psql('GRANT SELECT ON ALL TABLES IN SCHEMA "vecmill" TO "ana"')
         got = doctor(vecmill, folder, settings=settings, status=1)
-        grants = 'GRANT USAGE ON SCHEMA "vecmill" TO "ana"; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA "vecmill" TO "ana"; '
+        grants = state_grants("ana")
         expect(got[1][0] == f"{may_not}{grants}or what vecmill ingest prints)", got)
         server.psql(grants)
         doctor(vecmill, folder, settings=settings, status=0)

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Users who may not do all that a run needs, and state that an earlier vecmill made: what is told is right, and enough.
+"""Users who may not do all that a run needs: what is told is right, and enough.
 
   test_rights.py --vecmill PATH [NAME..]
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 from ingest_case import expect, run_tests  # noqa: E402
-from runs import N_DIMENSIONS, fill, fresh, ingest, place, told  # noqa: E402
+from runs import N_DIMENSIONS, fill, fresh, ingest, state_grants, told  # noqa: E402
 
 LACKING = "this user lacks rights that the run needs (have the owners of what it names run this{}): "
 
@@ -44,7 +44,7 @@ def test_rights(vecmill, folder):
             'CREATE TABLE IF NOT EXISTS "public"."t_metrics"("id" integer, hawaiian_word_ratio real, word_count integer, length integer, entity_count integer, '
             'frequency integer, updated_at timestamptz, PRIMARY KEY("id"))',
             'GRANT SELECT, INSERT, UPDATE, DELETE ON "public"."t_metrics" TO "the Reader";'], ddl)
-        expect('GRANT USAGE ON SCHEMA "vecmill" TO "the Reader"; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA "vecmill" TO "the Reader"; ' in ddl, ddl)
+        expect(state_grants("the Reader") in ddl, ddl)
         server.psql(ddl)
         ingest(vecmill, db, "--create-metrics", "--changed")
         expect(server.psql("SELECT count(embedding), (SELECT count(*) FROM t_metrics) FROM t") == [("50", "50")], "rows without a vector")
@@ -72,8 +72,7 @@ def test_rights(vecmill, folder):
         expect(server.psql("SELECT count(embedding), (SELECT count(*) FROM t_metrics) FROM t") == [("48", "49")], "rows without a vector")
         # a schema of state that is there, and another's
         server.psql('REVOKE ALL ON ALL TABLES IN SCHEMA vecmill FROM "the Reader"; REVOKE ALL ON SCHEMA vecmill FROM "the Reader"')
-        reads, writes = (f'GRANT USAGE ON SCHEMA "vecmill" TO "the Reader"; GRANT SELECT{more} ON ALL TABLES IN SCHEMA "vecmill" TO "the Reader"; '
-                         for more in ("", ", INSERT, UPDATE, DELETE"))
+        reads, writes = state_grants("the Reader", writes=False), state_grants("the Reader")
         server.psql('REVOKE SELECT (text), UPDATE (embedding) ON t FROM "the Reader"; REVOKE ALL ON t_metrics FROM "the Reader"')
         ddl = refused()
         expect(ddl == f"""{writes}GRANT SELECT ("text"), UPDATE ("embedding") ON "public"."t" TO "the Reader"; """
@@ -93,7 +92,8 @@ def test_rights(vecmill, folder):
         done = ingest(vecmill, db, status=1)
         expect(done.stderr.startswith(f'vecmill: {state_too}CREATE SCHEMA IF NOT EXISTS "vecmill"; ') and '"public"."t"' not in done.stderr, done.stderr)
         # of a state that is not to be read, and of a column that is not there
-        server.psql('CREATE SCHEMA vecmill; CREATE TABLE vecmill.columns(); ALTER TABLE t DROP COLUMN embedding; REVOKE SELECT (text) ON t FROM "the Reader"')
+        ingest(vecmill, server.uri, status=3)
+        server.psql('ALTER TABLE t DROP COLUMN embedding; REVOKE SELECT (text) ON t FROM "the Reader"')
         ddl = refused()
         expect(ddl == f'{writes}GRANT SELECT ("text") ON "public"."t" TO "the Reader";', ddl)
         server.psql('DROP SCHEMA vecmill CASCADE', options="-c client_min_messages=error")
@@ -164,44 +164,6 @@ def test_rights_to_join(vecmill, folder):
         ingest(vecmill, db)
         expect(server.psql("SELECT count(embedding), (SELECT count(*) FROM t_metrics) FROM t") == [("50", "26")], "rows without a vector")
         server.psql("DROP TABLE t, t_metrics; DROP OWNED BY guest; DROP ROLE guest", options="-c client_min_messages=error")
-
-
-def test_earlier_state(vecmill, folder):
-    """A schema that an earlier vecmill made is brought up to date, or its owner told how; a later one's is left alone."""
-    def age(server):
-        server.psql("""DROP TABLE vecmill.version, vecmill.hash_pages; ALTER TABLE vecmill.columns DROP run_began, DROP run, DROP cut; ALTER TABLE vecmill.workers DROP lease_seconds;
-            ALTER TABLE vecmill.hashes ADD FOREIGN KEY (column_id) REFERENCES vecmill.columns ON DELETE CASCADE; UPDATE t SET embedding = NULL WHERE id <= 10""")
-
-    with fresh() as server:
-        fill(server, 50)
-        server.psql("DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN; GRANT USAGE ON SCHEMA public TO guest; GRANT SELECT, UPDATE ON t TO guest",
-                    options="-c client_min_messages=error")
-        ingest(vecmill, server.uri)
-        age(server)
-        server.psql("GRANT USAGE ON SCHEMA vecmill TO guest; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA vecmill TO guest")
-        earlier = f"{place(server)}: schema vecmill was made by an earlier vecmill (the next ingest into this database brings it up to date)"
-        for words in (["jobs"], ["ingest", "t", "--dry-run", "--changed", "--model", vecmill.model]):
-            done = vecmill.run(*words, "--db", server.uri, status=1)
-            expect(done.stderr == f"vecmill: {earlier}\n", done.stderr)
-        done = vecmill.run("search", "t", "star 20", "--db", server.uri, "--json", "-k", 1)
-        expect('"id":20' in done.stdout.replace(" ", ""), done.stdout)  # what made the column is known all the same
-        done = ingest(vecmill, server.uri_of(user="guest"), status=1)
-        before = (f"vecmill: guest@{server.host}:{server.port}/corpus: schema vecmill was made by an earlier vecmill, and this user may not bring it up to date "
-                  "(have its owner run this, or name another with --state-schema): ")
-        expect(done.stderr.startswith(before), done.stderr)
-        server.psql(done.stderr.removeprefix(before))
-        expect("Embedded 10 rows" in ingest(vecmill, server.uri_of(user="guest")).stdout, "not after what it said")
-        age(server)
-        expect("Embedded 10 rows" in ingest(vecmill, server.uri).stdout, "not by its owner")
-        expect(server.psql("SELECT n FROM vecmill.version") == [("3",)], "no version")
-        server.psql("ALTER TABLE vecmill.columns DROP run, DROP cut; UPDATE vecmill.version SET n = 2; UPDATE t SET embedding = NULL WHERE id <= 10")  # the second one's
-        expect("Embedded 10 rows" in ingest(vecmill, server.uri, "--limit", 20).stdout, "after the second")
-        server.psql("UPDATE t SET text = 'other' WHERE id = 7")
-        expect("Embedded 1 rows" in ingest(vecmill, server.uri, "--changed").stdout, "its hashes")
-        vecmill.run("jobs", "--db", server.uri)
-        server.psql("INSERT INTO vecmill.version VALUES(99); UPDATE t SET embedding = NULL WHERE id <= 10")
-        told(vecmill, server.uri, f"{place(server)}: schema vecmill was made by a later vecmill (use that one, or name another with --state-schema)")
-        expect(server.psql("SELECT count(embedding) FROM t") == [("40",)], "written all the same")
 
 
 if __name__ == "__main__":

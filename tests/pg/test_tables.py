@@ -13,7 +13,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 from ingest_case import expect, run_tests  # noqa: E402
-from runs import N_DIMENSIONS, begun, by_sqlite, fill, floats, fresh, ingest, place, start, told  # noqa: E402
+from runs import N_DIMENSIONS, begun, by_sqlite, fill, floats, fresh, ingest, place, start, state_grants, told  # noqa: E402
 from servers import Bouncer  # noqa: E402
 
 
@@ -355,14 +355,14 @@ def test_rights_to_read(vecmill, folder):
         server.psql("DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN; GRANT USAGE ON SCHEMA public TO guest; GRANT SELECT ON t TO guest; "
                     "INSERT INTO t VALUES(13, 'star')", options="-c client_min_messages=error")
         guest = server.uri_of(user="guest")
-        grants = 'GRANT USAGE ON SCHEMA "vecmill" TO "guest"; GRANT SELECT{} ON ALL TABLES IN SCHEMA "vecmill" TO "guest"; '
+        reads = state_grants("guest", writes=False)
         refusal = (f"guest@{server.host}:{server.port}/corpus: this user may not use schema vecmill (have its owner run this, or name another with "
                    "--state-schema): ")
         told(vecmill, guest, f"guest@{server.host}:{server.port}/corpus: this user lacks rights that the run needs (have the owners of what it names run this; "
-             "--state-schema names another schema): " + grants.format(", INSERT, UPDATE, DELETE") + 'GRANT UPDATE ("embedding") ON "public"."t" TO "guest"; ')
-        told(vecmill, guest, refusal + grants.format(""), "--dry-run")
+             "--state-schema names another schema): " + state_grants("guest") + 'GRANT UPDATE ("embedding") ON "public"."t" TO "guest"; ')
+        told(vecmill, guest, refusal + reads, "--dry-run")
         done = vecmill.run("search", "t", "star 3", "--db", guest, status=1)
-        expect(done.stderr == f"vecmill: {refusal}{grants.format('')}\n", done.stderr)
+        expect(done.stderr == f"vecmill: {refusal}{reads}\n", done.stderr)
         server.psql(done.stderr.partition("--state-schema): ")[2])
         expect("star 3" in vecmill.run("search", "t", "star 3", "--db", guest, "-k", 1).stdout, "not found")
         expect("1 rows to embed" in ingest(vecmill, guest, "--dry-run").stdout, "no look")
