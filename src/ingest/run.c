@@ -389,9 +389,9 @@ static vecmill_status run_all(run *r, vecmill_error *err) {
     status = wordlist_open(r->options->wordlist, r->options->wordlist_overrides, &r->list, err);
   if (status == VECMILL_OK) status = open_store(r, err);
   if (status == VECMILL_OK) status = open_metrics(r, err);
+  if (status == VECMILL_OK && r->options->metrics_only) return run_metrics_only(r, err);
   if (status == VECMILL_OK)
     status = r->store->operations->record(r->store, &r->record, &r->has_record, err);
-  if (status == VECMILL_OK && r->options->metrics_only) return run_metrics_only(r, err);
   if (status == VECMILL_OK) status = open_model(r, err);
   if (status != VECMILL_OK) return status;
   tell_table(r);

@@ -166,5 +166,27 @@ def test_rights_to_join(vecmill, folder):
         server.psql("DROP TABLE t, t_metrics; DROP OWNED BY guest; DROP ROLE guest", options="-c client_min_messages=error")
 
 
+def test_rights_to_metrics_alone(vecmill, folder):
+    """--metrics-only that is told the text column has nothing to ask of the state, whoever made it; without, the record may say which it is."""
+    with fresh() as server:
+        fill(server, 20)
+        server.psql("ALTER TABLE t RENAME text TO words")
+        ingest(vecmill, server.uri)
+        server.psql("""CREATE TABLE t_metrics(id integer PRIMARY KEY, hawaiian_word_ratio real, word_count integer, length integer, entity_count integer, frequency integer,
+            updated_at timestamptz); DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN; GRANT USAGE ON SCHEMA public TO guest; GRANT SELECT ON t TO guest;
+            GRANT SELECT, INSERT, UPDATE ON t_metrics TO guest""", options="-c client_min_messages=error")
+        guest = server.uri_of(user="guest")
+        done = ingest(vecmill, guest, "--metrics-only", status=1)
+        expect(done.stderr == f"vecmill: guest@{server.host}:{server.port}/corpus: this user may not use schema vecmill (have its owner run this, or name another with "
+               f"--state-schema): {state_grants('guest', writes=False)}\n", done.stderr)
+        ingest(vecmill, guest, "--metrics-only", "--dry-run", "--text-column", "words")
+        ingest(vecmill, guest, "--metrics-only", "--text-column", "words")
+        expect(server.psql("SELECT count(word_count) FROM t_metrics") == [("20",)], "no metrics")
+        server.psql("INSERT INTO vecmill.version VALUES(99); TRUNCATE t_metrics")
+        ingest(vecmill, guest, "--metrics-only", "--text-column", "words", "--vector-column", "embedding")
+        expect(server.psql("SELECT count(word_count) FROM t_metrics") == [("20",)], "no metrics beside a later state")
+        server.psql("DROP TABLE t, t_metrics; DROP OWNED BY guest; DROP ROLE guest")
+
+
 if __name__ == "__main__":
     sys.exit(run_tests(globals()))
