@@ -61,10 +61,11 @@ static void append_lacking(str *sql, const pg_store *s, const char *cut) {
   str_append_text(sql, " IS NOT NULL");
   append_joins_not_null(sql, s);
   if (s->metrics.is_on || !s->metrics.is_missing) {
-    str_append_format(sql, " AND NOT EXISTS (SELECT 1 FROM %s AS vecmill_m WHERE ",
-                      s->metrics.rows_sql);
-    append_joined(sql, s, "vecmill_m");
-    str_append_text(sql, " AND vecmill_m.word_count IS NOT NULL)");
+    const char *m = pg_alias(s, "vecmill_m");
+    str_append_format(sql, " AND NOT EXISTS (SELECT 1 FROM %s AS %s WHERE ", s->metrics.rows_sql,
+                      m);
+    append_joined(sql, s, m);
+    str_append_format(sql, " AND %s.word_count IS NOT NULL)", m);
   }
   pg_append_considered(sql, s, cut);
 }

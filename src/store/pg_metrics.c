@@ -240,11 +240,11 @@ static vecmill_status check_types(pg_store *s, vecmill_error *err) {
   str_append_format(&source, " FROM %s) AS u", s->table_sql);
   str_append_text(&sql, "EXPLAIN WITH m AS (");
   pg_metrics_append_insert(&sql, s, source.data && !source.failed ? source.data : "");
-  str_append_format(
-      &sql, ") SELECT 1 FROM %s, %s AS vecmill_m WHERE vecmill_m.frequency IS DISTINCT FROM 1",
-      s->table_sql, m->rows_sql);
+  const char *alias = pg_alias(s, "vecmill_m");
+  str_append_format(&sql, ") SELECT 1 FROM %s, %s AS %s WHERE %s.frequency IS DISTINCT FROM 1",
+                    s->table_sql, m->rows_sql, alias, alias);
   for (size_t i = 0; i < m->n_joins; i++) {
-    str_append_text(&sql, " AND vecmill_m.");
+    str_append_format(&sql, " AND %s.", alias);
     pg_append_name(&sql, m->joins[i].name);
     str_append_text(&sql, " = ");
     pg_append_column(&sql, s, m->joins[i].name);

@@ -129,28 +129,30 @@ void pg_metrics_append_returning(str *sql, const pg_store *s) {
 
 void pg_metrics_append_removal(str *sql, const pg_store *s) {
   const pg_metrics *m = &s->metrics;
+  const char *u = pg_alias(s, "u"), *v = pg_alias(s, "v");
   str_append_format(sql, ", m AS (%s %s AS m", m->has_more ? "UPDATE" : "DELETE FROM", m->rows_sql);
   for (size_t i = 0; m->has_more && i < METRICS_N_COLUMNS; i++)
     str_append_format(sql, "%s%s = %s", i ? ", " : " SET ", metrics_columns[i],
                       i + 1 < METRICS_N_COLUMNS ? "NULL" : "now()");
-  str_append_text(sql, m->has_more ? " FROM u WHERE true" : " USING u WHERE true");
+  str_append_format(sql, " %s u AS %s WHERE true", m->has_more ? "FROM" : "USING", u);
   for (size_t i = 0; i < m->n_joins; i++) {
     str_append_text(sql, " AND m.");
     pg_append_name(sql, m->joins[i].name);
-    str_append_format(sql, " = u.j%zu", i);
+    str_append_format(sql, " = %s.j%zu", u, i);
     pg_metrics_append_collation(sql, &m->joins[i]);
   }
   if (m->is_shared) { /* another row's, if there is one: the end of the run puts its numbers there
                        */
     str_append_format(sql, " AND NOT EXISTS (SELECT 1 FROM %s WHERE ", s->table_sql);
     pg_append_column(sql, s, s->vector_column);
-    str_append_text(sql, " IS NOT NULL AND NOT EXISTS (SELECT 1 FROM u AS v WHERE v.key = ");
+    str_append_format(sql, " IS NOT NULL AND NOT EXISTS (SELECT 1 FROM u AS %s WHERE %s.key = ", v,
+                      v);
     pg_append_record_key(sql, s, NULL);
     str_append_char(sql, ')');
     for (size_t i = 0; i < m->n_joins; i++) {
       str_append_text(sql, " AND ");
       pg_append_column(sql, s, m->joins[i].name);
-      str_append_format(sql, " = u.j%zu", i);
+      str_append_format(sql, " = %s.j%zu", u, i);
     }
     str_append_char(sql, ')');
   }

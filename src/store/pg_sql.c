@@ -36,6 +36,10 @@ void pg_append_column(str *sql, const pg_store *s, const char *column) {
   pg_append_name(sql, column);
 }
 
+const char *pg_alias(const pg_store *s, const char *alias) {
+  return strcmp(s->table, alias) == 0 ? "vecmill_a" : alias;
+}
+
 void pg_append_keys(str *sql, const pg_store *s) {
   for (size_t i = 0; i < s->n_keys; i++) {
     if (i > 0) str_append_text(sql, ", ");

@@ -37,6 +37,9 @@ void pg_append_string(str *sql, const char *text);
 void pg_append_state(str *sql, const pg_store *s, const char *name);
 /* "table"."column" */
 void pg_append_column(str *sql, const pg_store *s, const char *column);
+/* `alias` for something beside the table, whose columns go by its own name: or another one, where
+ * the table is called so. */
+const char *pg_alias(const pg_store *s, const char *alias);
 /* "table"."a", "table"."b" */
 void pg_append_keys(str *sql, const pg_store *s);
 /* "table"."a"::text, "table"."b"::text */

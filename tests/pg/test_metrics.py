@@ -523,6 +523,21 @@ def test_names(vecmill, folder):
             server.psql('DROP SCHEMA "Isles" CASCADE', options="-c client_min_messages=error")
 
 
+def test_tables_called_as_ours(vecmill, folder):
+    """A table may be called what statements call something of their own."""
+    for table in ("vecmill_m", "u", "v", "m", "excluded"):
+        with fresh() as server:
+            server.psql(f"CREATE TABLE {table}(id integer PRIMARY KEY, part integer, text text); INSERT INTO {table} SELECT i, i / 2, 'star ' || i FROM generate_series(1, 6) AS i; "
+                        f"CREATE TABLE numbers(part integer PRIMARY KEY, {METRICS})")
+            ingest(vecmill, server.uri, "--metrics-table", "numbers", table=table)
+            server.psql("DELETE FROM numbers WHERE part = 1")
+            ingest(vecmill, server.uri, "--metrics-table", "numbers", "--metrics-only", table=table)
+            expect(server.psql("SELECT count(*), sum(frequency) FROM numbers") == [("4", "4")], f"{table}: metrics")
+            server.psql(f"UPDATE {table} SET text = ' ' WHERE id IN (2, 3, 4)")
+            ingest(vecmill, server.uri, "--metrics-table", "numbers", "--changed", table=table)
+            expect(server.psql("SELECT part FROM numbers ORDER BY 1") == [("0",), ("2",), ("3",)], f"{table}: metrics of blank texts")
+
+
 def test_refused_by_the_database(vecmill, folder):
     """A row whose metrics are refused has failed: its vector is not there either."""
     with fresh() as server:
