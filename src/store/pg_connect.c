@@ -8,11 +8,13 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "store/pg_parts.h"
 
 #define TICK_MS 100
 #define CONNECT_SECONDS 15
+#define FIRST_ANSWER_NS 5000000000ull
 /* How long a server that went away is waited for, and a statement tried again. */
 #define WAIT_SECONDS 120
 
@@ -116,12 +118,43 @@ vecmill_status pg_open_connection(pg_store *s, pg_connection *c, vecmill_error *
                : connect_to(s, c, (const char *const *)s->values, err);
 }
 
+/* Whether it answers in time, or has been lost, which whoever uses it next will see. */
+static bool answers(pg_store *s, PGconn *conn) {
+  uint64_t from_ns = clock_now_ns();
+  if (!PQsendQuery(conn, "SELECT 1")) return true;
+  while (PQflush(conn) > 0 || PQisBusy(conn)) {
+    if (pg_wait_for_socket(conn, false) && !PQconsumeInput(conn)) return true;
+    if (pg_stop_asked(s) || clock_now_ns() - from_ns > FIRST_ANSWER_NS) return false;
+  }
+  for (PGresult *result; (result = PQgetResult(conn)) != NULL;) PQclear(result);
+  return true;
+}
+
+void pg_share_out(pg_store *s, unsigned n_connections) {
+  s->n_connections = n_connections;
+  s->n_write_connections =
+      n_connections > PG_MORE_WRITERS ? n_connections - PG_MORE_WRITERS + 1 : 1;
+  /* one more: it gets its message ready while the others' are under way */
+  s->base.n_writers = s->n_write_connections + 1;
+}
+
+/* A pooler that keeps a session for each connection takes one more than it has room for, and lets
+ * it wait until another ends: for ever, if that is one of ours. */
 vecmill_status pg_open_all(pg_store *s, vecmill_error *err) {
   vecmill_status status = VECMILL_OK;
   for (unsigned i = 0; status == VECMILL_OK && i < s->n_connections; i++) {
-    pthread_mutex_lock(&s->connections[i].mutex);
-    status = pg_open_connection(s, &s->connections[i], err);
-    pthread_mutex_unlock(&s->connections[i].mutex);
+    pg_connection *c = &s->connections[i];
+    pthread_mutex_lock(&c->mutex);
+    status = pg_open_connection(s, c, err);
+    if (status == VECMILL_OK && i > 0 && !answers(s, c->conn)) {
+      PQfinish(c->conn);
+      c->conn = NULL;
+      pg_share_out(s, i);
+      log_warning("%s: no answer on one more connection: going on with %u (where a pooler has no "
+                  "room for more: lower --connections, or let it pool by transaction)",
+                  s->shown, i);
+    }
+    pthread_mutex_unlock(&c->mutex);
   }
   return status;
 }
@@ -258,12 +291,8 @@ vecmill_status store_open_pg(const pg_settings *settings, const int *stop, store
   pthread_mutex_init(&s->commit_mutex, NULL);
   pthread_cond_init(&s->writer_is_free, NULL);
   pthread_cond_init(&s->beat_wake, NULL);
-  s->n_connections = settings->n_connections ? settings->n_connections : PG_USUAL_CONNECTIONS;
-  if (s->n_connections > PG_MAX_CONNECTIONS) s->n_connections = PG_MAX_CONNECTIONS;
-  s->n_write_connections =
-      s->n_connections > PG_MORE_WRITERS ? s->n_connections - PG_MORE_WRITERS + 1 : 1;
-  /* one more: it gets its message ready while the others' are under way */
-  s->base.n_writers = s->n_write_connections + 1;
+  unsigned n_wanted = settings->n_connections ? settings->n_connections : PG_USUAL_CONNECTIONS;
+  pg_share_out(s, n_wanted < PG_MAX_CONNECTIONS ? n_wanted : PG_MAX_CONNECTIONS);
   s->lease_seconds = settings->lease_seconds ? settings->lease_seconds : 60;
   s->wait_seconds = settings->wait_seconds ? settings->wait_seconds : WAIT_SECONDS;
   s->vector_dimension = -1;

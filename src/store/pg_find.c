@@ -459,6 +459,7 @@ vecmill_status pg_store_find(store *base, const store_target *target, store_colu
   s->retry_failed = target->retry_failed;
   s->changed = target->changed;
   s->only_reads = target->only_reads;
+  if (s->only_reads) pg_share_out(s, 1); /* one thing after the other */
   const pg_given_name names[] = {
       {"--schema", s->schema_wanted, NULL},
       {"--state-schema", s->state, NULL},

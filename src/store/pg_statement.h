@@ -32,8 +32,10 @@ bool pg_pass_over_passfile(pg_store *s, size_t n_keywords);
 /* How long the server is still waited for once a stop was asked for. */
 #define PG_STOP_GRACE_NS 2000000000ull
 
+/* How many connections there are to be; before any but the first is open. */
+void pg_share_out(pg_store *s, unsigned n_connections);
 /* Opens all connections that the run will use: whether the server has room for them is better known
- * before the first row. */
+ * before the first row. Fewer where one more is not answered. */
 vecmill_status pg_open_all(pg_store *s, vecmill_error *err);
 /* Makes a connection that is missing or lost; with its mutex held. */
 vecmill_status pg_open_connection(pg_store *s, pg_connection *c, vecmill_error *err);

@@ -491,5 +491,26 @@ def test_bouncer(vecmill, folder):
             expect(0 < n_sessions <= pool_size, f"{n_sessions} sessions")
 
 
+def test_bouncer_by_session(vecmill, folder):
+    """In session mode each connection keeps one of the pool's, and one more waits for good: who has some goes on with these."""
+    with fresh() as server:
+        fill(server, 1000)
+        log_writes(server, "t", "id")
+        for pool_size in (1, 3):
+            with Bouncer(server, pool_mode="session", pool_size=pool_size) as bouncer:
+                done = ingest(vecmill, bouncer.uri, 100)
+                expect("Embedded 1000 rows" in done.stdout and f"going on with {pool_size} (where a pooler has no room for more: lower --connections, or let it "
+                       "pool by transaction)\n" in done.stderr and done.stderr.count("\n") == 1, done.stdout + done.stderr)
+                for words in (("search", "t", "star 77", "-k", 1), ("ingest", "t", "--metrics-only", "--create-metrics"), ("ingest", "t", "--dry-run"), ("jobs",)):
+                    done = vecmill.run(*words, "--db", bouncer.uri, timeout=60)
+                    expect(not done.stderr, f"{words}: {done.stderr}")
+            each_written_once(server, 1000)
+            server.psql("UPDATE t SET embedding = NULL; TRUNCATE log; DROP TABLE t_metrics")
+        with Bouncer(server, pool_mode="session", pool_size=6) as bouncer:
+            runs = [start(vecmill, bouncer.uri, 20, "--workers", 1) for _ in range(4)]
+            expect(sum(map(embedded, runs)) == 1000, "rows embedded twice, or never")
+        each_written_once(server, 1000)
+
+
 if __name__ == "__main__":
     sys.exit(run_tests(globals()))
