@@ -260,7 +260,8 @@ def test_keys(vecmill, folder):
 def test_key_types(vecmill, folder):
     """Metrics that are made by sourceid take its type as it is, however long its values are, and whatever schemas are searched."""
     with fresh() as server:
-        server.psql('CREATE SCHEMA "Types"; CREATE DOMAIN "Types".code AS char(6); CREATE DOMAIN "Types".name AS "Types".code')
+        server.psql('DROP SCHEMA IF EXISTS "Types" CASCADE; CREATE SCHEMA "Types"; CREATE DOMAIN "Types".code AS char(6); CREATE DOMAIN "Types".name AS "Types".code',
+                    options="-c client_min_messages=error")
         for declared, made_as, value in (("char(6)", "bpchar", "left('nupepa', i)"), ("bit(6)", '"bit"', "i::bit(6)"), ("varchar(6)", "character varying", "left('nupepa', i)"),
                                          ('"Types".name', '"Types".name', "left('nupepa', i)"), ("numeric(7, 1)", "numeric", "i + 0.5")):
             server.psql(f"""DROP TABLE IF EXISTS contents, document_metrics CASCADE; DROP SCHEMA IF EXISTS vecmill CASCADE; CREATE TABLE contents(id integer PRIMARY KEY,
@@ -269,6 +270,7 @@ def test_key_types(vecmill, folder):
             got = server.psql("SELECT (SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'document_metrics'::regclass AND attname = 'sourceid'), "
                               "count(*), count(embedding), count(frequency) FROM contents JOIN document_metrics USING (sourceid)")
             expect(got == [(made_as, "6", "6", "6")], f"{declared}: {got}")
+        server.psql('DROP SCHEMA "Types" CASCADE', options="-c client_min_messages=error")
 
 
 def test_covering_key(vecmill, folder):
@@ -435,17 +437,17 @@ def test_values_of_the_server(vecmill, folder):
                 f'CREATE TRIGGER "Fills" {when} ON {table} FOR EACH {each} EXECUTE FUNCTION sets(); {more}')
 
     with fresh() as server:
-        server.psql("""CREATE SCHEMA "Types"; CREATE DOMAIN "Types".strict AS integer NOT NULL; CREATE DOMAIN "Types".given AS "Types".strict DEFAULT 0;
-            CREATE DOMAIN "Types".stricter AS "Types".strict; CREATE DOMAIN "Types"."Ratio" AS real NOT NULL; CREATE DOMAIN "Types".over AS "Types".given""")
+        server.psql("""CREATE DOMAIN strict AS integer NOT NULL; CREATE DOMAIN given AS strict DEFAULT 0;
+            CREATE DOMAIN stricter AS strict; CREATE DOMAIN "Ratio" AS real NOT NULL; CREATE DOMAIN over AS given""")
         note, off = "new.note := 'a note'", 'ALTER TABLE t_metrics {} TRIGGER "Fills"'
         for columns, more in (
                 (f"{plain}, note text NOT NULL", trigger(note)),
                 (f"{plain}, note text NOT NULL", trigger(note, "BEFORE UPDATE OR INSERT", more=off.format("ENABLE ALWAYS"))),
-                (f"{plain}, note \"Types\".given NOT NULL", trigger("new.note := 1")),
+                (f"{plain}, note given NOT NULL", trigger("new.note := 1")),
                 (counted.format("integer NOT NULL"), trigger("new.frequency := 0")),
                 (ratio.format("real NOT NULL"), trigger("new.hawaiian_word_ratio := coalesce(new.hawaiian_word_ratio, 0)")),
-                (f"{plain}, note \"Types\".given", ""), (f"{plain}, note \"Types\".over NOT NULL", ""), (f"{plain}, note \"Types\".stricter DEFAULT 7", ""),
-                (counted.format('"Types".given'), ""), (counted.format('"Types".over NOT NULL'), ""),
+                (f"{plain}, note given", ""), (f"{plain}, note over NOT NULL", ""), (f"{plain}, note stricter DEFAULT 7", ""),
+                (counted.format('given'), ""), (counted.format('over NOT NULL'), ""),
                 (f"{plain}, note text NOT NULL) PARTITION BY RANGE (id", "CREATE TABLE part PARTITION OF t_metrics FOR VALUES FROM (0) TO (9); " + trigger(note, table="part"))):
             made(server, columns, more)
             fits(vecmill, server)
@@ -455,11 +457,11 @@ def test_values_of_the_server(vecmill, folder):
                 (lacks, f"{plain}, note text NOT NULL", trigger(note, "BEFORE UPDATE")),
                 (lacks, f"{plain}, note text NOT NULL", trigger(note, "AFTER INSERT")),
                 (lacks, f"{plain}, note text NOT NULL", trigger("NULL", each="STATEMENT")),
-                (lacks, f"{plain}, note \"Types\".stricter NOT NULL", trigger("new.note := 1")),  # before it the server asks the domain
-                (lacks, f"{plain}, note \"Types\".strict", ""), (lacks, f"{plain}, note \"Types\".stricter", ""),
-                (uncounted, counted.format('"Types".stricter'), ""),
-                ('column hawaiian_word_ratio is NOT NULL, and NULL without a word list (give --wordlist FILE; or ALTER DOMAIN "Types"."Ratio" DROP NOT NULL; or name another',
-                 ratio.format('"Types"."Ratio"'), "")):
+                (lacks, f"{plain}, note stricter NOT NULL", trigger("new.note := 1")),  # before it the server asks the domain
+                (lacks, f"{plain}, note strict", ""), (lacks, f"{plain}, note stricter", ""),
+                (uncounted, counted.format('stricter'), ""),
+                ('column hawaiian_word_ratio is NOT NULL, and NULL without a word list (give --wordlist FILE; or ALTER DOMAIN public."Ratio" DROP NOT NULL; or name another',
+                 ratio.format('"Ratio"'), "")):
             made(server, columns, more)
             unfit(vecmill, server, told)
 
