@@ -35,12 +35,17 @@ typedef enum vecmill_status {
   VECMILL_ERROR_INTERNAL = 12    /* a defect in vecmill */
 } vecmill_status;
 
-#define VECMILL_ERROR_TEXT_SIZE 4096
+/*
+ * Room for all that the owners of a PostgreSQL database are asked to run, whatever its tables,
+ * columns, types and users are called in 63 bytes each.
+ */
+#define VECMILL_ERROR_TEXT_SIZE 32768
 
 /*
  * What went wrong, for a person: "what: why (what to do)", UTF-8, one line,
- * NUL-terminated, cut at a character boundary if it were longer.
- * Initialise with {0}. A call that succeeds leaves it as it was.
+ * NUL-terminated; if it were longer, cut at a character boundary, and it ends in "... (cut)".
+ * Initialise with {0}. A call that succeeds leaves it as it was. It is large: not for threads
+ * whose stacks are less than 256 KiB.
  */
 typedef struct vecmill_error {
   vecmill_status status;

@@ -25,6 +25,13 @@ static void trim_to_character(char *text) {
   if (back < wanted) text[n - 1 - back] = '\0';
 }
 
+void err_mark_cut(char *text, size_t size) {
+  static const char mark[] = "... (cut)";
+  text[size - sizeof mark] = '\0';
+  trim_to_character(text);
+  strcat(text, mark);
+}
+
 vecmill_status err_set(vecmill_error *err, vecmill_status status, const char *format, ...) {
   if (!err) return status;
   err->status = status;
@@ -33,7 +40,7 @@ vecmill_status err_set(vecmill_error *err, vecmill_status status, const char *fo
   int n = vsnprintf(err->text, sizeof err->text, format, args);
   va_end(args);
   if (n < 0) err->text[0] = '\0';
-  if (n >= (int)sizeof err->text) trim_to_character(err->text);
+  if (n >= (int)sizeof err->text) err_mark_cut(err->text, sizeof err->text);
   for (char *c = err->text; *c; c++)
     if ((unsigned char)*c < 0x20 || *c == 0x7F) *c = ' ';
   return status;

@@ -2,6 +2,7 @@
 #ifndef BASE_ERR_H
 #define BASE_ERR_H
 
+#include <stddef.h>
 #include <vecmill/status.h>
 
 #if defined(__GNUC__)
@@ -10,6 +11,9 @@
 #else
 #define BASE_PRINTF(format_index, first_index)
 #endif
+
+/* `text` was cut off by the end of its `size` bytes: it says so, at a character boundary. */
+void err_mark_cut(char *text, size_t size);
 
 /*
  * Formats "what: why (what to do)" into `err` (which may be NULL) and returns

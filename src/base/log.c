@@ -21,8 +21,10 @@ void log_write(vecmill_log_level level, const char *format, ...) {
     char text[VECMILL_ERROR_TEXT_SIZE];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    int n = vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    if (n < 0) text[0] = '\0';
+    if (n >= (int)sizeof text) err_mark_cut(text, sizeof text);
     log_handler(log_context, level, text);
   }
   pthread_mutex_unlock(&log_mutex);

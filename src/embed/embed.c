@@ -159,7 +159,7 @@ static bool next_text(worker *w, bool may_wait, taken *taken_out) {
 /* Into an item; false when the text has failed and is settled. */
 static bool prepare(worker *w, taken *t) {
   embed *e = w->e;
-  vecmill_error error = {0};
+  vecmill_error error; /* read after a failure alone: it would take as long as a short text */
   embed_text *text = t->text;
   if (text->status == VECMILL_OK) {
     text->status =

@@ -221,7 +221,7 @@ static vecmill_status try_again_and_again(pg_store *s, pg_role role, attempt *on
   vecmill_status status;
   pthread_mutex_lock(&c->mutex);
   for (unsigned wait_ms = FIRST_PAUSE_MS;;) {
-    vecmill_error now = {0};
+    vecmill_error now; /* read after a failure alone */
     pg_forget_state();
     status = pg_open_connection(s, c, &now);
     if (status == VECMILL_OK) status = one(s, c->conn, context, &now);

@@ -164,5 +164,30 @@ def test_later_state(vecmill, folder):
         told(vecmill, server.uri, f"{place(server)}: schema vecmill was made by a later vecmill (use that one, or name another with --state-schema)", "--changed")
 
 
+def test_longest_names(vecmill, folder):
+    """What is to be run is told whole however long the names in it are, and does what it is for."""
+    def name(letter: str) -> str:
+        """63 bytes, of which each that can be doubles where it is quoted."""
+        return '"' + letter + 62 * '""' + '"'
+
+    with fresh() as server:
+        ext, schema, table, vector, state, kind, order, role = map(name, "EXTVSDCR")
+        keys = [name(letter) for letter in "abcdefghijklmnop"]
+        server.psql(f"""DROP EXTENSION vector CASCADE; CREATE SCHEMA {ext}; CREATE EXTENSION vector SCHEMA {ext}; CREATE SCHEMA {schema}; CREATE COLLATION {schema}.{order} FROM "C";
+            CREATE DOMAIN {schema}.{kind} AS text; DROP ROLE IF EXISTS {role}; CREATE ROLE {role} LOGIN; GRANT TEMPORARY ON DATABASE corpus TO {role};
+            CREATE TABLE {schema}.{table}({", ".join(f"{key} {schema}.{kind} COLLATE {schema}.{order}" for key in keys)}, text text, PRIMARY KEY({", ".join(keys)}));
+            INSERT INTO {schema}.{table} VALUES({", ".join("'1'" for _ in keys)}, 'one'); GRANT SELECT (text) ON {schema}.{table} TO {role}""", **QUIET)
+        plain = {what: quoted[1:-1].replace('""', '"') for what, quoted in (("role", role), ("state", state))}
+        words = ["--state-schema", plain["state"], "--vector-column", vector[1:-1].replace('""', '"'), "--create-metrics", "--metrics-table", name("M")]
+        guest = server.uri_of(user=plain["role"])
+        refusal = ingest(vecmill, guest, *words, table=f"{schema}.{table}", status=1).stderr
+        ddl = refusal.partition("another schema): ")[2]
+        expect(ddl.endswith(f"TO {role}; \n") and "(cut)" not in ddl and len(refusal.encode()) > 16384, f"{len(refusal)} bytes: {refusal[-300:]}")
+        server.psql(ddl)
+        ingest(vecmill, guest, *words, table=f"{schema}.{table}")
+        expect(server.psql(f"SELECT count({vector}) FROM {schema}.{table}") == [("1",)], "no vector")
+        server.psql(f"DROP SCHEMA {schema}, {ext}, {state} CASCADE; DROP OWNED BY {role}; DROP ROLE {role}; CREATE EXTENSION vector", **QUIET)
+
+
 if __name__ == "__main__":
     sys.exit(run_tests(globals()))
