@@ -29,6 +29,10 @@ vecmill_status metrics_follow_page(store *s, str *cursor, store_page *page, vecm
   return err_set_memory(err, "page", cursor->n);
 }
 
+const char *metrics_nothing(bool is_strict) {
+  return is_strict ? "0" : "NULL";
+}
+
 vecmill_status metrics_do_without(const store_metrics_target *target, vecmill_status status,
                                   const vecmill_error *why, vecmill_error *err) {
   bool is_none = status == VECMILL_ERROR_NOT_FOUND || status == VECMILL_ERROR_CONFLICT;

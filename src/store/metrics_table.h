@@ -18,6 +18,9 @@ void metrics_append_name(str *name, const char *table);
  * texts share those metrics. NULL: the table's own key. */
 const char *metrics_shared_key(const char *metrics_table);
 
+/* What a metric is once its text has gone and its row stays: "NULL", or else "0". */
+const char *metrics_nothing(bool is_strict);
+
 /* After a table could not be had, `why`: OK where none was asked for, and a note if there is one
  * that does not fit; else `status` and `why`. */
 vecmill_status metrics_do_without(const store_metrics_target *target, vecmill_status status,

@@ -133,7 +133,7 @@ void pg_metrics_append_removal(str *sql, const pg_store *s) {
   str_append_format(sql, ", m AS (%s %s AS m", m->has_more ? "UPDATE" : "DELETE FROM", m->rows_sql);
   for (size_t i = 0; m->has_more && i < METRICS_N_COLUMNS; i++)
     str_append_format(sql, "%s%s = %s", i ? ", " : " SET ", metrics_columns[i],
-                      i + 1 < METRICS_N_COLUMNS ? "NULL" : "now()");
+                      i + 1 < METRICS_N_COLUMNS ? metrics_nothing(m->is_strict[i]) : "now()");
   str_append_format(sql, " %s u AS %s WHERE true", m->has_more ? "FROM" : "USING", u);
   for (size_t i = 0; i < m->n_joins; i++) {
     str_append_text(sql, " AND m.");

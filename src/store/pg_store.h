@@ -47,9 +47,10 @@ typedef struct pg_metrics {
   char *rows_sql;                   /* where its rows are read and removed: as table_sql below */
   pg_key_column joins[PG_MAX_KEYS]; /* its key: columns of the table by the same names */
   size_t n_joins;
-  bool is_missing; /* metrics_begin makes it */
-  bool is_shared;  /* rows may share one row of metrics */
-  bool has_more;   /* it has columns of others too */
+  bool is_missing;                   /* metrics_begin makes it */
+  bool is_shared;                    /* rows may share one row of metrics */
+  bool has_more;                     /* it has columns of others too */
+  bool is_strict[METRICS_N_COLUMNS]; /* the column takes no NULL */
   bool is_on, has_ratios;
   str cursor; /* of metrics_page */
 } pg_metrics;

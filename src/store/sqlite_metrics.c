@@ -90,7 +90,7 @@ static vecmill_status choose_joins(sqlite_store *s, vecmill_error *err) {
   return status;
 }
 
-/* Reads name and key of each column; counts those that metrics need. */
+/* Reads name and key of each column, and whether it takes NULL; counts those that metrics need. */
 static vecmill_status read_columns(sqlite_store *s, sqlite3_stmt *statement, bool *exists_out,
                                    vecmill_error *err) {
   sqlite_metrics *m = &s->metrics;
@@ -102,8 +102,10 @@ static vecmill_status read_columns(sqlite_store *s, sqlite3_stmt *statement, boo
     *exists_out = true;
     bool ours = is_key;
     for (size_t i = 0; i < METRICS_N_COLUMNS; i++) {
-      found[i] |= str_same(name, metrics_columns[i]);
-      ours |= str_same(name, metrics_columns[i]);
+      bool same = str_same(name, metrics_columns[i]);
+      found[i] |= same;
+      ours |= same;
+      m->is_strict[i] |= same && sqlite3_column_int(statement, 3) != 0;
     }
     m->has_more |= !ours;
     bool is_rowid = s->n_ids == 1 && str_same(name, s->ids[0]);
@@ -136,9 +138,9 @@ static vecmill_status settle_table(sqlite_store *s, const store_metrics_target *
   bool exists = false;
   str_append_text(
       &sql, "SELECT m.name, m.pk, EXISTS (SELECT 1 FROM pragma_table_xinfo(:table, 'main') AS "
-            "t WHERE t.name = m.name COLLATE NOCASE) FROM pragma_table_info(:metrics, 'main') "
-            "AS m, sqlite_schema AS x WHERE x.name = :metrics COLLATE NOCASE AND x.type = "
-            "'table' ORDER BY m.pk");
+            "t WHERE t.name = m.name COLLATE NOCASE), m.\"notnull\" FROM "
+            "pragma_table_info(:metrics, 'main') AS m, sqlite_schema AS x WHERE x.name = :metrics "
+            "COLLATE NOCASE AND x.type = 'table' ORDER BY m.pk");
   vecmill_status status = sqlite_compile(s, &sql, "cannot read the schema", &statement, err);
   str_fini(&sql);
   if (status != VECMILL_OK) return status;
@@ -335,7 +337,8 @@ void sqlite_metrics_append_removal(str *sql, const sqlite_store *s, const str *r
   append_table(sql, s);
   for (size_t i = 0; m->has_more && i < METRICS_N_COLUMNS; i++)
     str_append_format(sql, "%s%s = %s", i ? ", " : " SET ", metrics_columns[i],
-                      i + 1 < METRICS_N_COLUMNS ? "NULL" : "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')");
+                      i + 1 < METRICS_N_COLUMNS ? metrics_nothing(m->is_strict[i])
+                                                : "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')");
   str_append_text(sql, " WHERE ");
   append_among(sql, s);
   str_append(sql, removed->data, removed->n);

@@ -14,6 +14,7 @@
 #include <sqlite3.h>
 
 #include "base/str.h"
+#include "store/metrics_table.h"
 #include "store/store.h"
 #include "store/table_lock.h"
 
@@ -25,9 +26,10 @@ typedef struct sqlite_metrics {
   char *joins[SQLITE_STORE_MAX_KEYS]; /* its key: columns of the table by the same names */
   char *types[SQLITE_STORE_MAX_KEYS];
   size_t n_joins;
-  bool is_missing; /* metrics_begin makes it */
-  bool is_shared;  /* rows may share one row of metrics */
-  bool has_more;   /* it has columns of others too */
+  bool is_missing;                   /* metrics_begin makes it */
+  bool is_shared;                    /* rows may share one row of metrics */
+  bool has_more;                     /* it has columns of others too */
+  bool is_strict[METRICS_N_COLUMNS]; /* the column takes no NULL */
   bool is_on, has_ratios;
   sqlite3_stmt *upsert;
   str cursor; /* of metrics_page */

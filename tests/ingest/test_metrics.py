@@ -269,6 +269,13 @@ def test_blanked(vecmill, folder):
     execute(path, "UPDATE t SET text = 'b again' WHERE id = 2")
     vecmill.ingest(path, "--changed")
     expect(query(path, "SELECT word_count, frequency, note FROM t_metrics WHERE id = 2") == [(2, 1, "mine")], "no metrics of the new text")
+    # and where they take no NULL
+    execute(path, """DROP TABLE t_metrics; CREATE TABLE t_metrics(id INTEGER PRIMARY KEY, hawaiian_word_ratio REAL, Word_Count INTEGER NOT NULL, length INTEGER, entity_count INTEGER,
+                                                                  frequency INTEGER NOT NULL DEFAULT 1, updated_at TEXT, note TEXT)""")
+    vecmill.ingest(path, "--metrics-only")
+    execute(path, "UPDATE t SET text = NULL WHERE id = 3")
+    vecmill.ingest(path, "--changed")
+    expect(query(path, "SELECT word_count, length, frequency FROM t_metrics ORDER BY id") == [(1, 1, 1), (2, 7, 1), (0, None, 0)], "metrics of a blank text")
 
 
 def test_keys(vecmill, folder):
