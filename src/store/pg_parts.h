@@ -65,8 +65,8 @@ typedef struct pg_state {
    * read it. */
   bool may_make, may_write, may_read;
 } pg_state;
-/* CONFLICT where other people's things have our names; UNSUPPORTED where a later vecmill made it,
- * whose meaning is not known. */
+/* ARGUMENT: no schema can be called so. CONFLICT where other people's things have our names;
+ * UNSUPPORTED where a later vecmill made it, whose meaning is not known. */
 vecmill_status pg_ask_state(pg_store *s, pg_state *out, vecmill_error *err);
 /* Of this or an earlier version; errors as of pg_ask_state. */
 vecmill_status pg_state_exists(pg_store *s, bool *exists_out, vecmill_error *err);

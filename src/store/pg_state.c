@@ -1,6 +1,8 @@
 /*
  * The schema of vecmill's own: made, brought up to date, or its owner asked to do so.
  */
+#include <string.h>
+
 #include "store/pg_parts.h"
 
 /* 1 had no number. */
@@ -210,6 +212,11 @@ static void sum_up(const PGresult *rows, pg_state *out) {
 vecmill_status pg_ask_state(pg_store *s, pg_state *out, vecmill_error *err) {
   PGresult *rows = NULL;
   *out = (pg_state){0};
+  if (strncmp(s->state, "pg_", 3) == 0) /* IsReservedName of the server's catalog.c */
+    return err_set(
+        err, VECMILL_ERROR_ARGUMENT,
+        "--state-schema %s: names that begin with pg_ are the server's own (give another)",
+        s->state);
   vecmill_status status = look(s, &rows, err);
   if (status == VECMILL_OK) {
     out->has_schema = is(rows, 0, HAS_SCHEMA);

@@ -28,13 +28,13 @@ def doctor(vecmill, db: str, status: int) -> str:
     return done.stdout.partition("\ndatabase   ")[2].partition("\n")[0]
 
 
-def all_refuse(vecmill, server, message: str, schema: str = "vecmill") -> None:
+def all_refuse(vecmill, server, message: str, schema: str = "vecmill", status: int = 1) -> None:
     """Whatever is asked, and nothing is made."""
     words = ["--db", server.uri, "--state-schema", schema]
     before = server.psql("SELECT count(*) FROM pg_class"), server.psql("SELECT count(embedding) FROM t")
     for what in (["ingest", "t", "--model", vecmill.model], ["ingest", "t", "--dry-run", "--model", vecmill.model], ["search", "t", "star"],
                  ["jobs"]):
-        done = vecmill.run(*what, *words, status=1)
+        done = vecmill.run(*what, *words, status=status)
         expect(done.stderr == f"vecmill: {message}\n", f"{what}: {done.stderr!r}, not {message!r}")
     if schema == "vecmill":
         expect(doctor(vecmill, server.uri, 1) == message, "doctor")
@@ -59,6 +59,9 @@ def test_somebody_elses(vecmill, folder):
                 if what == "a table version" and "n int" in ddl:
                     expect(server.psql(f"SELECT * FROM {schema}.version") == [("17",)], "somebody else's row")
                 server.psql(f"DROP SCHEMA {schema} CASCADE; CREATE SCHEMA {schema}", **QUIET)
+        all_refuse(vecmill, server, "schema information_schema holds a view columns that is not vecmill's (name another with --state-schema)", "information_schema")
+        for schema in ("pg_catalog", "pg_mine"):
+            all_refuse(vecmill, server, f"--state-schema {schema}: names that begin with pg_ are the server's own (give another)", schema, status=2)
         # by other names they are in nobody's way
         server.psql("CREATE TABLE vecmill.mine(n int); CREATE TABLE app.version(n int)")
         ingest(vecmill, server.uri)
