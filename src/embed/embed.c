@@ -159,7 +159,8 @@ static bool next_text(worker *w, bool may_wait, taken *taken_out) {
 /* Into an item; false when the text has failed and is settled. */
 static bool prepare(worker *w, taken *t) {
   embed *e = w->e;
-  vecmill_error error; /* read after a failure alone: it would take as long as a short text */
+  vecmill_error error; /* all of it empty would take as long as a short text */
+  error.text[0] = '\0';
   embed_text *text = t->text;
   if (text->status == VECMILL_OK) {
     text->status =

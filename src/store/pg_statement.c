@@ -221,7 +221,8 @@ static vecmill_status try_again_and_again(pg_store *s, pg_role role, attempt *on
   vecmill_status status;
   pthread_mutex_lock(&c->mutex);
   for (unsigned wait_ms = FIRST_PAUSE_MS;;) {
-    vecmill_error now; /* read after a failure alone */
+    vecmill_error now; /* all of it empty would take as long as much of a short statement */
+    now.text[0] = '\0';
     pg_forget_state();
     status = pg_open_connection(s, c, &now);
     if (status == VECMILL_OK) status = one(s, c->conn, context, &now);
