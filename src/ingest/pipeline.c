@@ -496,12 +496,15 @@ static void measure(pipeline *p, uint64_t elapsed_ns) {
   }
 }
 
-/* Rows that were counted but are gone or done by others have progressed too: the end is the total.
- * They are no batch of this process. */
+/* Rows that were counted but are gone, and those that others did, have progressed too: the end is
+ * the total, and all that the run has done. They are no batch of this process. */
 static void finish_progress(pipeline *p) {
+  const store *s = p->plan->store;
   if (p->status != VECMILL_OK || p->outcome->n_left > 0) return;
-  if (p->progress.n_done < p->progress.n_total)
-    progress_add(&p->progress, p->progress.n_total - p->progress.n_done, 0, clock_now_ns());
+  uint64_t n_run = s->operations->n_run_done ? s->operations->n_run_done(s) : 0,
+           n_end = n_run > p->progress.n_total ? n_run : p->progress.n_total;
+  if (p->progress.n_done < n_end)
+    progress_add(&p->progress, n_end - p->progress.n_done, 0, clock_now_ns());
   if (p->n_told < p->progress.n_done) tell(p, false, 0, &(ingest_sums){0});
 }
 

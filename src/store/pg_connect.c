@@ -213,6 +213,7 @@ static const store_operations pg_operations = {
     .preview = pg_store_preview,
     .count = pg_store_count,
     .pass_begin = pg_store_pass_begin,
+    .n_run_done = pg_store_n_run_done,
     .claim = pg_store_claim,
     .commit = pg_store_commit,
     .n_removed = pg_store_n_removed,

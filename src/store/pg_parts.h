@@ -188,6 +188,7 @@ void pg_free_ahead(pg_store *s);
 
 /* pg_share.c */
 vecmill_status pg_store_pass_begin(store *s, bool *may_find_out, vecmill_error *err);
+uint64_t pg_store_n_run_done(const store *s);
 
 /* Makes this process known as one that works on the column: it joins the run that others are in, or
  * begins one. BUSY when those have other rows in view (--where, --limit, --retry-failed). */

@@ -404,6 +404,7 @@ vecmill_status pg_join(pg_store *s, vecmill_error *err) {
 typedef struct pass_look {
   bool may_find, must_wait;
   int64_t pass;
+  uint64_t n_run_done;
 } pass_look;
 
 /*
@@ -461,6 +462,22 @@ static vecmill_status end_pass(pg_store *s, PGconn *conn, bool goes_on, vecmill_
   return status;
 }
 
+static vecmill_status read_run_done(pg_store *s, PGconn *conn, uint64_t *n_out,
+                                    vecmill_error *err) {
+  str sql = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql, "SELECT ");
+  pg_append_run_done(&sql, s, "c");
+  str_append_text(&sql, "::text FROM ");
+  pg_append_state(&sql, s, "columns");
+  str_append_format(&sql, " AS c WHERE c.id = %s", s->column_id);
+  vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot read the run", &rows, err);
+  if (status == VECMILL_OK && PQntuples(rows) > 0) *n_out = (uint64_t)pg_integer(rows, 0, 0);
+  PQclear(rows);
+  str_fini(&sql);
+  return status;
+}
+
 /* Who comes to his first pass when the run is over, as he was long in counting, looks himself: the
  * others' last look may have been before he came. */
 static vecmill_status pass_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
@@ -494,6 +511,8 @@ static vecmill_status pass_body(pg_store *s, PGconn *conn, void *context, vecmil
       look->pass += look->may_find;
     }
   }
+  if (status == VECMILL_OK && !look->may_find && !look->must_wait)
+    status = read_run_done(s, conn, &look->n_run_done, err);
   PQclear(rows);
   PQclear(leases);
   str_fini(&sql);
@@ -506,7 +525,7 @@ vecmill_status pg_store_pass_begin(store *base, bool *may_find_out, vecmill_erro
   vecmill_status status = VECMILL_OK;
   for (;;) {
     status = pg_transact(s, PG_READER, pass_body, &look, "cannot look for another pass", err);
-    if (status == VECMILL_OK) s->pass = look.pass;
+    if (status == VECMILL_OK) s->pass = look.pass, s->n_run_done = look.n_run_done;
     if (status != VECMILL_OK || !look.must_wait) break;
     if (pg_stop_asked(s)) return err_set(err, VECMILL_ERROR_STOPPED, "stopped");
     clock_sleep_ms(PG_POLL_MS);
@@ -516,4 +535,8 @@ vecmill_status pg_store_pass_begin(store *base, bool *may_find_out, vecmill_erro
   s->is_first_pass = false;
   *may_find_out = look.may_find;
   return status;
+}
+
+uint64_t pg_store_n_run_done(const store *base) {
+  return ((const pg_store *)base)->n_run_done;
 }

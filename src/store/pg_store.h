@@ -115,7 +115,8 @@ typedef struct pg_store {
   bool knows_cut;
   str selection; /* the rows that our run has in view, in words */
   int64_t pass;
-  uint64_t n_removed; /* vectors of texts that became blank */
+  uint64_t n_run_done; /* when the last pass was over */
+  uint64_t n_removed;  /* vectors of texts that became blank */
 
   pg_ahead ahead; /* claim's own */
 

@@ -210,6 +210,8 @@ typedef struct store_operations {
    * since the last pass began but by us, or nothing is left to find, or nobody found anything in
    * that pass. */
   vecmill_status (*pass_begin)(store *s, bool *may_find_out, vecmill_error *err);
+  /* When that has said so: what the run has done, whoever did it. NULL: nobody else does. */
+  uint64_t (*n_run_done)(const store *s);
 
   /* The next at most n_max rows to embed, in key order; none: the pass has ended. All rows of a
    * page may come with the outcome STORE_FAILED and its reason: they are to be committed so. */

@@ -86,6 +86,20 @@ def test_rows_were_added(vecmill, folder):
         at_its_end(first, 400)
 
 
+def test_rows_come_meanwhile(vecmill, folder):
+    """Rows that come when all have counted: whoever embeds them, both end with all that the run has done."""
+    with fresh() as server:
+        fill(server, 300)
+        with locked(server, "id = 150"):
+            runs = [start(vecmill, server.uri, 20, "--workers", 1)]
+            waiting(server)
+            runs.append(start(vecmill, server.uri, 20, "--workers", 1))
+            until(server, "SELECT count(*) FROM vecmill.workers", "2")
+            insert(server, 1001, 1100)
+        for run in runs:
+            at_its_end(run, 400)
+
+
 def test_failed_elsewhere(vecmill, folder):
     """A row that fails in one process of a run is told by all, and none of them says that all is done."""
     with fresh() as server:
