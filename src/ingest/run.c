@@ -118,7 +118,7 @@ static vecmill_status open_metrics(run *r, vecmill_error *err) {
   store_metrics_target target = {.table = options->metrics_table,
                                  .is_asked = options->metrics_table || options->wordlist ||
                                              options->metrics_only,
-                                 .has_ratios = r->list != NULL,
+                                 .words = r->list ? wordlist_fingerprint(r->list) : 0,
                                  .creates = options->create_metrics != 0};
   vecmill_status status =
       r->store->operations->metrics_find(r->store, &target, &r->metrics_table, err);

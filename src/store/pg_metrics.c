@@ -426,7 +426,8 @@ vecmill_status pg_store_metrics_find(store *base, const store_metrics_target *ta
   pg_store *s = pg_of(base);
   vecmill_error why = {0};
   *table_out = NULL;
-  s->metrics.has_ratios = target->has_ratios;
+  s->metrics.has_ratios = target->words != 0;
+  s->metrics.words = target->words;
   vecmill_status status = name_table(s, target->table, &why);
   const pg_given_name name = {"--metrics-table", s->metrics.name, NULL};
   if (status == VECMILL_OK && (target->table || target->creates))

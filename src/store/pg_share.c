@@ -92,7 +92,8 @@ vecmill_status pg_bury_the_dead(pg_store *s, PGconn *conn, vecmill_error *err) {
   return status;
 }
 
-/* The rows that a run has in view: only those who agree on them may share a cursor. */
+/* The rows that a run has in view, and what it writes beside their vectors: only those who agree on
+ * both may share a cursor. */
 static vecmill_status name_selection(pg_store *s, vecmill_error *err) {
   str *text = &s->selection;
   str_append_format(text, "id %s (", s->id_list);
@@ -103,6 +104,9 @@ static vecmill_status name_selection(pg_store *s, vecmill_error *err) {
   if (s->retry_failed) str_append_text(text, "; --retry-failed");
   if (s->changed) str_append_text(text, "; --changed");
   if (s->where) str_append_format(text, "; --where %s", s->where);
+  if (s->metrics.sql) str_append_format(text, "; metrics in %s", s->metrics.name);
+  if (s->metrics.sql && s->metrics.words)
+    str_append_format(text, " by word list %016llx", (unsigned long long)s->metrics.words);
   return text->failed ? err_set_memory(err, "selection", text->n) : VECMILL_OK;
 }
 
@@ -368,7 +372,7 @@ static vecmill_status join_body(pg_store *s, PGconn *conn, void *context, vecmil
     else if (!is_same)
       status = err_set(err, VECMILL_ERROR_BUSY,
                        "table %s: another vecmill is working on its column %s with other rows in "
-                       "view: %s (say the same, or wait until it has finished)",
+                       "view, or other metrics: %s (say the same, or wait until it has finished)",
                        s->table, s->vector_column, pg_text(rows, 0, 1));
   }
   if (status == VECMILL_OK) status = enter_worker(s, conn, err);

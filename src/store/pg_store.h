@@ -52,7 +52,8 @@ typedef struct pg_metrics {
   bool has_more;                     /* it has columns of others too */
   bool is_strict[METRICS_N_COLUMNS]; /* the column takes no NULL */
   bool is_on, has_ratios;
-  str cursor; /* of metrics_page */
+  uint64_t words; /* of the word list */
+  str cursor;     /* of metrics_page */
 } pg_metrics;
 
 /* What a database's texts are. */

@@ -168,7 +168,7 @@ vecmill_status sqlite_store_metrics_find(store *base, const store_metrics_target
   sqlite_store *s = of(base);
   vecmill_error why = {0};
   *table_out = NULL;
-  s->metrics.has_ratios = target->has_ratios;
+  s->metrics.has_ratios = target->words != 0;
   vecmill_status status = name_table(s, target->table, &why);
   if (status == VECMILL_OK) status = settle_table(s, target, &why);
   if (status == VECMILL_OK) *table_out = s->metrics.name;

@@ -91,8 +91,10 @@ typedef struct store_metrics {
 typedef struct store_metrics_target {
   const char *table; /* NULL: the one that goes with the table (store/metrics_table.h) */
   bool is_asked;     /* a table that is missing or unfit is an error, else there are no metrics */
-  bool has_ratios;   /* without, metrics_commit leaves a ratio whose text is still the same */
-  bool creates;      /* a missing one is made by metrics_begin */
+  /* of the word list: the same for the same words; 0: there is none, and metrics_commit leaves a
+   * ratio whose text is still the same */
+  uint64_t words;
+  bool creates; /* a missing one is made by metrics_begin */
 } store_metrics_target;
 
 /* Which rows metrics_page gives. */

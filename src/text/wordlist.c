@@ -393,3 +393,14 @@ void wordlist_close(wordlist **list) {
 wordlist_counts wordlist_count(const wordlist *list) {
   return list->counts;
 }
+
+uint64_t wordlist_fingerprint(const wordlist *list) {
+  uint64_t sum = 0;
+  for (size_t at = 0; at < list->n_pool;) {
+    const char *word = list->pool + at;
+    size_t n = (unsigned char)word[0];
+    if (word[1]) sum += hash_bytes(word + POOL_HEADER, n);
+    at += POOL_HEADER + n;
+  }
+  return sum ? sum : 1;
+}

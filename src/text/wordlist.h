@@ -22,6 +22,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/err.h"
 
@@ -50,5 +51,8 @@ void wordlist_close(wordlist **list); /* idempotent; clears *list */
 bool wordlist_holds(const wordlist *list, const char *folded, size_t n);
 
 wordlist_counts wordlist_count(const wordlist *list);
+
+/* The same for lists that hold the same words, however they came there; never 0. */
+uint64_t wordlist_fingerprint(const wordlist *list);
 
 #endif

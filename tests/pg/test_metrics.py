@@ -11,7 +11,7 @@ import time
 
 sys.dont_write_bytecode = True
 import corpus
-from runs import N_DIMENSIONS, fresh, ingest, model_of_384, narrow, quoted  # noqa: E402, first: it sets the path
+from runs import N_DIMENSIONS, fill, fresh, ingest, locked, model_of_384, narrow, quoted, start, until, waiting  # noqa: E402, first: it sets the path
 from ingest_case import expect, run_tests  # noqa: E402
 from metrics_case import COLUMNS, averages, golden_texts, left_out, list_files, ratio_of  # noqa: E402
 from servers import Server  # noqa: E402
@@ -583,6 +583,33 @@ def test_dry_run(vecmill, folder):
         expect(done.stdout.endswith(f"Dry run: nothing was written. {n} rows to measure\n"), done.stdout)
         done = vecmill.run("ingest", "sentences", "--db", read_only, "--dry-run")
         expect(done.stdout.endswith("Dry run: nothing was written. 0 rows to embed\n"), done.stdout)
+
+
+def test_shared_with_others(vecmill, folder):
+    """Processes share a run only if they write the same metrics: neither rows without ratios nor rows without metrics come of it."""
+    for i, text in enumerate(("star\n", "star\nmoon\n", "moon\nstar\n")):
+        (folder / f"{i}.txt").write_text(text)
+    lists = [("--wordlist", folder / f"{i}.txt") for i in range(3)]
+    cases = (((), ("--create-metrics",), False), (("--create-metrics", *lists[0]), (), False), (lists[0], lists[1], False), (lists[1], lists[2], True))
+    with fresh() as server:
+        fill(server, 300)
+        for first, second, fits in cases:
+            with locked(server, "id = 150"):
+                run = start(vecmill, server.uri, 20, "--workers", 1, *first)
+                waiting(server)
+                if fits:
+                    other = start(vecmill, server.uri, 20, "--workers", 1, *second)
+                    until(server, "SELECT count(*) FROM vecmill.workers", "2")
+                else:
+                    done = ingest(vecmill, server.uri, *second, status=1)
+                    expect("another vecmill is working on its column embedding with other rows in view, or other metrics: id id (integer); text text" in done.stderr,
+                           done.stderr)
+                    expect(("; metrics in t_metrics by word list " in done.stderr) == (len(first) > 1), done.stderr)
+            expect(run.communicate(timeout=60)[0].count("Embedded") == 1 and run.returncode == 0, f"exit {run.returncode}")
+            if fits:
+                expect(other.wait(60) == 0, f"exit {other.returncode}")
+            server.psql("UPDATE t SET embedding = NULL")
+        expect(server.psql("SELECT count(*), count(hawaiian_word_ratio) FROM t_metrics") == [("300", "300")], "rows without metrics")
 
 
 if __name__ == "__main__":

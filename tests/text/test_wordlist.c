@@ -222,6 +222,22 @@ static void a_hundred_thousand_words(void **state) {
   free(text);
 }
 
+static void fingerprints_are_of_the_words(void **state) {
+  static const char *const texts[] = {"aloha\nwai\nkai\n", "# kai\n-\nkai\n\nWai\naloha\naloha\n", "aloha\nwai\n",
+                                      "aloha\nwai\nkai\nkau\n"};
+  uint64_t prints[4];
+  for (int i = 0; i < 4; i++) {
+    wordlist *list;
+    vecmill_error err = {0};
+    assert_int_equal(open_list(texts[i], i == 3 ? "[{\"word\": \"kau\", \"action\": \"exclude\"}]" : NULL, &list, &err),
+                     VECMILL_OK);
+    prints[i] = wordlist_fingerprint(list);
+    wordlist_close(&list);
+  }
+  assert_true(prints[0] == prints[1] && prints[0] == prints[3]);
+  assert_true(prints[2] != prints[0] && prints[2] != 0);
+}
+
 static void every_allocation_may_fail(void **state) {
   enum { N = 3000 };
   char *text = calloc(N, 16), word[32], *at = text;
@@ -317,6 +333,7 @@ int main(void) {
       cmocka_unit_test(what_is_left_out_is_told),
       cmocka_unit_test(missing_files_and_long_words),
       cmocka_unit_test(a_hundred_thousand_words),
+      cmocka_unit_test(fingerprints_are_of_the_words),
       cmocka_unit_test(every_allocation_may_fail),
       cmocka_unit_test(folding_is_one_form),
       cmocka_unit_test(marks_come_into_order),
