@@ -76,12 +76,34 @@ static vecmill_status no_pgvector(const pg_store *s, vecmill_error *err) {
                  s->shown);
 }
 
+/* The server refuses an UPDATE .. RETURNING, within WITH, of a table that has a rule on UPDATE, but
+ * for those that do nothing beside it. */
+static vecmill_status look_for_rules(pg_store *s, vecmill_error *err) {
+  str sql = {0};
+  pg_params p = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql, "SELECT min(quote_ident(rulename)) FROM pg_rewrite WHERE ev_class = "
+                        "$1::oid AND ev_type = '2' /* UPDATE */ AND " PG_RULE_IS_ACTIVE
+                        " AND (is_instead OR NOT (" PG_RULE_DOES_NOTHING "))");
+  pg_add_text(&p, s->table_oid);
+  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", &rows, err);
+  if (status == VECMILL_OK && !PQgetisnull(rows, 0, 0))
+    status = err_set(err, VECMILL_ERROR_UNSUPPORTED,
+                     "table %s: rule %s stands in place of an UPDATE, or beside it, so vectors "
+                     "cannot be written (ALTER TABLE %s DISABLE RULE %s; a trigger does it too)",
+                     s->table, pg_text(rows, 0, 0), s->table_name, pg_text(rows, 0, 0));
+  PQclear(rows);
+  str_fini(&sql);
+  return status;
+}
+
 vecmill_status pg_store_inspect(store *base, size_t dimension, bool *has_vectors_out,
                                 vecmill_error *err) {
   pg_store *s = pg_of(base);
   *has_vectors_out = false;
   if (!s->vector_type) return no_pgvector(s, err);
   vecmill_status status = pg_check_rights(s, dimension, err);
+  if (status == VECMILL_OK) status = look_for_rules(s, err);
   if (status != VECMILL_OK || !s->has_vector_column) return status;
   if (s->vector_dimension > 0 && (size_t)s->vector_dimension != dimension)
     return err_set(err, VECMILL_ERROR_CONFLICT,
@@ -172,32 +194,11 @@ static vecmill_status look_for_triggers(pg_store *s, vecmill_error *err) {
   PGresult *rows = NULL;
   str_append_text(&sql, "SELECT EXISTS (SELECT 1 FROM pg_trigger WHERE NOT tgisinternal AND "
                         "tgenabled <> 'D' AND tgtype & 19 = 19 /* row, before, update */ AND "
-                        "(tgrelid = $1::regclass OR tgrelid IN (SELECT relid FROM "
+                        "(tgrelid = $1::oid OR tgrelid IN (SELECT relid FROM "
                         "pg_partition_tree($1::regclass))))::text");
-  pg_add_text(&p, s->table_name);
+  pg_add_text(&p, s->table_oid);
   vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", &rows, err);
   s->has_triggers = status == VECMILL_OK && pg_text(rows, 0, 0)[0] == 't';
-  PQclear(rows);
-  str_fini(&sql);
-  return status;
-}
-
-/* The server refuses an UPDATE .. RETURNING, within WITH, of a table that has a rule on UPDATE, but
- * for those that do nothing beside it. */
-static vecmill_status look_for_rules(pg_store *s, vecmill_error *err) {
-  str sql = {0};
-  pg_params p = {0};
-  PGresult *rows = NULL;
-  str_append_text(&sql, "SELECT min(quote_ident(rulename)) FROM pg_rewrite WHERE ev_class = "
-                        "$1::regclass AND ev_type = '2' /* UPDATE */ AND " PG_RULE_IS_ACTIVE
-                        " AND (is_instead OR NOT (" PG_RULE_DOES_NOTHING "))");
-  pg_add_text(&p, s->table_name);
-  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", &rows, err);
-  if (status == VECMILL_OK && !PQgetisnull(rows, 0, 0))
-    status = err_set(err, VECMILL_ERROR_UNSUPPORTED,
-                     "table %s: rule %s stands in place of an UPDATE, or beside it, so vectors "
-                     "cannot be written (ALTER TABLE %s DISABLE RULE %s; a trigger does it too)",
-                     s->table, pg_text(rows, 0, 0), s->table_name, pg_text(rows, 0, 0));
   PQclear(rows);
   str_fini(&sql);
   return status;
@@ -276,8 +277,7 @@ static vecmill_status settle_record(pg_store *s, const store_maker *maker, vecmi
 vecmill_status pg_store_begin(store *base, const store_maker *maker, vecmill_error *err) {
   pg_store *s = pg_of(base);
   s->dimension = maker->dimension;
-  vecmill_status status = look_for_rules(s, err);
-  if (status == VECMILL_OK) status = pg_create_state(s, err);
+  vecmill_status status = pg_create_state(s, err);
   if (status == VECMILL_OK) status = add_column(s, maker->dimension, err);
   if (status == VECMILL_OK) status = look_for_triggers(s, err);
   if (status == VECMILL_OK) status = settle_record(s, maker, err);

@@ -17,8 +17,9 @@ enum {
   IS_OWNER,
   READS_ALL,
   WRITES,
-  USES_SCHEMA,
-  USES_VECTOR,
+  SCHEMAS, /* what is to be run for those that this user may not use */
+  PARENT,  /* of a partition */
+  OF_TYPE, /* of a typed table */
   MAKES_TABLES,
   HAS_METRICS,
   FIRST_READ
@@ -55,6 +56,36 @@ static bool deletes_metrics(const pg_store *s) {
   return s->changed && !s->metrics.has_more;
 }
 
+/* Those who own what inherits from a table must agree to another column. */
+static const char is_owner[] =
+    "(pg_has_role(c.relowner, 'USAGE') AND NOT EXISTS (WITH RECURSIVE h AS (SELECT inhrelid FROM "
+    "pg_inherits WHERE inhparent = c.oid UNION SELECT i.inhrelid FROM pg_inherits AS i JOIN h ON "
+    "i.inhparent = h.inhrelid) SELECT 1 FROM h JOIN pg_class AS k ON k.oid = h.inhrelid WHERE NOT "
+    "pg_has_role(k.relowner, 'USAGE')))::text";
+
+/* The schemas of what a run calls by name: the table, pgvector's type, and the types and collations
+ * of the columns that rows are found by. */
+static void append_schemas(str *sql, const pg_store *s) {
+  str names = {0};
+  for (size_t i = 0; i < s->n_keys + s->metrics.n_joins; i++) {
+    if (i > 0) str_append_text(&names, ", ");
+    pg_append_string(&names,
+                     i < s->n_keys ? s->keys[i].name : s->metrics.joins[i - s->n_keys].name);
+  }
+  str_append_format(
+      sql,
+      "(SELECT string_agg(format('GRANT USAGE ON SCHEMA \"%%s\" TO \"%%s\";', replace(nspname, "
+      "'\"', '\"\"'), replace(current_user, '\"', '\"\"')) || chr(10), '' ORDER BY n.oid <> "
+      "c.relnamespace, nspname) FROM pg_namespace AS n WHERE NOT has_schema_privilege(n.oid, "
+      "'USAGE') AND (n.oid IN (c.relnamespace%s) OR EXISTS (SELECT 1 FROM pg_attribute AS a JOIN "
+      "pg_type AS ty ON ty.oid = a.atttypid LEFT JOIN pg_collation AS l ON l.oid = a.attcollation "
+      "WHERE attrelid = c.oid AND attname IN (%s) AND n.oid IN (ty.typnamespace, "
+      "l.collnamespace))))",
+      s->only_reads ? "" : ", y.typnamespace", names.failed ? "" : names.data);
+  if (names.failed) sql->failed = true;
+  str_fini(&names);
+}
+
 static vecmill_status ask(pg_store *s, rights *r, vecmill_error *err) {
   str sql = {0};
   pg_params p = {0};
@@ -62,8 +93,9 @@ static vecmill_status ask(pg_store *s, rights *r, vecmill_error *err) {
   snprintf(vector_oid, sizeof vector_oid, "%u", (unsigned)s->vector_oid);
   pg_add_text(&p, s->table_oid);
   pg_add_text(&p, vector_oid);
-  str_append_text(&sql, "SELECT current_user::text, pg_has_role(c.relowner, 'USAGE')::text, "
-                        "has_table_privilege(c.oid, 'SELECT')::text, ");
+  str_append_format(&sql,
+                    "SELECT current_user::text, %s, has_table_privilege(c.oid, 'SELECT')::text, ",
+                    is_owner);
   if (s->has_vector_column) {
     str_append_text(&sql, "has_column_privilege(c.oid, ");
     pg_append_string(&sql, s->vector_column);
@@ -71,8 +103,11 @@ static vecmill_status ask(pg_store *s, rights *r, vecmill_error *err) {
   } else {
     str_append_text(&sql, "has_table_privilege(c.oid, 'UPDATE')::text");
   }
-  str_append_text(&sql, ", has_schema_privilege(c.relnamespace, 'USAGE')::text, "
-                        "coalesce(has_schema_privilege(y.typnamespace, 'USAGE'), true)::text, "
+  str_append_text(&sql, ", ");
+  append_schemas(&sql, s);
+  str_append_text(&sql, ", CASE WHEN c.relispartition THEN (SELECT inhparent::regclass::text FROM "
+                        "pg_inherits WHERE inhrelid = c.oid) END, CASE WHEN c.reloftype <> 0 THEN "
+                        "c.reloftype::regtype::text END, "
                         "has_schema_privilege(c.relnamespace, 'CREATE')::text, ");
   if (s->metrics.sql && !s->metrics.is_missing) {
     str_append_format(&sql,
@@ -101,23 +136,6 @@ static void append_to(str *sql, const rights *r) {
   str_append_text(sql, " TO ");
   pg_append_name(sql, pg_text(r->row, 0, USER));
   str_append_text(sql, ";\n");
-}
-
-static void append_usage(str *sql, const rights *r, const char *schema) {
-  str_append_format(sql, "GRANT USAGE ON SCHEMA %s", schema);
-  append_to(sql, r);
-}
-
-/* Of the table, and of pgvector: a run says its type's name. */
-static void append_schemas(str *sql, const pg_store *s, const rights *r) {
-  str schema = {0};
-  pg_append_name(&schema, s->schema);
-  if (schema.failed) sql->failed = true;
-  bool is_told = !schema.failed && !has(r, USES_SCHEMA);
-  bool is_same = is_told && s->vector_schema && strcmp(schema.data, s->vector_schema) == 0;
-  if (is_told) append_usage(sql, r, schema.data);
-  if (!s->only_reads && !has(r, USES_VECTOR) && !is_same) append_usage(sql, r, s->vector_schema);
-  str_fini(&schema);
 }
 
 /* "GRANT SELECT ("a", "b"), UPDATE ("v") ON t TO user": SELECT of all where it has none of them. */
@@ -172,7 +190,7 @@ static vecmill_status append_lacking(str *sql, pg_store *s, const rights *r, siz
       lacks_ddl || (state.has_tables && !(s->only_reads ? state.may_read : state.may_write));
   if (*lacks_state_out)
     status = lacks_ddl ? pg_append_state_ddl(s, sql, err) : pg_append_state_grants(s, sql, err);
-  append_schemas(sql, s, r);
+  str_append_text(sql, pg_text(r->row, 0, SCHEMAS));
   if (r->adds_vector && !has(r, IS_OWNER)) {
     pg_append_add_column(sql, s, dimension);
     str_append_text(sql, ";\n");
@@ -180,6 +198,24 @@ static vecmill_status append_lacking(str *sql, pg_store *s, const rights *r, siz
   if (!has(r, IS_OWNER) || s->has_vector_column) append_table_grant(sql, s, r);
   if (!s->only_reads) append_metrics(sql, s, r);
   return status;
+}
+
+/* Where a column cannot be added to this table alone, whoever asks. */
+static vecmill_status check_kind(const pg_store *s, const rights *r, vecmill_error *err) {
+  const char *parent = pg_text(r->row, 0, PARENT), *type = pg_text(r->row, 0, OF_TYPE);
+  if (s->has_vector_column || !s->vector_type) return VECMILL_OK;
+  if (*parent)
+    return err_set(
+        err, VECMILL_ERROR_UNSUPPORTED,
+        "table %s: a partition of %s, and a column comes to all of that or to none (name "
+        "%s, or add column %s to it first)",
+        s->table, parent, parent, s->vector_column);
+  if (*type)
+    return err_set(err, VECMILL_ERROR_UNSUPPORTED,
+                   "table %s: its columns are those of type %s (ALTER TYPE %s ADD ATTRIBUTE \"%s\" "
+                   "%s CASCADE)",
+                   s->table, type, type, s->vector_column, s->vector_type);
+  return VECMILL_OK;
 }
 
 vecmill_status pg_check_rights(pg_store *s, size_t dimension, vecmill_error *err) {
@@ -191,7 +227,9 @@ vecmill_status pg_check_rights(pg_store *s, size_t dimension, vecmill_error *err
   list_columns(s, &r);
   vecmill_status status = ask(s, &r, err);
   bool is_there = status == VECMILL_OK && PQntuples(r.row) > 0; /* else the next call tells */
-  if (is_there) status = append_lacking(&sql, s, &r, dimension, &lacks_state, err);
+  if (is_there && dimension > 0) status = check_kind(s, &r, err);
+  if (is_there && status == VECMILL_OK)
+    status = append_lacking(&sql, s, &r, dimension, &lacks_state, err);
   if (status == VECMILL_OK && (sql.n > 0 || sql.failed))
     status = err_set(err, VECMILL_ERROR_DATABASE,
                      "%s: this user lacks rights that the run needs (have the owners of what it "

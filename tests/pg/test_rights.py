@@ -127,6 +127,51 @@ def test_rights_to_schemas(vecmill, folder):
         server.psql('DROP SCHEMA "priv ate", ext CASCADE; CREATE EXTENSION vector; DROP OWNED BY guest; DROP ROLE guest', options="-c client_min_messages=error")
 
 
+def test_rights_to_types(vecmill, folder):
+    """Of the types and collations of the key, which are called by their names."""
+    with fresh() as server:
+        server.psql(f"""DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN; GRANT CREATE ON DATABASE corpus TO guest; GRANT USAGE ON SCHEMA public TO guest;
+            CREATE SCHEMA types; CREATE TYPE types.mood AS ENUM('well', 'ill'); CREATE SCHEMA orders; CREATE COLLATION orders.own FROM "C";
+            CREATE TABLE t(mood types.mood, name text COLLATE orders.own, text text, embedding vector({N_DIMENSIONS}), PRIMARY KEY(mood, name));
+            INSERT INTO t SELECT 'well', i, 'star ' || i FROM generate_series(1, 50) AS i; GRANT SELECT, UPDATE ON t TO guest""", options="-c client_min_messages=error")
+        db, at = server.uri_of(user="guest"), f"guest@{server.host}:{server.port}/corpus: {LACKING.format('')}"
+        grants = ['GRANT USAGE ON SCHEMA "orders" TO "guest"; ', 'GRANT USAGE ON SCHEMA "types" TO "guest"; ']
+        for words in ((), ("--dry-run",)):
+            told(vecmill, db, at + "".join(grants), *words)
+        for grant in grants:
+            server.psql(grant)
+        ingest(vecmill, db, 7)
+        expect(server.psql("SELECT count(embedding) FROM t") == [("50",)], "rows without a vector")
+        server.psql("DROP TABLE t; DROP SCHEMA types, orders CASCADE; DROP OWNED BY guest; DROP ROLE guest", options="-c client_min_messages=error")
+
+
+def test_column_comes_to_others_too(vecmill, folder):
+    """One that is added goes to all that inherit, whose owners must agree; to a partition or a table of a type it cannot go alone."""
+    with fresh() as server:
+        server.psql("""DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN; GRANT CREATE ON DATABASE corpus TO guest; GRANT ALL ON SCHEMA public TO guest;
+            CREATE TABLE par(id integer PRIMARY KEY, text text); CREATE TABLE chi() INHERITS (par); ALTER TABLE par OWNER TO guest;
+            CREATE TABLE whole(id integer PRIMARY KEY, text text) PARTITION BY RANGE (id); CREATE TABLE part PARTITION OF whole DEFAULT;
+            CREATE TYPE kind AS (id integer, text text); CREATE TABLE typed OF kind(PRIMARY KEY(id)); INSERT INTO par VALUES(1, 'one');
+            INSERT INTO part VALUES(1, 'one'); INSERT INTO typed VALUES(1, 'one')""", options="-c client_min_messages=error")
+        before = server.psql("SELECT count(*) FROM pg_class")
+        adds = f'ALTER TABLE "public"."par" ADD COLUMN IF NOT EXISTS "embedding" "public"."vector"({N_DIMENSIONS}); '
+        done = ingest(vecmill, server.uri_of(user="guest"), table="par", status=1)
+        expect(done.stderr.endswith(f"vecmill: guest@{server.host}:{server.port}/corpus: {LACKING.format('')}{adds}\n"), done.stderr)
+        for words in ((), ("--dry-run",)):
+            told(vecmill, server.uri, "table part: a partition of whole, and a column comes to all of that or to none (name whole, or add column embedding to it first)",
+                 *words, table="part")
+            told(vecmill, server.uri, 'table typed: its columns are those of type kind (ALTER TYPE kind ADD ATTRIBUTE "embedding" "public"."vector" CASCADE)',
+                 *words, table="typed")
+        expect(server.psql("SELECT count(*) FROM pg_class") == before, "something was made")
+        server.psql(adds + 'ALTER TYPE kind ADD ATTRIBUTE "embedding" "public"."vector" CASCADE')
+        ingest(vecmill, server.uri_of(user="guest"), table="par")
+        ingest(vecmill, server.uri, table="typed")
+        ingest(vecmill, server.uri, table="whole")
+        expect(server.psql("SELECT count(embedding) FROM (SELECT embedding FROM ONLY par UNION ALL SELECT embedding FROM part UNION ALL SELECT embedding FROM typed) AS all_of_them")
+               == [("3",)], "rows without a vector")
+        server.psql("DROP TABLE par, whole, typed CASCADE; DROP TYPE kind; DROP OWNED BY guest; DROP ROLE guest", options="-c client_min_messages=error")
+
+
 def test_rights_to_empty_state(vecmill, folder):
     """A schema of state that is there and holds nothing yet: its owner makes the rest, and the database's CREATE is not wanted."""
     with fresh() as server:
