@@ -6,29 +6,56 @@
 #include "base/mem.h"
 #include "store/pg_parts.h"
 
-static vecmill_status missing_table(pg_store *s, const char *name, vecmill_error *err) {
-  str sql = {0}, list = {0};
+/* Schemas that are neither the server's nor ours, as s. */
+#define THEIRS                                                                                     \
+  "nspname NOT IN ('pg_catalog', 'information_schema') AND nspname !~ '^pg_' AND nspname <> "      \
+  "$1::text"
+
+/* What there is: tables; those of that name elsewhere; schemas, where the one that was named is
+ * none. */
+static vecmill_status list_what_is(pg_store *s, const char *name, PGresult **row_out,
+                                   vecmill_error *err) {
+  str sql = {0};
   pg_params p = {0};
-  PGresult *rows = NULL;
-  str_append_text(&sql,
-                  "SELECT string_agg(n, ', ' ORDER BY n) FROM (SELECT CASE WHEN "
-                  "strpos(nspname || relname, '.') > 0 THEN quote_ident(nspname) || '.' || "
-                  "quote_ident(relname) WHEN pg_table_is_visible(c.oid) THEN relname ELSE nspname "
-                  "|| '.' || relname END AS n "
-                  "FROM pg_class AS c JOIN pg_namespace AS s ON s.oid = relnamespace "
-                  "WHERE relkind IN ('r', 'p') AND nspname NOT IN ('pg_catalog', "
-                  "'information_schema') AND nspname !~ '^pg_' AND nspname <> $1::text "
-                  "ORDER BY 1 LIMIT 20) AS names");
+  str_append_text(
+      &sql,
+      "WITH them AS (SELECT c.oid, nspname, relname FROM pg_class AS c JOIN pg_namespace AS s ON "
+      "s.oid = relnamespace WHERE relkind IN ('r', 'p') AND " THEIRS ") SELECT (SELECT "
+      "string_agg(n, ', ' ORDER BY n) FROM (SELECT CASE WHEN strpos(nspname || relname, '.') > 0 "
+      "THEN quote_ident(nspname) || '.' || quote_ident(relname) WHEN pg_table_is_visible(oid) THEN "
+      "relname ELSE nspname || '.' || relname END AS n FROM them ORDER BY 1 LIMIT 20) AS names), "
+      "(SELECT string_agg(quote_ident(nspname) || '.' || quote_ident(relname), ', ' ORDER BY "
+      "nspname) FROM them WHERE relname IN ($2::text, lower($2::text))), (SELECT "
+      "string_agg(nspname, ', ' ORDER BY nspname) FROM pg_namespace WHERE " THEIRS
+      " HAVING NOT bool_or(nspname = $3::text))");
   pg_add_text(&p, s->state);
-  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", &rows, err);
-  if (status == VECMILL_OK) str_append_text(&list, pg_text(rows, 0, 0));
-  if (status == VECMILL_OK)
-    status = err_set(err, VECMILL_ERROR_NOT_FOUND, "%s: no table %s (%s%s)", s->shown, name,
-                     list.n ? "tables: " : "the database holds no table that this user sees",
-                     list.n ? list.data : "");
-  PQclear(rows);
+  pg_add_text(&p, name);
+  pg_add_text(&p, s->schema_wanted);
+  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", row_out, err);
   str_fini(&sql);
-  str_fini(&list);
+  return status;
+}
+
+static vecmill_status missing_table(pg_store *s, const char *name, vecmill_error *err) {
+  PGresult *row = NULL;
+  vecmill_status status = list_what_is(s, name, &row, err);
+  if (status == VECMILL_OK) {
+    const char *tables = pg_text(row, 0, 0), *same = pg_text(row, 0, 1),
+               *schemas = pg_text(row, 0, 2);
+    const char *schema = s->schema_wanted ? s->schema_wanted : "";
+    if (*schemas)
+      err_set(err, VECMILL_ERROR_NOT_FOUND, "%s: no schema %s (schemas: %s)", s->shown, schema,
+              schemas);
+    else if (*same)
+      err_set(err, VECMILL_ERROR_NOT_FOUND, "%s: no table %s %s%s (there is %s: name it so%s)",
+              s->shown, name, *schema ? "in schema " : "on the search path", schema, same,
+              *schema ? ", without --schema" : "");
+    else
+      err_set(err, VECMILL_ERROR_NOT_FOUND, "%s: no table %s (%s%s)", s->shown, name,
+              *tables ? "tables: " : "the database holds no table that this user sees", tables);
+    status = VECMILL_ERROR_NOT_FOUND;
+  }
+  PQclear(row);
   return status;
 }
 

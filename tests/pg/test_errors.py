@@ -372,7 +372,12 @@ def test_missing(vecmill, folder):
              "made it, or another --vector-column)", table="wide")
         ingest(vecmill, server.uri, "--schema", "public", table="public.t")
         told(vecmill, server.uri, f"{place(server)}: no table nope (tables: t, wide)", table="nope")  # its own are not named
-        told(vecmill, server.uri, f"{place(server)}: no table public.t (tables: t, wide)", "--schema", "other", table="public.t")
+        told(vecmill, server.uri, f"{place(server)}: no schema other (schemas: public)", "--schema", "other", table="public.t")
+        server.psql('CREATE SCHEMA "Other"; CREATE TABLE "Other"."There"(id integer PRIMARY KEY, text text)')
+        told(vecmill, server.uri, f'{place(server)}: no table There on the search path (there is "Other"."There": name it so)', table="There")
+        told(vecmill, server.uri, f'{place(server)}: no table There in schema public (there is "Other"."There": name it so, without --schema)', "--schema", "public",
+             table="There")
+        server.psql('DROP SCHEMA "Other" CASCADE', options="-c client_min_messages=error")
         told(vecmill, server.uri, "table t: no column nope for --text-column (columns: id, text, embedding)", "--text-column", "nope")
         told(vecmill, server.uri, "table t: no column nope for --id-column (columns: id, text, embedding)", "--id-column", "nope")
     # dropped under way
