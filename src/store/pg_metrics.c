@@ -254,17 +254,18 @@ static vecmill_status check_types(pg_store *s, vecmill_error *err) {
     pg_metrics_append_collation(&sql, &m->joins[i]);
   }
   sql.failed |= source.failed;
-  vecmill_status status = pg_run(s, PG_READER, &sql, NULL, "no metrics there", &rows, &words);
+  static const char what[] = "cannot check the metrics table";
+  vecmill_status status = pg_run(s, PG_READER, &sql, NULL, what, &rows, &words);
   PQclear(rows);
   str_fini(&source);
   str_fini(&sql);
   if (status == VECMILL_OK || pg_state_is("42501")) return VECMILL_OK;
-  const char *why = strstr(words.text, ": no metrics there: ");
+  const char *why = strstr(words.text, what);
   if (why && (pg_state_is("42") || pg_state_is("0A")))
     return err_set(err, VECMILL_ERROR_CONFLICT,
                    "table %s: %s (its key must be of the types of table %s, its numbers numbers; "
                    "or name another table with --metrics-table)",
-                   m->name, why + strlen(": no metrics there: "), s->table);
+                   m->name, why + strlen(what) + strlen(": "), s->table);
   if (err) *err = words;
   return status;
 }

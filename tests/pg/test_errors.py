@@ -312,6 +312,22 @@ def test_locks(vecmill, folder):
             ended(run, 0, 20)
         expect(server.psql("SELECT count(embedding) FROM t") == [("100",)], "rows without a vector")
 
+def test_locked_metrics(vecmill, folder):
+    """What is waited for is told: here the check of the metrics table, which somebody has locked."""
+    with fresh() as server, server.session() as other:
+        fill(server, 30)
+        ingest(vecmill, server.uri, "--create-metrics", "--limit", 10)
+        other.sql("BEGIN")
+        other.sql("LOCK TABLE t_metrics")
+        run = start(vecmill, server.uri)
+        line = run.stderr.readline()
+        expect(line == f"vecmill: {place(server)}: waiting for the server for 5 s: cannot check the metrics table (Ctrl-C gives up)\n", line)
+        run.send_signal(signal.SIGINT)
+        errors = ended(run, 130, 5)
+        expect(errors == f"vecmill: {place(server)}: cannot check the metrics table: stopped while the server did not answer (something holds a lock, or it is "
+                         "busy)\n", errors)
+        other.sql("ROLLBACK")
+
 
 def test_ignored_updates(vecmill, folder):
     """A trigger that passes over rows in silence, or takes the vector away: they have failed, and are not embedded again and again."""

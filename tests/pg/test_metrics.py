@@ -304,7 +304,8 @@ def test_refusals(vecmill, folder):
         server.psql("CREATE TABLE odd(id integer PRIMARY KEY, length integer); CREATE TABLE other(a integer PRIMARY KEY, hawaiian_word_ratio real, word_count integer, "
                     "length integer, entity_count integer, frequency integer, updated_at timestamptz); CREATE TABLE keyless AS SELECT * FROM other; "
                     "CREATE TABLE wants(LIKE other, sentenceid bigint PRIMARY KEY, extra text NOT NULL); ALTER TABLE wants DROP COLUMN a; "
-                    "CREATE TABLE late(LIKE other, sentenceid bigint PRIMARY KEY DEFERRABLE); ALTER TABLE late DROP COLUMN a; CREATE VIEW seen AS SELECT * FROM late")
+                    "CREATE TABLE late(LIKE other, sentenceid bigint PRIMARY KEY DEFERRABLE); ALTER TABLE late DROP COLUMN a; CREATE VIEW seen AS SELECT * FROM late; "
+                    "CREATE TABLE typed(LIKE other, sentenceid boolean PRIMARY KEY); ALTER TABLE typed DROP COLUMN a")
         before = state_of(server)
         for message, status, *options in (
                 ("no table sentence_metrics for the metrics (--create-metrics makes it)", 1, "--wordlist", words),
@@ -316,6 +317,8 @@ def test_refusals(vecmill, folder):
                 ("table keyless: no primary key, so its rows cannot be found (add one)", 1, "--metrics-table", "keyless"),
                 ("table late: its primary key is DEFERRABLE, and INSERT .. ON CONFLICT takes no such key (drop it and add it again without, or name another table "
                  "with --metrics-table)", 1, "--metrics-table", "late"),
+                ('table typed: column "sentenceid" is of type boolean but expression is of type bigint (its key must be of the types of table sentences, its '
+                 "numbers numbers; or name another table with --metrics-table)", 1, "--metrics-table", "typed"),
                 ("seen: no table, so it cannot hold metrics (name another with --metrics-table)", 1, "--metrics-table", "seen", "--create-metrics"),
                 (f"cannot open {folder}/none: No such file or directory", 1, "--wordlist", folder / "none", "--create-metrics"),
                 ("--wordlist-overrides x: without a word list (give --wordlist FILE too)", 2, "--wordlist-overrides", "x")):
