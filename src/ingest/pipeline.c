@@ -59,7 +59,7 @@ struct pipeline {
   bool ending, reader_gone, dropping, writers_may_go;
   vecmill_status status;
   vecmill_error error;
-  uint64_t reader_blocked_ns, writers_blocked_ns;
+  uint64_t reader_blocked_ns, reader_gone_ns, writers_blocked_ns;
   uint64_t n_given_up; /* the reader's, read once it has gone */
 
   progress progress; /* the caller's from here on */
@@ -259,6 +259,7 @@ static void *reader_thread(void *context) {
   if (status != VECMILL_OK && status != VECMILL_ERROR_STOPPED) /* the caller sees the flag */
     keep_error(p, status, &error);
   p->reader_gone = true;
+  p->reader_gone_ns = clock_now_ns();
   pthread_cond_signal(&p->changed_for_caller);
   pthread_mutex_unlock(&p->mutex);
   return NULL;
@@ -477,8 +478,11 @@ static double share(uint64_t blocked_ns, uint64_t elapsed_ns) {
   return elapsed_ns && blocked_ns < elapsed_ns ? 1.0 - (double)blocked_ns / (double)elapsed_ns : 0;
 }
 
-static void measure(pipeline *p, uint64_t elapsed_ns) {
+/* A reader that has read all waits for the others, as one that waits for room does. */
+static void measure(pipeline *p, uint64_t start_ns) {
   ingest_outcome *outcome = p->outcome;
+  uint64_t now_ns = clock_now_ns(), elapsed_ns = now_ns - start_ns;
+  p->reader_blocked_ns += now_ns - p->reader_gone_ns;
   outcome->seconds = (double)elapsed_ns * 1e-9;
   outcome->reader_busy = share(p->reader_blocked_ns, elapsed_ns);
   outcome->writer_busy = share(p->writers_blocked_ns / p->n_writers, elapsed_ns);
@@ -566,7 +570,7 @@ vecmill_status ingest_pipeline_run(const ingest_plan *plan, ingest_outcome *outc
     if (status != VECMILL_OK && err) *err = p->error;
     outcome_out->n_left += p->n_given_up;
     finish_progress(p);
-    measure(p, clock_now_ns() - start_ns);
+    measure(p, start_ns);
   }
   pipeline_fini(p);
   return status;

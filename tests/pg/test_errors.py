@@ -17,7 +17,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 from guard import children_of  # noqa: E402
 from ingest_case import expect, run_tests  # noqa: E402
-from runs import N_DIMENSIONS, alone, begun, each_written_once, ended, fill, fresh, ingest, log_writes, place, start, told, waiting  # noqa: E402
+from runs import N_DIMENSIONS, alone, begun, each_written_once, ended, fill, fresh, ingest, locked, log_writes, place, start, told, waiting  # noqa: E402
 from servers import TLS, Server  # noqa: E402
 
 
@@ -327,6 +327,19 @@ def test_locked_metrics(vecmill, folder):
         expect(errors == f"vecmill: {place(server)}: cannot check the metrics table: stopped while the server did not answer (something holds a lock, or it is "
                          "busy)\n", errors)
         other.sql("ROLLBACK")
+
+
+def test_limited_by_the_writer(vecmill, folder):
+    """The summary says so though nothing was committed; where nothing was embedded, nothing was the limit."""
+    with fresh() as server:
+        fill(server, 2000)
+        with locked(server, "true"):
+            run = start(vecmill, server.uri, 20, "--workers", 1)
+            waiting(server)
+            time.sleep(0.5)
+            run.send_signal(signal.SIGINT)
+            output, _ = run.communicate(timeout=60)
+        expect(run.returncode == 130 and "\nEmbedded 0 rows of t " in output and "; limited by: writer (" in output, output)
 
 
 def test_ignored_updates(vecmill, folder):
