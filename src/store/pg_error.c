@@ -113,11 +113,14 @@ static const char limits_sql[] =
 static vecmill_status too_many(pg_store *s, const char *words, vecmill_error *err) {
   PGresult *row = ask(s, limits_sql);
   const char *fatal = strstr(words, "FATAL: ");
-  if (!row)
+  if (!row) { /* by its words alone, in English at least */
+    const char *raise = strstr(words, " for role ")       ? "ALTER ROLE .. CONNECTION LIMIT"
+                        : strstr(words, " for database ") ? "ALTER DATABASE .. CONNECTION LIMIT"
+                                                          : "raise max_connections";
     return err_set(err, VECMILL_ERROR_DATABASE,
-                   "PostgreSQL: too many connections: %s (lower --connections or raise "
-                   "max_connections)",
-                   fatal ? fatal + 7 : words);
+                   "PostgreSQL: too many connections: %s (lower --connections or %s)",
+                   fatal ? fatal + 7 : words, raise);
+  }
   const char *kind = PQgetvalue(row, 0, 0), *name = PQgetvalue(row, 0, 3);
   int limit = atoi(PQgetvalue(row, 0, 1)), n = atoi(PQgetvalue(row, 0, 2));
   if (strcmp(kind, "server") == 0)

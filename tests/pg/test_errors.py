@@ -137,10 +137,13 @@ def test_too_many_connections(vecmill, folder):
         ingest(vecmill, few, "--connections", 2)
         alone(server)
         with server.session(user="few"), server.session(user="few"):
-            told(vecmill, few, 'PostgreSQL: too many connections: too many connections for role "few" (lower --connections or raise max_connections)')
+            told(vecmill, few, 'PostgreSQL: too many connections: too many connections for role "few" (lower --connections or ALTER ROLE .. CONNECTION LIMIT)')
         alone(server)
         server.psql("ALTER ROLE few CONNECTION LIMIT -1; ALTER DATABASE corpus CONNECTION LIMIT 2")
         told(vecmill, few, "too many connections: the server allows database corpus 2, 2 in use; lower --connections or ALTER DATABASE .. CONNECTION LIMIT")
+        alone(server)
+        with server.session(user="few"), server.session(user="few"):
+            told(vecmill, few, 'PostgreSQL: too many connections: too many connections for database "corpus" (lower --connections or ALTER DATABASE .. CONNECTION LIMIT)')
         server.psql("ALTER DATABASE corpus CONNECTION LIMIT -1; DROP OWNED BY few; DROP ROLE few")
     with Server(settings={"max_connections": 4, "superuser_reserved_connections": 0, "max_wal_senders": 0}) as server:
         fill(server, 50)
