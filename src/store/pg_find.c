@@ -432,6 +432,9 @@ static vecmill_status check_where(pg_store *s, const char *where, vecmill_error 
     PQclear(rows);
     str_fini(&sql);
     if (status == VECMILL_OK) continue;
+    if (pg_state_is("08P01") && strchr(where, '$'))
+      return err_set(err, VECMILL_ERROR_ARGUMENT, "--where %s: no parameters here (give values)",
+                     where);
     bool syntax = strncmp(pg_last_state(), "42", 2) == 0 || strncmp(pg_last_state(), "22", 2) == 0;
     if (!syntax || strcmp(pg_last_state(), "42501") == 0) {
       if (err) *err = words;

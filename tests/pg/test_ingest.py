@@ -141,6 +141,8 @@ def test_where_and_limit(vecmill, folder):
                 ("id = (SELECT 1 FROM nope)", 'relation "nope" does not exist'), ("id < 'x'", 'invalid input syntax for type integer: "x"')):
             done = ingest(vecmill, server.uri, "--where", where, status=2)
             expect(done.stderr == f"vecmill: --where {where}: {problem} (give what would follow WHERE)\n", done.stderr)
+        done = ingest(vecmill, server.uri, "--where", "id = $1", status=2)
+        expect(done.stderr == "vecmill: --where id = $1: no parameters here (give values)\n", done.stderr)
         done = ingest(vecmill, server.uri, "--where", "", status=2)
         expect(done.stderr == "vecmill: --where is empty (give a condition, or leave it out)\n", done.stderr)
         ingest(vecmill, server.uri, 4, "--where", "id % 2 = 0 OR t.text = 'star 7' -- no more", "--limit", 11)
