@@ -83,10 +83,14 @@ void command_show(FILE *to, const char *format, ...) {
   free(line);
 }
 
+void command_show_lines(FILE *to, const char *text) {
+  show(to, text, strlen(text), true);
+  putc('\n', to);
+}
+
 void command_show_error(const char *text) {
   fputs("vecmill: ", stderr);
-  show(stderr, text, strlen(text), true);
-  putc('\n', stderr);
+  command_show_lines(stderr, text);
 }
 
 int command_told(vecmill_status status, const vecmill_error *error) {

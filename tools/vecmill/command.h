@@ -59,10 +59,11 @@ const char *command_database(char *word);
 /*
  * Names and a server's words are others': characters that a terminal would act upon, and those that
  * turn the direction of what follows (C0, C1, U+202A to U+202E, U+2066 to U+2069), are shown as
- * \x1b. A newline at the end of the format is one; command_show_error, which tells what may be
- * several lines of SQL, keeps all of them.
+ * \x1b. A newline at the end of the format is one; command_show_lines and command_show_error, which
+ * tell what may be several lines of SQL, keep all of them.
  */
 void command_show(FILE *to, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void command_show_lines(FILE *to, const char *text);
 void command_show_error(const char *text);
 /* Bytes of such a character at `text`; 0: it is none. */
 size_t command_control_bytes(const char *text, size_t n);

@@ -41,7 +41,7 @@ static void tell_system(void) {
   printf("features   %s (the processor has: %s)\n", or_none(system.features),
          or_none(system.features_native));
   if (system.unknown_mask)
-    printf("           VECMILL_CPU names no feature: %s\n", system.unknown_mask);
+    command_show(stdout, "           VECMILL_CPU names no feature: %s\n", system.unknown_mask);
   printf("kernels    %s; compiled:", system.kernels);
   int runs;
   for (size_t i = 0; vecmill_system_variant(i, &runs); i++)
@@ -72,8 +72,9 @@ static void tell_setting(const vecmill_config *config, const char *name, const c
   char origin[256];
   vecmill_config_origin(config, name, origin, sizeof origin);
   if (!*origin) return;
-  printf("%s %s%s%s%s\n", (*n_told)++ ? "          " : "settings  ", origin,
-         instead ? ", not used: " : "", instead ? instead : "", instead ? " stands over it" : "");
+  command_show(stdout, "%s %s%s%s%s\n", (*n_told)++ ? "          " : "settings  ", origin,
+               instead ? ", not used: " : "", instead ? instead : "",
+               instead ? " stands over it" : "");
 }
 
 /* What the environment and .env say, and whether it can be meant. */
@@ -91,7 +92,7 @@ static vecmill_status tell_settings(const vecmill_config *config, vecmill_error 
   if (status == VECMILL_OK) status = vecmill_config_batch(config, &batch, error);
   if (status == VECMILL_OK) status = vecmill_config_sleep(config, &sleep_s, error);
   if (status == VECMILL_OK) status = vecmill_config_device(config, &device, error);
-  if (status != VECMILL_OK) printf("           %s\n", error->text);
+  if (status != VECMILL_OK) command_show(stdout, "           %s\n", error->text);
   return status;
 }
 
@@ -100,15 +101,16 @@ static vecmill_status tell_model(const vecmill_config *config, vecmill_error *er
   vecmill_model *model;
   vecmill_status status = command_open_model(config, &model, error);
   if (status != VECMILL_OK) {
-    printf("model      %s\n", error->text);
+    command_show(stdout, "model      %s\n", error->text);
     return status;
   }
   const vecmill_model_info *info = vecmill_model_get_info(model);
-  printf("model      %s: %s, %zu layers, %zu dimensions, %zu tokens, pooling %s, %s, %.1f M "
-         "parameters\n",
-         info->name, info->architecture, info->n_layers, info->dimension, info->max_tokens,
-         info->pooling, info->precision, info->n_parameters / 1e6);
-  printf("           %s\n", info->directory);
+  command_show(stdout,
+               "model      %s: %s, %zu layers, %zu dimensions, %zu tokens, pooling %s, %s, %.1f M "
+               "parameters\n",
+               info->name, info->architecture, info->n_layers, info->dimension, info->max_tokens,
+               info->pooling, info->precision, info->n_parameters / 1e6);
+  command_show(stdout, "           %s\n", info->directory);
   vecmill_model_close(&model);
   return VECMILL_OK;
 }
@@ -119,7 +121,8 @@ static vecmill_status tell_database(const vecmill_config *config, const char *da
     return printf("database   none named (--db DB, or PG_HOST, PG_DATABASE ..)\n"), VECMILL_OK;
   vecmill_database_info info;
   vecmill_status status = vecmill_database_check(config, database, &info, error);
-  printf("database   %s\n", status == VECMILL_OK ? info.place : error->text);
+  fputs("database   ", stdout);
+  command_show_lines(stdout, status == VECMILL_OK ? info.place : error->text);
   if (*info.server)
     printf("           %s, %s%s, %s\n", info.server, *info.vector ? "pgvector " : "no pgvector",
            info.vector, *info.tls ? info.tls : "no TLS");
