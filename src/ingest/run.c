@@ -347,7 +347,7 @@ static vecmill_status run_metrics_only(run *r, vecmill_error *err) {
   if (status == VECMILL_OK) r->report->n_left = 0;
   r->report->seconds = outcome.seconds;
   r->report->rows_per_s = outcome.seconds > 0 ? (double)outcome.n_written / outcome.seconds : 0;
-  report_averages(r->report, &outcome.sums);
+  if (outcome.n_written > 0) report_averages(r->report, &outcome.sums); /* else others had them */
   return status == VECMILL_OK ? measure_settle(r->store, r->list, stop_flag(r->options),
                                                &r->report->n_frequencies, err)
                               : status;

@@ -249,6 +249,25 @@ def test_metrics_only(vecmill, folder):
         expect("Remaining to measure in sentences: 0" in done.stdout, done.stdout)
 
 
+def test_measured_by_another(vecmill, folder):
+    """Of two that measure the same rows, the one that comes too late has measured none, and averages none."""
+    with fresh() as server:
+        fill(server, 3)
+        ingest(vecmill, server.uri, "--create-metrics")
+        server.psql("DELETE FROM t_metrics")
+        with server.session() as other:
+            other.sql("BEGIN")
+            other.sql("INSERT INTO t_metrics(id) VALUES(1)")
+            runs = [vecmill.start("ingest", "t", "--db", server.uri, "--metrics-only") for _ in range(2)]
+            waiting(server, 2)
+            other.sql("ROLLBACK")
+        told = sorted(line for run in runs for line in run.communicate(timeout=60)[0].splitlines() if line.startswith(("Measured ", "Metrics in ")))
+        expect([run.returncode for run in runs] == [0] * 2, str(told))
+        expect([line.split()[1] for line in told[:2]] == ["0", "3"], str(told))
+        expect(told[2].startswith("Metrics in t_metrics: avg_ratio=n/a avg_wc=2.0 ") and
+               told[3].startswith("Metrics in t_metrics: avg_ratio=n/a avg_wc=n/a avg_len=n/a avg_ec=n/a; "), str(told))
+
+
 def test_keys(vecmill, folder):
     """The metrics table has the key of its table: uuid, text, composite; in the table's schema, under any name."""
     with fresh() as server:
