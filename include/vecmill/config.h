@@ -88,11 +88,6 @@ VECMILL_API vecmill_status vecmill_config_blame(const vecmill_config *config, co
  */
 VECMILL_API int vecmill_database_is_postgresql(const char *database);
 
-/* How a database is named in messages: without its password, cut to n_text bytes; "--db" for what
- * is neither a file nor a connection, and was meant for one. */
-VECMILL_API void vecmill_database_show(const vecmill_config *config, const char *database,
-                                       char *text_out, size_t n_text);
-
 /* Overwrites the password in place, for a word of the command line, which other users may see; all
  * of a word that was meant for a connection and is none. Copy the word first. */
 VECMILL_API void vecmill_database_hide(char *database);

@@ -52,6 +52,7 @@ typedef struct vecmill_search_result {
   uint64_t n_scanned; /* vectors compared; where the server looked for the nearest, those it sent */
   /* not compared: another size than the model's, a zero vector, NaN or infinity */
   uint64_t n_skipped;
+  char *advice; /* the command that gives rows vectors, where none has one; NULL otherwise */
   double embed_seconds, scan_seconds;
 } vecmill_search_result;
 

@@ -2,7 +2,6 @@
 
 #include <stdio.h>
 
-#include "base/mem.h"
 #include "config/config.h"
 #include "config/conninfo.h"
 #include "config/pg_settings.h"
@@ -81,13 +80,6 @@ vecmill_status vecmill_config_blame(const vecmill_config *c, const char *name,
 
 int vecmill_database_is_postgresql(const char *database) {
   return config_is_pg(database);
-}
-
-void vecmill_database_show(const vecmill_config *c, const char *database, char *text_out,
-                           size_t n_text) {
-  char *shown = config_database_shown(c, database);
-  if (n_text > 0) snprintf(text_out, n_text, "%s", shown ? shown : "the database");
-  mem_free(shown);
 }
 
 void vecmill_database_hide(char *database) {

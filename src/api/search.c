@@ -16,5 +16,6 @@ void vecmill_search_result_fini(vecmill_search_result *result) {
   mem_free(result->hits);
   mem_free(result->model);
   mem_free(result->index);
+  mem_free(result->advice);
   *result = (vecmill_search_result){0};
 }

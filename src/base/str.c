@@ -49,6 +49,24 @@ void str_append_quoted(str *s, const char *text, char quote) {
   str_append_char(s, quote);
 }
 
+/* In double quotes " $ ` and \\ mean something, and to shells that people type into ! does too. */
+void str_append_shell(str *s, const char *word) {
+  static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+                              "_./:@=%+,-";
+  if (*word && !word[strspn(word, plain)]) {
+    str_append_text(s, word);
+  } else if (!strpbrk(word, "\"$`\\!")) {
+    str_append_quoted(s, word, '"');
+  } else {
+    str_append_char(s, '\'');
+    for (; *word; word++) {
+      if (*word == '\'') str_append_text(s, "'\\''");
+      else str_append_char(s, *word);
+    }
+    str_append_char(s, '\'');
+  }
+}
+
 void str_append_json(str *s, const char *text, size_t n) {
   str_append_char(s, '"');
   for (size_t i = 0; i < n; i++) {

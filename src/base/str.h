@@ -25,6 +25,8 @@ void str_append_text(str *s, const char *text);
 void str_append_char(str *s, char c);
 /* Between quotes, each quote inside doubled: names and strings of SQL. */
 void str_append_quoted(str *s, const char *text, char quote);
+/* As one word of a POSIX shell: in quotes only where it needs them. */
+void str_append_shell(str *s, const char *word);
 /* n bytes of UTF-8 as a JSON string. */
 void str_append_json(str *s, const char *text, size_t n);
 void str_append_format(str *s, const char *format, ...) BASE_PRINTF(2, 3);

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/str.h"
 #include "config/pg_settings.h"
 #include "ingest/database.h"
 #include "ingest/maker.h"
@@ -74,6 +75,31 @@ static vecmill_status check_options(const vecmill_search_options *options, vecmi
   return ingest_check_where(options->where, err);
 }
 
+/* The command that gives the rows their vectors, for a POSIX shell; NULL: out of memory. */
+static char *advise(const vecmill_search_options *options) {
+  char *shown =
+      options->database ? config_database_shown(options->config, options->database) : NULL;
+  const struct {
+    const char *option, *word;
+  } said[] = {{"--schema", options->schema},
+              {"--state-schema", options->state_schema},
+              {"--id-column", options->id_column},
+              {"--text-column", options->text_column},
+              {"--vector-column", options->vector_column},
+              {"--db", shown}};
+  str command = {.failed = options->database && !shown};
+  str_append_text(&command, "vecmill ingest ");
+  str_append_shell(&command, options->table);
+  for (size_t i = 0; i < sizeof said / sizeof *said; i++) {
+    if (!said[i].word) continue;
+    str_append_format(&command, " %s ", said[i].option);
+    str_append_shell(&command, said[i].word);
+  }
+  mem_free(shown);
+  if (command.failed) str_fini(&command);
+  return command.data;
+}
+
 static vecmill_status find_column(store *s, const vecmill_search_options *options,
                                   store_columns *columns_out, store_maker *record_out,
                                   vecmill_error *err) {
@@ -87,14 +113,11 @@ static vecmill_status find_column(store *s, const vecmill_search_options *option
   vecmill_status status = s->operations->find(s, &target, columns_out, err);
   if (status != VECMILL_OK) return status;
   if (!columns_out->has_vector_column) {
-    char *shown = config_database_shown(options->config, options->database);
-    bool is_said = options->database && shown;
-    const char *quote = is_said && strchr(shown, ' ') ? "\"" : "";
-    status = err_set(err, VECMILL_ERROR_NOT_FOUND,
-                     "table %s: no column %s (vecmill ingest %s%s%s%s%s makes it)",
-                     columns_out->table, columns_out->vector_column, columns_out->table,
-                     is_said ? " --db " : "", quote, is_said ? shown : "", quote);
-    mem_free(shown);
+    char *command = advise(options);
+    status = command ? err_set(err, VECMILL_ERROR_NOT_FOUND, "table %s: no column %s (%s makes it)",
+                               columns_out->table, columns_out->vector_column, command)
+                     : err_set_memory(err, "search", strlen(options->table));
+    mem_free(command);
     return status;
   }
   status = s->operations->record(s, record_out, &found, err);
@@ -125,6 +148,9 @@ static vecmill_status search(store *s, const vecmill_search_options *options,
   result_out->embed_seconds = (double)(embedded_ns - start_ns) * 1e-9;
   result_out->scan_seconds = (double)(clock_now_ns() - embedded_ns) * 1e-9;
   mem_free(query);
+  if (status != VECMILL_OK || result_out->n_scanned > 0 || options->where) return status;
+  result_out->advice = advise(options);
+  if (!result_out->advice) return err_set_memory(err, "search", strlen(options->table));
   return status;
 }
 

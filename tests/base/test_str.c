@@ -55,6 +55,33 @@ static void test_quotes(void **state) {
   str_fini(&s);
 }
 
+static void test_shell(void **state) {
+  (void)state;
+  static const struct {
+    const char *word, *quoted;
+  } cases[] = {
+      {"t", "t"},
+      {"postgresql://u@h:5432/d%20?a=b+c,d-e_F.G", "\"postgresql://u@h:5432/d%20?a=b+c,d-e_F.G\""},
+      {"u@h:5/d%20=b+c,d-e_F.G9", "u@h:5/d%20=b+c,d-e_F.G9"},
+      {"", "\"\""},
+      {"my table", "\"my table\""},
+      {"a&b;c*'d", "\"a&b;c*'d\""},
+      {"\xc5\x8dlelo", "\"\xc5\x8dlelo\""},
+      {"\"T\"", "'\"T\"'"},
+      {"$HOME", "'$HOME'"},
+      {"a`b", "'a`b'"},
+      {"a\\b", "'a\\b'"},
+      {"hey!", "'hey!'"},
+      {"it's $5", "'it'\\''s $5'"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    str s = {0};
+    str_append_shell(&s, cases[i].word);
+    assert_string_equal(s.data, cases[i].quoted);
+    str_fini(&s);
+  }
+}
+
 static void test_failure_sticks(void **state) {
   str s = {0};
   str_append_text(&s, "kept");
@@ -94,6 +121,7 @@ int main(void) {
       cmocka_unit_test(test_grows),          cmocka_unit_test(test_bytes),
       cmocka_unit_test(test_reserve),        cmocka_unit_test(test_quotes),
       cmocka_unit_test(test_failure_sticks), cmocka_unit_test(test_letters),
+      cmocka_unit_test(test_shell),
   };
   return cmocka_run_group_tests_name("str", tests, NULL, NULL);
 }

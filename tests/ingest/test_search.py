@@ -82,6 +82,12 @@ def test_nothing_to_find(vecmill, folder):
     execute(path, "UPDATE t SET embedding = NULL")
     done = vecmill.run("search", "t", "star", "--db", path)
     expect((done.stdout, done.stderr) == ("", f"vecmill: table t: no row has a vector yet (vecmill ingest t --db {path})\n"), done.stderr)
+    other = folder / "a b&c;.db"
+    execute(other, 'CREATE TABLE "t 1"(id INTEGER PRIMARY KEY, text TEXT, more TEXT); INSERT INTO "t 1" VALUES(1, \'one\', \'two\')')
+    words = ("--text-column", "more", "--vector-column", "it's $v", "--db", other)
+    done = vecmill.run("search", "t 1", "star", *words, status=1)
+    advice = f"""vecmill ingest "t 1" --text-column more --vector-column 'it'\\''s $v' --db "{other}\""""
+    expect(done.stderr == f"vecmill: table t 1: no column it's $v ({advice} makes it)\n", done.stderr)
 
 
 def test_views(vecmill, folder):

@@ -6,6 +6,7 @@
 import json
 import math
 import random
+import subprocess
 import sys
 from pathlib import Path
 
@@ -111,6 +112,36 @@ def test_hints(vecmill, folder):
         for db, hint in hints.items():
             done = vecmill.run("search", "t", "one", *db, environment=server.environment)
             expect(done.stderr == f"vecmill: table t: no row has a vector yet (vecmill ingest t{hint})\n", done.stderr)
+
+
+def test_hints_name_the_same(vecmill, folder):
+    """The command that is advised is about the table that was asked for, with the options that say so: pasted into a shell it makes the vectors."""
+    names = ["--schema", "a b", "--state-schema", "it's", "--id-column", "k y", "--text-column", 'say "$x"', "--vector-column", "v"]
+    shown = """--schema "a b" --state-schema "it's" --id-column "k y" --text-column 'say "$x"' --vector-column v"""
+    with Server() as server:
+        server.psql('''CREATE SCHEMA a; CREATE SCHEMA "a b"; CREATE TABLE t(id integer PRIMARY KEY, text text); CREATE TABLE a.t(LIKE t INCLUDING ALL);
+            CREATE TABLE "a b"."t 1"("k y" integer NOT NULL UNIQUE, "say ""$x""" text, other text); INSERT INTO a.t VALUES(1, 'one');
+            INSERT INTO "a b"."t 1" VALUES(1, 'one')''')
+        for table, words, command, told in (("a.t", [], "a.t", "a.t"), ("t 1", names, f'"t 1" {shown}', "t 1")):
+            done = vecmill.run("search", table, "one", *words, "--db", server.conninfo, status=1, environment=server.environment)
+            advice = f'vecmill ingest {command} --db "{server.conninfo}"'
+            expect(done.stderr == f"vecmill: table {told.split('.')[-1]}: no column {'v' if words else 'embedding'} ({advice} makes it)\n", done.stderr)
+            pasted(vecmill, server, advice)
+            at = '"a b"."t 1"' if words else "a.t"
+            column = "v" if words else "embedding"
+            expect(server.psql(f"SELECT count({column}) FROM {at}") == [("1",)], f"{advice}: not that table")
+            server.psql(f"UPDATE {at} SET {column} = NULL")
+            done = vecmill.run("search", table, "one", *words, "--db", server.conninfo, environment=server.environment)
+            expect(done.stderr == f"vecmill: table {told}: no row has a vector yet ({advice})\n", done.stderr)
+            done = vecmill.run("search", table, "one", *words, "--db", server.conninfo, "--where", "true", environment=server.environment)
+            expect(done.stderr == f"vecmill: table {told}: no row that --where leaves has a vector\n", done.stderr)
+
+
+def pasted(vecmill, server, command: str) -> None:
+    environment = vecmill.environment | server.environment | {"EMBED_MODEL": str(vecmill.model)}
+    done = subprocess.run(["sh", "-c", 'vecmill() { "$VECMILL_COMMAND" "$@"; }; ' + command], env=environment | {"VECMILL_COMMAND": vecmill.command},
+                          capture_output=True, text=True, timeout=120, check=False)
+    expect(done.returncode == 0, f"{command}: {done.stderr}")
 
 
 if __name__ == "__main__":

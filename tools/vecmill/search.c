@@ -150,18 +150,14 @@ static void print_hit(size_t rank, const vecmill_search_hit *hit) {
   putchar('\n');
 }
 
-static void tell_nothing(const vecmill_search_options *options) {
-  if (options->where)
+static void tell_nothing(const vecmill_search_options *options,
+                         const vecmill_search_result *result) {
+  if (result->advice)
+    command_show(stderr, "vecmill: table %s: no row has a vector yet (%s)\n", options->table,
+                 result->advice);
+  else
     command_show(stderr, "vecmill: table %s: no row that --where leaves has a vector\n",
                  options->table);
-  else {
-    char shown[512]; /* the database, without a password */
-    vecmill_database_show(options->config, options->database, shown, sizeof shown);
-    const char *quote = options->database && strchr(shown, ' ') ? "\"" : "";
-    command_show(stderr, "vecmill: table %s: no row has a vector yet (vecmill ingest %s%s%s%s%s)\n",
-                 options->table, options->table, options->database ? " --db " : "", quote,
-                 options->database ? shown : "", quote);
-  }
 }
 
 int command_search(int argc, char **argv) {
@@ -189,7 +185,7 @@ int command_search(int argc, char **argv) {
             "vecmill: %llu rows hold no usable vector and were not compared (another size, all "
             "zeros, or not finite)\n",
             (unsigned long long)result.n_skipped);
-  if (status == VECMILL_OK && result.n_scanned == 0) tell_nothing(&options);
+  if (status == VECMILL_OK && result.n_scanned == 0) tell_nothing(&options, &result);
   if (status == VECMILL_OK && result.index)
     command_show(stderr, "vecmill: by index %s, which guesses (--exact compares every vector)\n",
                  result.index);
