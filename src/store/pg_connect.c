@@ -118,16 +118,23 @@ vecmill_status pg_open_connection(pg_store *s, pg_connection *c, vecmill_error *
                : connect_to(s, c, (const char *const *)s->values, err);
 }
 
-/* Whether it answers in time, or has been lost, which whoever uses it next will see. */
-static bool answers(pg_store *s, PGconn *conn) {
+/* Whether it answers in time. A pooler may end it too, which has its own limit for those who wait.
+ */
+static vecmill_status ask_for_answer(pg_store *s, PGconn *conn, bool *answers_out,
+                                     vecmill_error *err) {
   uint64_t from_ns = clock_now_ns();
-  if (!PQsendQuery(conn, "SELECT 1")) return true;
+  *answers_out = false;
+  if (!PQsendQuery(conn, "SELECT 1")) return VECMILL_OK;
   while (PQflush(conn) > 0 || PQisBusy(conn)) {
-    if (pg_wait_for_socket(conn, false) && !PQconsumeInput(conn)) return true;
-    if (pg_stop_asked(s) || clock_now_ns() - from_ns > FIRST_ANSWER_NS) return false;
+    if (pg_stop_asked(s))
+      return err_set(err, VECMILL_ERROR_STOPPED, "stopped while connecting to PostgreSQL");
+    bool can_read = pg_wait_for_socket(conn, false);
+    if (can_read && !PQconsumeInput(conn)) return VECMILL_OK;
+    if (!can_read && clock_now_ns() - from_ns > FIRST_ANSWER_NS) return VECMILL_OK;
   }
-  for (PGresult *result; (result = PQgetResult(conn)) != NULL;) PQclear(result);
-  return true;
+  for (PGresult *result; (result = PQgetResult(conn)) != NULL; PQclear(result))
+    *answers_out |= PQresultStatus(result) == PGRES_TUPLES_OK;
+  return VECMILL_OK;
 }
 
 void pg_share_out(pg_store *s, unsigned n_connections) {
@@ -144,11 +151,15 @@ vecmill_status pg_open_all(pg_store *s, vecmill_error *err) {
   vecmill_status status = VECMILL_OK;
   for (unsigned i = 0; status == VECMILL_OK && i < s->n_connections; i++) {
     pg_connection *c = &s->connections[i];
+    bool answers = true;
     pthread_mutex_lock(&c->mutex);
     status = pg_open_connection(s, c, err);
-    if (status == VECMILL_OK && i > 0 && !answers(s, c->conn)) {
+    if (status == VECMILL_OK && i > 0) status = ask_for_answer(s, c->conn, &answers, err);
+    if (status != VECMILL_OK || !answers) {
       PQfinish(c->conn);
       c->conn = NULL;
+    }
+    if (status == VECMILL_OK && !answers) {
       pg_share_out(s, i);
       log_warning("%s: no answer on one more connection: going on with %u (where a pooler has no "
                   "room for more: lower --connections, or let it pool by transaction)",

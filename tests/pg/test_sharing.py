@@ -496,8 +496,9 @@ def test_bouncer_by_session(vecmill, folder):
     with fresh() as server:
         fill(server, 1000)
         log_writes(server, "t", "id")
-        for pool_size in (1, 3):
-            with Bouncer(server, pool_mode="session", pool_size=pool_size) as bouncer:
+        # it waits for 5 s, or until the pooler itself has waited for long enough
+        for pool_size, settings in ((1, {}), (3, {"query_wait_timeout": 1})):
+            with Bouncer(server, pool_mode="session", pool_size=pool_size, settings=settings) as bouncer:
                 done = ingest(vecmill, bouncer.uri, 100)
                 expect("Embedded 1000 rows" in done.stdout and f"going on with {pool_size} (where a pooler has no room for more: lower --connections, or let it "
                        "pool by transaction)\n" in done.stderr and done.stderr.count("\n") == 1, done.stdout + done.stderr)
@@ -506,6 +507,16 @@ def test_bouncer_by_session(vecmill, folder):
                     expect(not done.stderr, f"{words}: {done.stderr}")
             each_written_once(server, 1000)
             server.psql("UPDATE t SET embedding = NULL; TRUNCATE log; DROP TABLE t_metrics")
+        with Bouncer(server, pool_mode="session", pool_size=1) as bouncer:
+            stopped = start(vecmill, bouncer.uri)
+            while not any(pool[0] == "corpus" and int(pool[3]) > 0 for pool in bouncer.show("POOLS")):  # cl_waiting
+                expect(stopped.poll() is None, "it ended before it was stopped")
+                time.sleep(0.05)
+            stopped.send_signal(signal.SIGINT)
+            _, errors = stopped.communicate(timeout=60)
+            expect(stopped.returncode == 130 and errors == "vecmill: stopped while connecting to PostgreSQL\n", f"exit {stopped.returncode}: {errors}")
+            expect("Embedded 1000 rows" in ingest(vecmill, bouncer.uri, "--connections", 1).stdout, "not after it was stopped")
+        server.psql("UPDATE t SET embedding = NULL; TRUNCATE log")
         with Bouncer(server, pool_mode="session", pool_size=6) as bouncer:
             runs = [start(vecmill, bouncer.uri, 20, "--workers", 1) for _ in range(4)]
             expect(sum(map(embedded, runs)) == 1000, "rows embedded twice, or never")
