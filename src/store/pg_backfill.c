@@ -265,8 +265,9 @@ static void append_twins(str *sql, const pg_store *s) {
   pg_append_hash(sql, s);
   str_append_format(sql, " AS h, least(count(*), %d)::integer AS n FROM %s WHERE ", INT_MAX,
                     s->table_sql);
-  pg_append_column(sql, s, s->text_column);
-  str_append_text(sql, " IS NOT NULL GROUP BY 1), r AS (SELECT ");
+  str_append_text(sql, "NOT "); /* blank texts have no metrics */
+  pg_append_blank(sql, s);
+  str_append_text(sql, " GROUP BY 1), r AS (SELECT ");
   if (s->metrics.is_shared) {
     str_append_text(sql, "DISTINCT ON (");
     pg_metrics_append_joins(sql, s);

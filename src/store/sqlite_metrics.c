@@ -496,9 +496,8 @@ static void append_twins(str *sql, const sqlite_store *s) {
   }
   str_append_text(sql, " FROM ");
   sql_append_table(sql, s);
-  str_append_text(sql, " WHERE ");
-  sql_append_column(sql, s, s->text_column);
-  str_append_text(sql, " IS NOT NULL");
+  str_append_text(sql, " WHERE NOT "); /* blank texts have no metrics */
+  sqlite_append_blank(sql, s);
   if (s->metrics.is_shared) {
     str_append_text(sql, " AND ");
     append_has_vector(sql, s);

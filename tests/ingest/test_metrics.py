@@ -273,7 +273,7 @@ def test_blanked(vecmill, folder):
     execute(path, """DROP TABLE t_metrics; CREATE TABLE t_metrics(id INTEGER PRIMARY KEY, hawaiian_word_ratio REAL, Word_Count INTEGER NOT NULL, length INTEGER, entity_count INTEGER,
                                                                   frequency INTEGER NOT NULL DEFAULT 1, updated_at TEXT, note TEXT)""")
     vecmill.ingest(path, "--metrics-only")
-    execute(path, "UPDATE t SET text = NULL WHERE id = 3")
+    execute(path, "UPDATE t SET text = ' ' || char(0x3000) WHERE id = 3")
     vecmill.ingest(path, "--changed")
     expect(query(path, "SELECT word_count, length, frequency FROM t_metrics ORDER BY id") == [(1, 1, 1), (2, 7, 1), (0, None, 0)], "metrics of a blank text")
 

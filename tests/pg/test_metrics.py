@@ -191,7 +191,7 @@ def test_blanked(vecmill, folder):
         expect(got == [("2", "1", "mine")], f"the new text's metrics: {got}")
         # and where they take no NULL
         server.psql("CREATE DOMAIN n AS integer NOT NULL DEFAULT 1; ALTER TABLE sentence_metrics ALTER frequency TYPE n, ALTER word_count SET NOT NULL; "
-                    "UPDATE sentences SET hawaiiantext = NULL WHERE sentenceid = 3")
+                    "UPDATE sentences SET hawaiiantext = U&' \\3000' WHERE sentenceid = 3")
         ingest(vecmill, server.uri, "--changed", table="sentences")
         got = server.psql("SELECT word_count, length, frequency FROM sentence_metrics ORDER BY sentenceid")
         expect(got == [("1", "1", "1"), ("2", "7", "1"), ("0", None, "0")], f"metrics of a blank text: {got}")
