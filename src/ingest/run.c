@@ -174,13 +174,16 @@ static void tell_table(run *r) {
   send(r, VECMILL_INGEST_TABLE);
 }
 
+/* With --retry-failed what is counted as failed has been tried again already, by others of the run.
+ */
 static void tell_counts(run *r) {
   const store_counts *counts = &r->counts;
+  uint64_t n_failed_before = r->options->retry_failed ? 0 : counts->n_failed;
   vecmill_ingest_report *report = r->report;
   r->event.n_rows = report->n_rows = counts->n_rows;
   r->event.n_had_vector = report->n_had_vector = counts->n_done;
   r->event.n_blank = report->n_blank = counts->n_blank;
-  r->event.n_failed_before = report->n_failed_before = counts->n_failed;
+  r->event.n_failed_before = report->n_failed_before = n_failed_before;
   r->event.n_null_keys = report->n_null_keys = counts->n_null_keys;
   r->event.n_outdated = report->n_outdated = counts->n_outdated;
   r->event.n_unknown = report->n_unknown = counts->n_unknown;
@@ -403,7 +406,8 @@ static vecmill_status run_all(run *r, vecmill_error *err) {
   if (stop_asked(r))
     return err_set(err, VECMILL_ERROR_STOPPED, "stopped before the first row (run again to go on)");
   if (r->counts.n_left > 0) status = run_pipeline(r, err);
-  if (status == VECMILL_OK && r->counts.n_left > 0) status = look_elsewhere(r, err);
+  if (status == VECMILL_OK && (r->counts.n_left > 0 || r->options->retry_failed))
+    status = look_elsewhere(r, err);
   r->report->n_removed = r->store->operations->n_removed(r->store);
   /* a run that was cut off has left this to the next one, though that has nothing to embed */
   if (status == VECMILL_OK && r->metrics_table)

@@ -262,6 +262,26 @@ def test_retry_failed(vecmill, folder):
         expect(n_texts == 300, f"{n_texts} texts were tried again, of 300")
 
 
+def test_retry_failed_joins_late(vecmill, folder):
+    """Who joins when others have tried again in vain tells that, and not of an earlier run."""
+    with fresh() as server:
+        fill(server, 300)
+        server.psql("ALTER TABLE t ADD CHECK (embedding IS NULL OR id > 20)")
+        ingest(vecmill, server.uri, status=3)
+        server.psql("UPDATE t SET embedding = NULL")
+        with locked(server, "id = 290"):
+            runs = [start(vecmill, server.uri, 20, "--retry-failed", "--workers", 1)]
+            waiting(server)
+            until(server, "SELECT count(*) FROM vecmill.failures WHERE at >= (SELECT run_began FROM vecmill.columns)", "20")
+            runs.append(start(vecmill, server.uri, 20, "--retry-failed", "--workers", 1))
+            until(server, "SELECT count(*) FROM vecmill.workers", "2")
+            time.sleep(0.3)
+        ends = [run.communicate(timeout=60) for run in runs]
+        expect([run.returncode for run in runs] == [3, 3], str(ends))
+        expect("20 rows could not be embedded, the first because: " in ends[0][1], ends[0][1])
+        expect("20 rows could not be embedded by the other processes of this run" in ends[1][1] and "earlier" not in ends[1][0], str(ends[1]))
+
+
 def test_retry_failed_looks_late(vecmill, folder):
     """Whose last look at what has failed is late, when another run has begun to try it again: it tells of it all the same."""
     with fresh() as server:
