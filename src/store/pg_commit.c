@@ -22,7 +22,7 @@ typedef struct slow_commit {
   const store_page *page;
   const pg_page *head;
   store_commit_counts counts;
-  bool is_ours, has_rights;
+  bool is_ours;
 } slow_commit;
 
 static vecmill_status step(pg_store *s, PGconn *conn, const char *text, vecmill_error *err) {
@@ -63,17 +63,10 @@ static vecmill_status write_range(pg_store *s, PGconn *conn, slow_commit *c, pg_
 
 /* Whether the database itself refused a row, and not the statement or the server. A policy of
  * row-level security, and a trigger, may say that it is for want of rights; so does the server of a
- * user who lacks them altogether (has_rights: it is known that this one does not). */
-static bool is_refusal(bool has_rights) {
+ * user who lacks them, whatever the row. */
+static bool is_refusal(void) {
   return pg_state_is("23") || pg_state_is("P0") || pg_state_is("22") || pg_state_is("44") ||
-         (has_rights && pg_state_is("42501"));
-}
-
-/* Of the page's commit, before any of its rows is tried alone. */
-static bool is_refused(pg_store *s, bool *has_rights_out) {
-  bool lacks_right = pg_state_is("42501");
-  *has_rights_out = lacks_right && pg_check_rights(s, s->dimension, NULL) == VECMILL_OK;
-  return lacks_right ? *has_rights_out : is_refusal(false);
+         (pg_state_is("42501") && pg_is_raised());
 }
 
 typedef enum row_look {
@@ -132,7 +125,7 @@ static vecmill_status try_row(pg_store *s, PGconn *conn, slow_commit *c, size_t 
   if (is_open && !is_same) status = look_at_row(s, conn, row, LOOK_IF_BARRED, &is_barred, &words);
   *refused_out = false;
   if (status == VECMILL_OK && (!is_open || (!is_same && !is_barred))) return VECMILL_OK;
-  if (status != VECMILL_OK && !is_refusal(c->has_rights)) {
+  if (status != VECMILL_OK && !is_refusal()) {
     if (err) *err = words;
     return status;
   }
@@ -171,9 +164,9 @@ static vecmill_status slow_body(pg_store *s, PGconn *conn, void *context, vecmil
 }
 
 static vecmill_status commit_slowly(pg_store *s, pg_role role, const store_page *page,
-                                    const pg_page *head, bool has_rights, bool *is_ours_out,
+                                    const pg_page *head, bool *is_ours_out,
                                     store_commit_counts *counts, vecmill_error *err) {
-  slow_commit c = {.page = page, .head = head, .has_rights = has_rights};
+  slow_commit c = {.page = page, .head = head};
   vecmill_status status = pg_transact(s, role, slow_body, &c, "cannot commit", err);
   *is_ours_out = c.is_ours;
   if (status == VECMILL_OK && c.is_ours) *counts = c.counts;
@@ -274,13 +267,13 @@ vecmill_status pg_store_commit(store *base, const store_page *page, store_commit
   pg_store *s = pg_of(base);
   pg_page *head = page->memory;
   pg_arrays a = {0};
-  bool is_ours = false, has_rights = false;
+  bool is_ours = false;
   *counts_out = (store_commit_counts){0};
   vecmill_status status = pg_arrays_fill(&a, s, &(pg_range){page, 0, page->n_rows, NULL}, err);
   pg_role role = take_writer(s);
   if (status == VECMILL_OK) status = commit_at_once(s, role, head, &a, &is_ours, counts_out, err);
-  if (status != VECMILL_OK && is_refused(s, &has_rights))
-    status = commit_slowly(s, role, page, head, has_rights, &is_ours, counts_out, err);
+  if (status != VECMILL_OK && is_refusal())
+    status = commit_slowly(s, role, page, head, &is_ours, counts_out, err);
   /* lost to another, or done before a connection was lost with the answer */
   if (status == VECMILL_OK && !is_ours)
     status = ask_what_was_done(s, role, head, &is_ours, counts_out, err);

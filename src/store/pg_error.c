@@ -5,6 +5,7 @@
 #include "store/pg_parts.h"
 
 static _Thread_local char last_state[6];
+static _Thread_local bool last_is_raised;
 
 const char *pg_last_state(void) {
   return last_state;
@@ -14,12 +15,17 @@ bool pg_state_is(const char *class_or_code) {
   return strncmp(last_state, class_or_code, strlen(class_or_code)) == 0;
 }
 
+bool pg_is_raised(void) {
+  return last_is_raised;
+}
+
 void pg_set_state(const char *state) {
   snprintf(last_state, sizeof last_state, "%s", state);
 }
 
 void pg_forget_state(void) {
   last_state[0] = '\0';
+  last_is_raised = false;
 }
 
 /* What to do about a state, in brackets; "" when nothing general can be said. */
@@ -202,12 +208,18 @@ vecmill_status pg_connection_error(pg_store *s, PGconn *conn, vecmill_error *err
 
 /* --- in a session --- */
 
+static bool is_raised(const PGresult *result) {
+  const char *by = result ? PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION) : NULL;
+  return by && (strcmp(by, "ExecWithCheckOptions") == 0 || strcmp(by, "exec_stmt_raise") == 0);
+}
+
 vecmill_status pg_result_error(pg_store *s, PGconn *conn, const PGresult *result, const char *what,
                                vecmill_error *err) {
   char words[400];
   const char *state = result ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
   const char *primary = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
   pg_set_state(state ? state : "08006");
+  last_is_raised = is_raised(result);
   first_line(primary ? primary : PQerrorMessage(conn), words);
   const char *to_do = advice();
   if (!*to_do && pg_state_is("08")) to_do = advice_on(words);

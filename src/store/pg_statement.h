@@ -106,6 +106,9 @@ int64_t pg_integer(const PGresult *result, int row, int column);
 /* The error code of the last failed call of this thread, as "42501"; "" where there was none. */
 const char *pg_last_state(void);
 bool pg_state_is(const char *class_or_code);
+/* Whether a policy of row-level security said so, or a RAISE of PL/pgSQL's, and not the server
+ * itself: fields of the error that are the same in every language tell (execMain.c, pl_exec.c). */
+bool pg_is_raised(void);
 void pg_forget_state(void);
 void pg_set_state(const char *state);
 

@@ -345,6 +345,13 @@ def test_refused_for_want_of_rights(vecmill, folder):
         expect(run.returncode == 1 and "cannot write vectors: permission denied for table t" in errors,
                f"exit {run.returncode}: {output} {errors}")
         expect(server.psql("SELECT count(*) FROM vecmill.failures") == [("2",)], "rows recorded as failed")
+        # what the user may not do whatever the row is
+        server.psql("""GRANT UPDATE ON t TO guest; CREATE TABLE audit(id integer); CREATE FUNCTION audits() RETURNS trigger LANGUAGE plpgsql AS
+            $$BEGIN INSERT INTO audit VALUES(new.id); RETURN NULL; END$$; CREATE TRIGGER audits AFTER UPDATE ON t FOR EACH ROW EXECUTE FUNCTION audits();
+            UPDATE t SET embedding = NULL WHERE id < 50; DELETE FROM audit""")
+        told(vecmill, guest, f"guest@{server.host}:{server.port}/corpus: cannot write vectors: permission denied for table audit (ask the owner for the right, or connect as "
+             "a user that has it)", 10)
+        expect(server.psql("SELECT count(*), (SELECT count(*) FROM audit) FROM vecmill.failures") == [("2", "0")], "rows recorded as failed")
         server.psql("DROP OWNED BY guest CASCADE; DROP ROLE guest", options="-c client_min_messages=error")
 
 
