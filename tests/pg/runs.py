@@ -10,6 +10,7 @@
 import contextlib
 import functools
 import json
+import signal
 import sqlite3
 import struct
 import subprocess
@@ -131,6 +132,17 @@ def embedded(run) -> int:
     output, errors = run.communicate(timeout=120)
     expect(run.returncode == 0, f"exit {run.returncode}: {output[-400:]} {errors}")
     return sum(int(line.split()[1]) for line in output.splitlines() if line.startswith("Embedded "))
+
+def stop_between_pages(server, run) -> None:
+    """SIGSTOP at a moment when no transaction of its is open, which would hold the others up."""
+    while True:
+        run.send_signal(signal.SIGSTOP)
+        time.sleep(0.05)
+        if server.psql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'vecmill' AND state LIKE 'idle in transaction%'") == [("0",)]:
+            return
+        run.send_signal(signal.SIGCONT)
+        time.sleep(0.02)
+
 
 # --- what is waited for ---
 

@@ -14,7 +14,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 from ingest_case import expect, run_tests  # noqa: E402
 from proxy import Fate, Gate  # noqa: E402
-from runs import each_written_once, fill, fresh, ingest, locked, log_writes, start, until, waiting  # noqa: E402
+from runs import each_written_once, fill, fresh, ingest, locked, log_writes, start, stop_between_pages, until, waiting  # noqa: E402
 
 
 def at_its_end(run, n: int) -> None:
@@ -61,7 +61,7 @@ def test_stopped_as_it_joins(vecmill, folder):
             waiting(server)
             stopped = start(vecmill, server.uri, 50)
             until(server, "SELECT count(*) FROM vecmill.workers", "2")
-            stopped.send_signal(signal.SIGSTOP)
+            stop_between_pages(server, stopped)
         at_its_end(run, 300)
         insert(server, 1001, 1020)
         stopped.send_signal(signal.SIGCONT)
@@ -129,7 +129,7 @@ def test_another_run_begins(vecmill, folder):
                 stopped = start(vecmill, server.uri, 20, *words)
                 until(server, "SELECT count(*) FROM vecmill.workers", "2")
                 time.sleep(0.3)
-                stopped.send_signal(signal.SIGSTOP)
+                stop_between_pages(server, stopped)
             output, errors = first.communicate(timeout=60)
             expect(first.returncode == 3, f"exit {first.returncode}: {output[-400:]} {errors}")
             server.psql("DELETE FROM t WHERE id BETWEEN 101 AND 150")
@@ -157,7 +157,7 @@ def test_counts_late(vecmill, folder):
             waiting(server)
             late = start(vecmill, server.uri, 20)
             until(server, "SELECT count(*) FROM vecmill.workers", "2")
-            late.send_signal(signal.SIGSTOP)
+            stop_between_pages(server, late)
             insert(server, 101, 600)
         at_its_end(first, 600)
         insert(server, 601, 610)

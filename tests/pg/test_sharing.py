@@ -18,21 +18,10 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 from ingest_case import expect, run_tests  # noqa: E402
 from proxy import Fate, Gate, Proxy  # noqa: E402
-from runs import begun, each_written_once, embedded, fill, fresh, ingest, locked, log_writes, start, until, waiting  # noqa: E402
+from runs import begun, each_written_once, embedded, fill, fresh, ingest, locked, log_writes, start, stop_between_pages, until, waiting  # noqa: E402
 from servers import Bouncer  # noqa: E402
 
 FREEZES = 25 if os.environ.get("VECMILL_TEST") == "long" else 5
-
-
-def stop_between_pages(server, run) -> None:
-    """SIGSTOP at a moment when no transaction of its is open, which would hold the others up."""
-    while True:
-        run.send_signal(signal.SIGSTOP)
-        time.sleep(0.05)
-        if server.psql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'vecmill' AND state LIKE 'idle in transaction%'") == [("0",)]:
-            return
-        run.send_signal(signal.SIGCONT)
-        time.sleep(0.02)
 
 
 # --- freezing and dying ---
