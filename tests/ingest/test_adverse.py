@@ -304,13 +304,14 @@ class Editor:
         self.foreign, self.others = foreign, set()  # a vector that somebody else writes, and where
 
     def edit(self) -> bool:
-        """One transaction of every kind of edit, on the next rows in key order; False if it did not get its lock. Rows
-        that have a vector keep it, so what theirs is of does not change."""
+        """One transaction of every kind of edit, on the next rows in key order; False if it did not get its lock, or the run is
+        not beyond the last ones yet, and may not have claimed the next. Rows that have a vector keep it, so what theirs is of
+        does not change."""
         try:
             self.db.execute("BEGIN IMMEDIATE")
             waiting = [i for i, in self.db.execute(f"SELECT id FROM t WHERE embedding IS NULL AND id > {self.at} ORDER BY id LIMIT 6")]
             done = [i for i, in self.db.execute("SELECT id FROM t WHERE embedding IS NOT NULL ORDER BY id DESC LIMIT 2")]
-            if len(waiting) < 6 or len(done) < 2:
+            if len(waiting) < 6 or len(done) < 2 or done[0] <= self.at:
                 self.db.execute("ROLLBACK")
                 return False
             self.behind, self.ahead = self.behind - 1, self.ahead + 1
@@ -339,14 +340,14 @@ class Editor:
 
 def test_edits_meanwhile(vecmill, folder):
     """Rows changed, deleted and inserted by another connection, before and behind where the run is. It is halted for each
-    edit, so that rows in flight are met: the next in key order have been claimed as a rule, but when its lines are read late."""
+    edit, so that rows in flight are met: the next in key order have been claimed, as a rule."""
     foreign = bytes(len(vectors_of(vecmill, folder, {1: "a"})[1]))
     for mode in ("wal", "delete"):
         path = folder / f"{mode}.db"
         make_table(path, 1000, seed=25, blank_every=0)
         execute(path, f"PRAGMA journal_mode = {mode}")
         n_edits, events, editor = 0, [], Editor(path, foreign)
-        process = vecmill.start("ingest", "t", 10, "--db", path, "--model", vecmill.model, "--workers", 2, "--progress", "json")
+        process = vecmill.start("ingest", "t", 10, "--db", path, "--model", vecmill.model, "--workers", 2, "--sleep", 0.005, "--progress", "json")
         try:
             for line in process.stdout:
                 events.append(json.loads(line))
