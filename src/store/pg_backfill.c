@@ -259,14 +259,25 @@ vecmill_status pg_store_metrics_commit(store *base, const store_page *page, uint
 
 /* --- frequency --- */
 
+/* Blank texts have none; but where rows share one, it is of the first, whatever that is, until
+ * --changed takes its vector. */
+static void append_has_metrics(str *sql, const pg_store *s) {
+  if (s->metrics.is_shared) {
+    pg_append_column(sql, s, s->text_column);
+    str_append_text(sql, " IS NOT NULL");
+  } else {
+    str_append_text(sql, "NOT ");
+    pg_append_blank(sql, s);
+  }
+}
+
 /* "t AS (texts and how many rows have each), r AS (which text a row of metrics is of)" */
 static void append_twins(str *sql, const pg_store *s) {
   str_append_text(sql, "WITH t AS (SELECT ");
   pg_append_hash(sql, s);
   str_append_format(sql, " AS h, least(count(*), %d)::integer AS n FROM %s WHERE ", INT_MAX,
                     s->table_sql);
-  str_append_text(sql, "NOT "); /* blank texts have no metrics */
-  pg_append_blank(sql, s);
+  append_has_metrics(sql, s);
   str_append_text(sql, " GROUP BY 1), r AS (SELECT ");
   if (s->metrics.is_shared) {
     str_append_text(sql, "DISTINCT ON (");

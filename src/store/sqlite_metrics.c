@@ -472,6 +472,18 @@ static void append_exact_text(str *sql, const sqlite_store *s) {
   str_append_text(sql, " AS TEXT) COLLATE BINARY");
 }
 
+/* Blank texts have none; but where rows share one, it is of the first, whatever that is, until
+ * --changed takes its vector. */
+static void append_has_metrics(str *sql, const sqlite_store *s) {
+  if (s->metrics.is_shared) {
+    sql_append_column(sql, s, s->text_column);
+    str_append_text(sql, " IS NOT NULL");
+  } else {
+    str_append_text(sql, "NOT ");
+    sqlite_append_blank(sql, s);
+  }
+}
+
 static void append_twins(str *sql, const sqlite_store *s) {
   str_append_text(sql, "WITH t AS (SELECT ");
   append_exact_text(sql, s);
@@ -496,8 +508,8 @@ static void append_twins(str *sql, const sqlite_store *s) {
   }
   str_append_text(sql, " FROM ");
   sql_append_table(sql, s);
-  str_append_text(sql, " WHERE NOT "); /* blank texts have no metrics */
-  sqlite_append_blank(sql, s);
+  str_append_text(sql, " WHERE ");
+  append_has_metrics(sql, s);
   if (s->metrics.is_shared) {
     str_append_text(sql, " AND ");
     append_has_vector(sql, s);
