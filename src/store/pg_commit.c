@@ -62,11 +62,15 @@ static vecmill_status write_range(pg_store *s, PGconn *conn, slow_commit *c, pg_
 }
 
 /* Whether the database itself refused a row, and not the statement or the server. A policy of
- * row-level security, and a trigger, may say that it is for want of rights; so does the server of a
- * user who lacks them, whatever the row. */
+ * row-level security, and a trigger by any code of its own, may say so for whatever reason; but who
+ * raises what the server says of itself (the connection, what it cannot do, a conflict, want of
+ * something, an operator, its system) means that. */
 static bool is_refusal(void) {
-  return pg_state_is("23") || pg_state_is("P0") || pg_state_is("22") || pg_state_is("44") ||
-         (pg_state_is("42501") && pg_is_raised());
+  static const char *const of_the_server[] = {"08", "0A", "40", "53", "57", "58", "XX"};
+  if (pg_state_is("23") || pg_state_is("P0") || pg_state_is("22") || pg_state_is("44")) return true;
+  for (size_t i = 0; i < sizeof of_the_server / sizeof *of_the_server; i++)
+    if (pg_state_is(of_the_server[i])) return false;
+  return pg_is_raised();
 }
 
 typedef enum row_look {

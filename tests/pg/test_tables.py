@@ -322,21 +322,23 @@ def test_row_level_security(vecmill, folder):
 
 
 def test_refused_for_want_of_rights(vecmill, folder):
-    """A policy or a trigger that refuses one row so does not end the run; a right that is taken from the user meanwhile does."""
+    """A policy or a trigger that refuses one row, by whatever code, does not end the run; a right that is taken from the user meanwhile does."""
     with fresh() as server:
         fill(server, 100)
         server.psql("""DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN; GRANT CREATE ON DATABASE corpus TO guest; GRANT SELECT, UPDATE ON t TO guest;
             GRANT USAGE ON SCHEMA public TO guest; ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY reads ON t FOR SELECT USING (true);
             CREATE POLICY writes ON t FOR UPDATE USING (true) WITH CHECK (id <> 50);
             CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'not this one' USING ERRCODE = 'insufficient_privilege'; END$$;
-            CREATE TRIGGER refuses BEFORE UPDATE OF embedding ON t FOR EACH ROW WHEN (new.id = 70) EXECUTE FUNCTION refuses()""",
+            CREATE TRIGGER refuses BEFORE UPDATE OF embedding ON t FOR EACH ROW WHEN (new.id = 70) EXECUTE FUNCTION refuses();
+            CREATE FUNCTION forbids() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'locked document' USING ERRCODE = 'PT403'; END$$;
+            CREATE TRIGGER forbids BEFORE UPDATE OF embedding ON t FOR EACH ROW WHEN (new.id = 90) EXECUTE FUNCTION forbids()""",
                     options="-c client_min_messages=error")
         guest = server.uri_of(user="guest")
         for words in ((), ("--connections", 1)):
             done = ingest(vecmill, guest, 10, *words, "--retry-failed", status=3)
-            expect(done.stderr.startswith("vecmill: table t: 2 rows could not be embedded, the first because: the database refused the vector: "), done.stderr)
+            expect(done.stderr.startswith("vecmill: table t: 3 rows could not be embedded, the first because: the database refused the vector: "), done.stderr)
             got = server.psql("SELECT count(embedding), (SELECT string_agg(key[1], ' ' ORDER BY key) FROM vecmill.failures) FROM t")
-            expect(got == [("98", "50 70")], str(got))
+            expect(got == [("97", "50 70 90")], str(got))
             server.psql("UPDATE t SET embedding = NULL WHERE id < 50")
         run = start(vecmill, guest, 5, "--workers", 1, "--sleep", 0.2)
         begun(run, 1)
@@ -344,14 +346,14 @@ def test_refused_for_want_of_rights(vecmill, folder):
         output, errors = run.communicate(timeout=60)
         expect(run.returncode == 1 and "cannot write vectors: permission denied for table t" in errors,
                f"exit {run.returncode}: {output} {errors}")
-        expect(server.psql("SELECT count(*) FROM vecmill.failures") == [("2",)], "rows recorded as failed")
+        expect(server.psql("SELECT count(*) FROM vecmill.failures") == [("3",)], "rows recorded as failed")
         # what the user may not do whatever the row is
         server.psql("""GRANT UPDATE ON t TO guest; CREATE TABLE audit(id integer); CREATE FUNCTION audits() RETURNS trigger LANGUAGE plpgsql AS
             $$BEGIN INSERT INTO audit VALUES(new.id); RETURN NULL; END$$; CREATE TRIGGER audits AFTER UPDATE ON t FOR EACH ROW EXECUTE FUNCTION audits();
             UPDATE t SET embedding = NULL WHERE id < 50; DELETE FROM audit""")
         told(vecmill, guest, f"guest@{server.host}:{server.port}/corpus: cannot write vectors: permission denied for table audit (ask the owner for the right, or connect as "
              "a user that has it)", 10)
-        expect(server.psql("SELECT count(*), (SELECT count(*) FROM audit) FROM vecmill.failures") == [("2", "0")], "rows recorded as failed")
+        expect(server.psql("SELECT count(*), (SELECT count(*) FROM audit) FROM vecmill.failures") == [("3", "0")], "rows recorded as failed")
         server.psql("DROP OWNED BY guest CASCADE; DROP ROLE guest", options="-c client_min_messages=error")
 
 
