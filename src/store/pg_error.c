@@ -184,6 +184,10 @@ static const char *advice_on(const char *words) {
        " (it comes from PGGEQO; pgbouncer passes over it with ignore_startup_parameters = geqo)"},
       {"unsupported startup parameter",
        " (pgbouncer passes over it with ignore_startup_parameters, else leave it out)"},
+      {"query_wait_timeout", " (pgbouncer's pool has no room: lower --connections of those who use "
+                             "it, raise its size, or let it pool by transaction)"},
+      {"no more connections allowed",
+       " (pgbouncer takes no more: lower --connections or raise its max_client_conn)"},
       {"statement pooling mode", " (pgbouncer: pool_mode = transaction, or session)"},
       {"no password", " (check the user and its password)"},
       {"certificate", " (check sslrootcert and the host's name)"},

@@ -18,7 +18,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 from ingest_case import expect, run_tests  # noqa: E402
 from proxy import Fate, Gate, Proxy  # noqa: E402
-from runs import begun, each_written_once, embedded, fill, fresh, ingest, locked, log_writes, start, stop_between_pages, until, waiting  # noqa: E402
+from runs import begun, each_written_once, embedded, fill, fresh, ingest, locked, log_writes, place, start, stop_between_pages, told, until, waiting  # noqa: E402
 from servers import Bouncer  # noqa: E402
 
 FREEZES = 25 if os.environ.get("VECMILL_TEST") == "long" else 5
@@ -506,6 +506,13 @@ def test_bouncer_by_session(vecmill, folder):
             expect(stopped.returncode == 130 and errors == "vecmill: stopped while connecting to PostgreSQL\n", f"exit {stopped.returncode}: {errors}")
             expect("Embedded 1000 rows" in ingest(vecmill, bouncer.uri, "--connections", 1).stdout, "not after it was stopped")
         server.psql("UPDATE t SET embedding = NULL; TRUNCATE log")
+        with Bouncer(server, pool_mode="session", pool_size=1, settings={"query_wait_timeout": 1}) as bouncer, bouncer.session():
+            told(vecmill, bouncer.uri, f"{place(bouncer)}: cannot check the names: query_wait_timeout (pgbouncer's pool has no room: lower --connections of those "
+                 "who use it, raise its size, or let it pool by transaction)")
+        with Bouncer(server, settings={"max_client_conn": 2}) as bouncer:
+            done = ingest(vecmill, bouncer.uri, status=1)
+            expect("no more connections allowed (max_client_conn) (pgbouncer takes no more: lower --connections or raise its max_client_conn)\n" in done.stderr,
+                   done.stderr)
         with Bouncer(server, pool_mode="session", pool_size=6) as bouncer:
             runs = [start(vecmill, bouncer.uri, 20, "--workers", 1) for _ in range(4)]
             expect(sum(map(embedded, runs)) == 1000, "rows embedded twice, or never")
