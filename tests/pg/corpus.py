@@ -12,8 +12,7 @@ OKINA = "\N{MODIFIER LETTER TURNED COMMA}"
 OTHER_OKINAS = ("\N{LEFT SINGLE QUOTATION MARK}", "\N{RIGHT SINGLE QUOTATION MARK}", "`", "'")
 BLANKS = (None, "", " ", "\t \n", "\N{NO-BREAK SPACE}", "\N{IDEOGRAPHIC SPACE}\n")
 
-METRICS = """hawaiian_word_ratio real, word_count integer, length integer, entity_count integer, frequency integer,
-  updated_at timestamptz"""
+METRICS = "hawaiian_word_ratio real, word_count integer, length integer, entity_count integer, frequency integer, updated_at timestamptz"
 TABLES = {
     "sentences": """sentenceid bigint PRIMARY KEY, sourceid bigint, hawaiiantext text, englishtext text,
   created timestamptz, embedding vector(384)""",
