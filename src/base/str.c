@@ -49,7 +49,7 @@ void str_append_quoted(str *s, const char *text, char quote) {
   str_append_char(s, quote);
 }
 
-/* In double quotes " $ ` and \\ mean something, and to shells that people type into ! does too. */
+/* In double quotes " $ ` and \ mean something, and to shells that people type into ! does too. */
 void str_append_shell(str *s, const char *word) {
   static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
                               "_./:@=%+,-";

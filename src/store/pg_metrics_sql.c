@@ -141,8 +141,8 @@ void pg_metrics_append_removal(str *sql, const pg_store *s) {
     str_append_format(sql, " = %s.j%zu", u, i);
     pg_metrics_append_collation(sql, &m->joins[i]);
   }
-  if (m->is_shared) { /* another row's, if there is one: the end of the run puts its numbers there
-                       */
+  if (m->is_shared) {
+    /* another row's, if there is one: the end of the run puts its numbers there */
     str_append_format(sql, " AND NOT EXISTS (SELECT 1 FROM %s WHERE ", s->table_sql);
     pg_append_column(sql, s, s->vector_column);
     str_append_format(sql, " IS NOT NULL AND NOT EXISTS (SELECT 1 FROM u AS %s WHERE %s.key = ", v,
