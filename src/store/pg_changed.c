@@ -86,6 +86,7 @@ void pg_append_wants(str *sql, const pg_store *s) {
   str_append_text(sql, ")");
 }
 
+/* By the hash, also where an application has taken the vector: what else was of the text goes. */
 vecmill_status pg_remove_blank(pg_store *s, vecmill_error *err) {
   str sql = {0}, cut = {0};
   pg_params p = {0};
@@ -93,8 +94,6 @@ vecmill_status pg_remove_blank(pg_store *s, vecmill_error *err) {
   str_append_format(&sql, "WITH u AS (UPDATE %s SET ", s->table_sql);
   pg_append_name(&sql, s->vector_column);
   str_append_text(&sql, " = NULL WHERE ");
-  append_has_vector(&sql, s);
-  str_append_text(&sql, " AND ");
   pg_append_blank(&sql, s);
   str_append_text(&sql, " AND ");
   append_kept(&sql, s);

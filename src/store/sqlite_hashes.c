@@ -66,12 +66,11 @@ static vecmill_status step_once(sqlite_store *s, const str *sql, const char *wha
 
 /* --- texts that have become blank --- */
 
-/* " WHERE ...": considered, blank, with a vector and its hash. */
+/* " WHERE ...": considered, blank, with the hash of a vector, which an application may have taken
+ * already. */
 static void append_blanked(str *sql, const sqlite_store *s) {
   sqlite_append_considered(sql, s);
   str_append_text(sql, " AND ");
-  sql_append_column(sql, s, s->vector_column);
-  str_append_text(sql, " IS NOT NULL AND ");
   sqlite_append_blank(sql, s);
   str_append_text(sql, " AND ");
   sqlite_append_same_hash(sql, s);
@@ -91,18 +90,14 @@ static vecmill_status look_for_blanked(sqlite_store *s, bool *any_out, vecmill_e
   return status;
 }
 
-/* Of the rows whose vector has just gone, by the hash that is still there. */
+/* Of the rows whose vector has gone, by the hash that is still there. */
 static vecmill_status remove_metrics(sqlite_store *s, vecmill_error *err) {
   str sql = {0}, removed = {0};
   int code;
-  sqlite_append_considered(&removed, s);
+  append_blanked(&removed, s);
   str_append_text(&removed, " AND ");
   sql_append_column(&removed, s, s->vector_column);
-  str_append_text(&removed, " IS NULL AND ");
-  sqlite_append_blank(&removed, s);
-  str_append_text(&removed, " AND ");
-  sqlite_append_same_hash(&removed, s);
-  str_append_text(&removed, " IS NOT NULL");
+  str_append_text(&removed, " IS NULL");
   sqlite_metrics_append_removal(&sql, s, &removed);
   sql.failed |= removed.failed;
   vecmill_status status =

@@ -247,7 +247,7 @@ def test_stopped_while_counting(vecmill, folder):
 
 
 def test_blanked(vecmill, folder):
-    """With the vector of a text that is blank now go its metrics: a row that is shared stays while another text is behind it, columns of others stay."""
+    """With the vector of a text that is blank now, whoever took it, go its metrics: a row that is shared stays while another text is behind it, columns of others stay."""
     path = folder / "t.db"
     execute(path, """CREATE TABLE documents(doc INTEGER PRIMARY KEY, sourceid INTEGER, text TEXT);
         INSERT INTO documents VALUES(1, 10, 'one'), (2, 10, 'two and more'), (3, 20, 'three'), (4, 20, 'four'), (5, NULL, 'five'), (6, 30, 'six'), (7, 40, 'last');
@@ -256,7 +256,7 @@ def test_blanked(vecmill, folder):
                                updated_at TEXT, note TEXT)""")
     vecmill.ingest(path, "--create-metrics", table="documents")
     vecmill.ingest(path)
-    execute(path, "UPDATE documents SET text = ' ' WHERE doc IN (1, 3, 5); UPDATE documents SET text = NULL WHERE doc IN (4, 6); UPDATE t_metrics SET note = 'mine';"
+    execute(path, "UPDATE documents SET text = ' ' WHERE doc IN (1, 3, 5); UPDATE documents SET text = NULL WHERE doc = 4; UPDATE documents SET text = NULL, embedding = NULL WHERE doc = 6; UPDATE t_metrics SET note = 'mine';"
                   "UPDATE t SET text = '' WHERE id = 2")
     before = query(path, "SELECT * FROM t_metrics WHERE id <> 2")
     vecmill.ingest(path, table="documents")  # while they have their vectors, shared numbers are all of the first's text

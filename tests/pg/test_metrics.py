@@ -163,7 +163,7 @@ def test_stopped_while_counting(vecmill, folder):
 
 
 def test_blanked(vecmill, folder):
-    """With the vector of a text that is blank now go its metrics: a row that is shared stays while another text is behind it, columns of others stay."""
+    """With the vector of a text that is blank now, whoever took it, go its metrics: a row that is shared stays while another text is behind it, columns of others stay."""
     with fresh() as server:
         corpus.create(server, ["documents", "document_metrics", "sentences", "sentence_metrics"])
         server.psql("""ALTER TABLE documents DROP COLUMN text_vector; ALTER TABLE sentences DROP COLUMN embedding; ALTER TABLE sentence_metrics ADD note text;
@@ -171,7 +171,7 @@ def test_blanked(vecmill, folder):
             INSERT INTO sentences(sentenceid, hawaiiantext) VALUES(1, 'a'), (2, 'b'), (3, 'c')""")
         ingest(vecmill, server.uri, table="documents")
         ingest(vecmill, server.uri, table="sentences")
-        server.psql("UPDATE documents SET text = ' ' WHERE doc_id IN (1, 3, 5); UPDATE documents SET text = NULL WHERE doc_id IN (4, 6);"
+        server.psql("UPDATE documents SET text = ' ' WHERE doc_id IN (1, 3, 5); UPDATE documents SET text = NULL WHERE doc_id = 4; UPDATE documents SET text = NULL, embedding = NULL WHERE doc_id = 6;"
                     "UPDATE sentence_metrics SET note = 'mine'; UPDATE sentences SET hawaiiantext = '' WHERE sentenceid = 2")
         before = server.psql("SELECT * FROM sentence_metrics WHERE sentenceid <> 2")
         ingest(vecmill, server.uri, table="documents")  # while they have their vectors, shared numbers are all of the first's text
