@@ -150,7 +150,8 @@ static vecmill_status slow_body(pg_store *s, PGconn *conn, void *context, vecmil
   slow_commit *c = context;
   c->counts = (store_commit_counts){0};
   c->is_ours = true;
-  vecmill_status status = VECMILL_OK;
+  /* what a deferred constraint trigger refuses must show while it can be told which row that is */
+  vecmill_status status = step(s, conn, "SET CONSTRAINTS ALL IMMEDIATE", err);
   for (size_t i = 0; status == VECMILL_OK && c->is_ours && i < c->page->n_rows; i++) {
     bool refused = false;
     if (c->page->rows[i].outcome == STORE_UNTOUCHED) continue;

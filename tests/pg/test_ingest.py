@@ -312,6 +312,13 @@ def test_triggers(vecmill, folder):
         server.psql("DROP TRIGGER no ON t")
         ingest(vecmill, server.uri, "--retry-failed", status=3)
         expect(server.psql("SELECT key FROM vecmill.failures") == [("{17}",)], "records of what has succeeded")
+        # one that speaks only as the transaction ends
+        server.psql("""UPDATE t SET embedding = NULL WHERE id > 17; CREATE CONSTRAINT TRIGGER no AFTER UPDATE OF embedding ON t DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW WHEN (new.id = 23) EXECUTE FUNCTION no(); CREATE OR REPLACE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS
+            $$BEGIN RAISE EXCEPTION 'not %', new.id USING ERRCODE = 'insufficient_privilege'; END$$""")
+        ingest(vecmill, server.uri, status=3)
+        got = server.psql("SELECT reason, key, (SELECT count(embedding) FROM t) FROM vecmill.failures ORDER BY key")
+        expect(got[1:] == [("the database refused the vector: not 23", "{23}", "28")], str(got))
 
 
 # --- errors ---
