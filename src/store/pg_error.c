@@ -225,7 +225,8 @@ vecmill_status pg_result_error(pg_store *s, PGconn *conn, const PGresult *result
   pg_set_state(state ? state : "08006");
   last_is_raised = is_raised(result);
   first_line(primary ? primary : PQerrorMessage(conn), words);
-  const char *to_do = last_is_raised ? "" : advice(); /* whoever raised it knows what it means */
+  /* a trigger or a policy that forbids something means no right that an owner could give */
+  const char *to_do = last_is_raised && pg_state_is("42") ? "" : advice();
   if (!*to_do && pg_state_is("08")) to_do = advice_on(words);
   return err_set(err, pg_state_is("53200") ? VECMILL_ERROR_MEMORY : VECMILL_ERROR_DATABASE,
                  "%s: %s: %s%s", s->shown, what, words, to_do);
