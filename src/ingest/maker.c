@@ -142,8 +142,12 @@ static double cosine(const float *a, const float *b, size_t n) {
   return aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : 0;
 }
 
-/* The lowest cosine between what is stored and what the model gives. */
-static vecmill_status embed_again(const ingest_maker *m, const store_page *page, double *lowest_out,
+/* Between what is stored and what the model gives. */
+typedef struct cosines {
+  double lowest, highest;
+} cosines;
+
+static vecmill_status embed_again(const ingest_maker *m, const store_page *page, cosines *out,
                                   vecmill_error *err) {
   size_t dimension = m->maker.dimension;
   embed *e = NULL;
@@ -160,14 +164,15 @@ static vecmill_status embed_again(const ingest_maker *m, const store_page *page,
   if (status == VECMILL_OK) status = embed_submit(e, &job, err);
   if (status == VECMILL_OK) embed_drain(e);
   embed_close(&e);
-  *lowest_out = 1;
+  *out = (cosines){.lowest = 1, .highest = -1};
   for (size_t i = 0; i < page->n_rows; i++) {
     if (status == VECMILL_OK && texts[i].status != VECMILL_OK)
       status =
           err_set(err, texts[i].status, "%s", texts[i].reason ? texts[i].reason : "cannot embed");
     double now =
         status == VECMILL_OK ? cosine(texts[i].vector, page->rows[i].vector, dimension) : 1;
-    if (!(now >= *lowest_out)) *lowest_out = now;
+    if (!(now >= out->lowest)) out->lowest = now;
+    if (now > out->highest) out->highest = now;
     mem_free(texts[i].reason);
   }
   mem_free(vectors);
@@ -175,22 +180,24 @@ static vecmill_status embed_again(const ingest_maker *m, const store_page *page,
 }
 
 vecmill_status ingest_maker_prove(const ingest_maker *m, store *s, const store_columns *columns,
-                                  vecmill_error *err) {
-  if (!m->was_named)
+                                  const store_maker *in_doubt, vecmill_error *err) {
+  bool agrees = in_doubt && ingest_maker_match(m, in_doubt, columns, NULL) == VECMILL_OK;
+  if (!m->was_named && !agrees)
     return err_set(err, VECMILL_ERROR_CONFLICT,
                    "table %s: column %s holds vectors and nothing says which model made them (name "
                    "it with --model, "
                    "or give another --vector-column)",
                    columns->table, columns->vector_column);
   store_page page;
-  double lowest = 1;
+  cosines found = {.lowest = 1, .highest = -1};
   vecmill_status status = s->operations->sample(s, m->maker.dimension, N_PROOF_ROWS, &page, err);
   if (status != VECMILL_OK) return status;
-  if (page.n_rows > 0) status = embed_again(m, &page, &lowest, err);
+  if (page.n_rows > 0) status = embed_again(m, &page, &found, err);
   size_t n_rows = page.n_rows;
   s->operations->page_free(s, &page);
-  if (status != VECMILL_OK) return status;
-  if (n_rows > 0 && lowest >= MIN_PROOF_COSINE) return VECMILL_OK;
+  double decides = in_doubt ? found.highest : found.lowest;
+  if (status != VECMILL_OK || (n_rows == 0 && agrees)) return status;
+  if (n_rows > 0 && decides >= MIN_PROOF_COSINE) return VECMILL_OK;
   if (n_rows == 0)
     return err_set(err, VECMILL_ERROR_CONFLICT,
                    "table %s: column %s holds vectors, but beside no text, so that nothing "
@@ -198,8 +205,9 @@ vecmill_status ingest_maker_prove(const ingest_maker *m, store *s, const store_c
                    columns->table, columns->vector_column, m->maker.model);
   return err_set(
       err, VECMILL_ERROR_CONFLICT,
-      "table %s: column %s was not made by %s: of %zu rows embedded again the furthest has cosine "
+      "table %s: column %s was not made by %s: of %zu rows embedded again the %s has cosine "
       "%.4f, "
       "below %.2f (name the model that made it, check --prefix, or give another --vector-column)",
-      columns->table, columns->vector_column, m->maker.model, n_rows, lowest, MIN_PROOF_COSINE);
+      columns->table, columns->vector_column, m->maker.model, n_rows,
+      in_doubt ? "nearest" : "furthest", decides, MIN_PROOF_COSINE);
 }

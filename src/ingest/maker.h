@@ -56,9 +56,11 @@ vecmill_status ingest_maker_match(const ingest_maker *m, const store_maker *reco
 
 /*
  * For a column with vectors and no record: the model must have been named, and up to twenty rows
- * embedded again must come within cosine 0.99 of what is stored. CONFLICT otherwise.
+ * embedded again must come within cosine 0.99 of what is stored. Beside a record
+ * in doubt (NULL: none) the model may be the record's, and texts may have been edited since: one
+ * row is enough, and where there is none the record stands. CONFLICT otherwise.
  */
 vecmill_status ingest_maker_prove(const ingest_maker *m, store *s, const store_columns *columns,
-                                  vecmill_error *err);
+                                  const store_maker *in_doubt, vecmill_error *err);
 
 #endif

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "config/pg_settings.h"
@@ -127,6 +128,10 @@ static vecmill_status find_column(store *s, const vecmill_search_options *option
                 "table %s: nothing says which model made column %s (vecmill ingest with --model "
                 "checks that and records it)",
                 columns_out->table, columns_out->vector_column);
+  if (status == VECMILL_OK && record_out->is_doubtful)
+    log_warning("table %s: not the table that its record was made for (restored, or another one of "
+                "that name?); searched as if %s had made its column %s (vecmill ingest checks that)",
+                columns_out->table, record_out->model, columns_out->vector_column);
   return status;
 }
 

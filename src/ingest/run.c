@@ -145,18 +145,19 @@ static vecmill_status open_model(run *r, vecmill_error *err) {
 /* Whether this model may write into this column; then everything is ready for it. */
 static vecmill_status begin(run *r, vecmill_error *err) {
   const store_operations *operations = r->store->operations;
-  bool has_vectors = false;
+  bool has_vectors = false, is_sure = r->has_record && !r->record.is_doubtful;
   vecmill_error mismatch = {0};
   vecmill_status status = VECMILL_OK, match = VECMILL_OK;
   if (r->has_record) match = ingest_maker_match(&r->maker, &r->record, &r->columns, &mismatch);
   status = operations->inspect(r->store, r->maker.maker.dimension, &has_vectors, err);
-  /* A record that no vector stands behind is begin's to replace. */
-  if (match != VECMILL_OK && (has_vectors || status != VECMILL_OK)) {
+  /* A record that no vector stands behind is begin's to replace, and one that is in doubt. */
+  if (match != VECMILL_OK && is_sure && (has_vectors || status != VECMILL_OK)) {
     if (err) *err = mismatch;
     return match;
   }
-  if (status == VECMILL_OK && !r->has_record && has_vectors)
-    status = ingest_maker_prove(&r->maker, r->store, &r->columns, err);
+  if (status == VECMILL_OK && !is_sure && has_vectors)
+    status = ingest_maker_prove(&r->maker, r->store, &r->columns,
+                                r->has_record ? &r->record : NULL, err);
   if (r->options->dry_run) return status;
   if (status == VECMILL_OK) status = operations->begin(r->store, &r->maker.maker, err);
   if (status == VECMILL_OK && r->metrics_table) status = operations->metrics_begin(r->store, err);

@@ -246,9 +246,10 @@ static vecmill_status prune_body(pg_store *s, PGconn *conn, void *context, vecmi
   return status;
 }
 
-/* With --where or --limit only a part of the rows was counted: that says nothing. */
+/* Who sees or counted only a part of the rows does not know which are gone, nor who looks them up
+ * by another key than that of the hashes. */
 vecmill_status pg_prune_hashes(pg_store *s, uint64_t n_known, vecmill_error *err) {
-  if (s->where || s->limit) return VECMILL_OK;
+  if (s->where || s->limit || s->sees_part || s->has_other_key) return VECMILL_OK;
   prune c = {0};
   vecmill_status status = count_hashes(s, &c.n_kept, err);
   while (status == VECMILL_OK && !c.is_over && c.n_kept > n_known) {

@@ -196,6 +196,7 @@ static void close_store(store *base) {
   mem_free(s->keywords);
   mem_free(s->values);
   str_fini(&s->more_path);
+  str_fini(&s->viewer);
   str_fini(&s->cut);
   str_fini(&s->selection);
   pg_metrics_fini(&s->metrics);

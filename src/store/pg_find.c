@@ -482,6 +482,7 @@ vecmill_status pg_store_find(store *base, const store_target *target, store_colu
   if (status == VECMILL_OK) status = find_vector_column(s, &info, target->vector_column, err);
   if (status == VECMILL_OK) status = find_text_column(s, &info, target->text_column, err);
   if (status == VECMILL_OK && target->where) status = check_where(s, target->where, err);
+  if (status == VECMILL_OK) status = pg_ask_view(s, err);
   table_info_fini(&info);
   if (status != VECMILL_OK) return status;
   *columns_out = (store_columns){.table = s->table,

@@ -82,6 +82,10 @@ vecmill_status pg_ask_for_grants(pg_store *s, vecmill_error *err);
 vecmill_status pg_append_state_grants(pg_store *s, str *sql, vecmill_error *err);
 vecmill_status pg_append_state_ddl(pg_store *s, str *sql, vecmill_error *err);
 
+/* pg_view.c */
+/* Into s->sees_part and s->viewer; after s->where is known. */
+vecmill_status pg_ask_view(pg_store *s, vecmill_error *err);
+
 /* pg_rights.c */
 
 /* All that a run, or, if it only reads, a look needs, where the schema of our own is none that

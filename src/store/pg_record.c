@@ -23,7 +23,10 @@ static vecmill_status take_record(pg_store *s, const PGresult *rows, store_maker
                              .prefix = s->maker_text[3],
                              .precision = s->maker_text[4],
                              .text_column = s->maker_text[5],
-                             .dimension = (size_t)pg_integer(rows, 0, 6)};
+                             .dimension = (size_t)pg_integer(rows, 0, 6),
+                             .is_doubtful = pg_text(rows, 0, 8)[0] == 't'};
+  s->is_noted = pg_text(rows, 0, 9)[0] == 't';
+  s->has_other_key = pg_text(rows, 0, 10)[0] == 't';
   return VECMILL_OK;
 }
 
@@ -48,15 +51,20 @@ vecmill_status pg_store_record(store *base, store_maker *maker_out, bool *found_
   PGresult *rows = NULL;
   str_append_text(&sql, "SELECT model, revision, pooling, prefix, precision, (SELECT attname::text "
                         "FROM pg_attribute WHERE attrelid = $4::oid AND attname = text_column "
-                        "AND NOT attisdropped), dimension::text, id::text FROM ");
+                        "AND NOT attisdropped), dimension::text, id::text, "
+                        "((r ->> 'table_oid') <> $4::text)::text, ((r ->> 'table_oid') = $4::text "
+                        "AND (r ->> 'id_columns') <> '')::text, (coalesce(r ->> 'id_columns', '') "
+                        "NOT IN ('', $5::text))::text FROM (SELECT *, to_jsonb(c) AS r FROM ");
   pg_append_state(&sql, s, "columns");
-  str_append_text(&sql,
-                  " WHERE schema_name = $1::text AND table_name = $2::text AND vector_column = "
-                  "$3::text");
+  str_append_text(
+      &sql,
+      " AS c) AS c WHERE schema_name = $1::text AND table_name = $2::text AND vector_column = "
+      "$3::text");
   pg_add_text(&p, s->schema);
   pg_add_text(&p, s->table);
   pg_add_text(&p, s->vector_column);
   pg_add_text(&p, s->table_oid);
+  pg_add_text(&p, s->id_list);
   status = pg_run(s, PG_READER, &sql, &p, "cannot read the record", &rows, err);
   if (status == VECMILL_OK && PQntuples(rows) > 0) {
     status = take_record(s, rows, maker_out, err);
@@ -116,7 +124,9 @@ vecmill_status pg_store_inspect(store *base, size_t dimension, bool *has_vectors
   pg_append_column(&sql, s, s->vector_column);
   str_append_text(&sql, " IS NOT NULL)::text");
   status = pg_run(s, PG_READER, &sql, NULL, "cannot read the vector column", &rows, err);
-  *has_vectors_out = status == VECMILL_OK && pg_text(rows, 0, 0)[0] == 't';
+  /* those that this user may not see are no less made by what the record says */
+  bool may_hide = s->sees_part && s->column_id;
+  *has_vectors_out = status == VECMILL_OK && (may_hide || pg_text(rows, 0, 0)[0] == 't');
   PQclear(rows);
   str_fini(&sql);
   return status;
@@ -232,19 +242,42 @@ static vecmill_status write_record(pg_store *s, const store_maker *maker, bool r
   pg_append_state(&sql, s, "columns");
   str_append_text(&sql,
                   "(schema_name, table_name, vector_column, text_column, model, revision, "
-                  "dimension, pooling, prefix, precision) VALUES($1::text, $2::text, $3::text, "
-                  "$4::text, $5::text, $6::text, $7::integer, $8::text, $9::text, $10::text) "
+                  "dimension, pooling, prefix, precision, table_oid, id_columns) VALUES($1::text, "
+                  "$2::text, $3::text, $4::text, $5::text, $6::text, $7::integer, $8::text, "
+                  "$9::text, $10::text, $11::oid, $12::text) "
                   "ON CONFLICT (schema_name, table_name, vector_column) DO ");
   str_append_text(&sql, replaces
                             ? "UPDATE SET text_column = excluded.text_column, model = "
                               "excluded.model, revision = excluded.revision, dimension = "
                               "excluded.dimension, pooling = excluded.pooling, prefix = "
-                              "excluded.prefix, precision = excluded.precision, created = now()"
+                              "excluded.prefix, precision = excluded.precision, table_oid = "
+                              "excluded.table_oid, id_columns = excluded.id_columns, created = "
+                              "now()"
                             : "NOTHING");
-  const char *values[] = {s->schema,     s->table,        s->vector_column, s->text_column,
-                          maker->model,  maker->revision, dimension,        maker->pooling,
-                          maker->prefix, maker->precision};
+  const char *values[] = {s->schema,     s->table,         s->vector_column, s->text_column,
+                          maker->model,  maker->revision,  dimension,        maker->pooling,
+                          maker->prefix, maker->precision, s->table_oid,     s->id_list};
   for (size_t i = 0; i < sizeof values / sizeof *values; i++) pg_add_text(&p, values[i]);
+  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot write the record", &rows, err);
+  PQclear(rows);
+  str_fini(&sql);
+  return status;
+}
+
+/* Which table it is that the record is of, and which key its hashes are kept by, where that is not
+ * said yet, or was of another table by this name: a copy of it, as the caller knows by now. */
+static vecmill_status note_table(pg_store *s, vecmill_error *err) {
+  str sql = {0};
+  pg_params p = {0};
+  PGresult *rows = NULL;
+  str_append_text(&sql, "UPDATE ");
+  pg_append_state(&sql, s, "columns");
+  str_append_format(&sql,
+                    " SET table_oid = $1::oid, id_columns = coalesce(nullif(id_columns, ''), "
+                    "$2::text) WHERE id = %s",
+                    s->column_id);
+  pg_add_text(&p, s->table_oid);
+  pg_add_text(&p, s->id_list);
   vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot write the record", &rows, err);
   PQclear(rows);
   str_fini(&sql);
@@ -257,12 +290,15 @@ static vecmill_status settle_record(pg_store *s, const store_maker *maker, vecmi
   vecmill_status status = pg_store_record(&s->base, &there, &found, err);
   if (status == VECMILL_OK && found && !agrees(s, &there, maker)) {
     status = pg_store_inspect(&s->base, maker->dimension, &has_vectors, err);
-    if (status == VECMILL_OK && !has_vectors) status = write_record(s, maker, true, err);
+    if (status == VECMILL_OK && (!has_vectors || there.is_doubtful))
+      status = write_record(s, maker, true, err);
   } else if (status == VECMILL_OK && !found) {
     status = write_record(s, maker, false, err);
   }
   /* read again: somebody may have come between, and this is whose record stands */
   if (status == VECMILL_OK) status = pg_store_record(&s->base, &there, &found, err);
+  if (status == VECMILL_OK && found && agrees(s, &there, maker) && !s->is_noted)
+    return note_table(s, err);
   if (status != VECMILL_OK || (found && agrees(s, &there, maker))) return status;
   if (!found)
     return err_set(err, VECMILL_ERROR_CONFLICT,

@@ -104,6 +104,7 @@ static vecmill_status name_selection(pg_store *s, vecmill_error *err) {
   if (s->retry_failed) str_append_text(text, "; --retry-failed");
   if (s->changed) str_append_text(text, "; --changed");
   if (s->where) str_append_format(text, "; --where %s", s->where);
+  if (s->viewer.n) str_append_text(text, s->viewer.data);
   if (s->metrics.sql) str_append_format(text, "; metrics in %s", s->metrics.name);
   if (s->metrics.sql && s->metrics.words)
     str_append_format(text, " by word list %016llx", (unsigned long long)s->metrics.words);

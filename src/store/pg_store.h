@@ -82,6 +82,8 @@ typedef struct pg_store {
   bool long_keys;  /* they may be too long for an index of the state's */
   bool forms_vary; /* how keys and texts are written, or compared, depends on the session */
   str more_path;   /* schemas whose operators compare keys, and which the search path lacks */
+  bool sees_part;  /* row-level security may hide rows from this user */
+  str viewer;      /* who looks, where that says which rows there are; "": whoever looks sees all */
   uint64_t limit;
   char *vector_type;    /* as SQL, schema and all; NULL: the database has no pgvector */
   char *vector_schema;  /* quoted: where its operators are */
@@ -95,9 +97,11 @@ typedef struct pg_store {
 
   /* record */
   char *maker_text[6];
-  char *index;     /* that a search used */
-  bool is_barred;  /* a run may not read it yet: all rights that are missing are told at once */
-  char *column_id; /* in the state's `columns`; NULL: no record */
+  char *index;        /* that a search used */
+  bool is_barred;     /* a run may not read it yet: all rights that are missing are told at once */
+  char *column_id;    /* in the state's `columns`; NULL: no record */
+  bool is_noted;      /* the record says which table it is of, and which key */
+  bool has_other_key; /* its hashes are kept by another one than ours */
 
   pg_metrics metrics;
 

@@ -78,6 +78,7 @@ typedef struct store_maker {
   const char *precision;
   const char *text_column; /* the store's own: begin writes it. "": not there any more */
   size_t dimension;
+  bool is_doubtful; /* of a record: it may be that of another table, which had this one's name */
 } store_maker;
 
 /* Numbers of one text, to be stored beside its vector. What they mean is not the store's affair. */
@@ -199,8 +200,9 @@ typedef struct store_operations {
   /*
    * BUSY when another vecmill works on this column. Adds the column, the record and the store's own
    * tables where they are missing, in one transaction; CONFLICT when a record of another maker
-   * has vectors to show; one that has none is replaced, with what failed under it. Called once;
-   * writes nothing when nothing is missing.
+   * has vectors to show; one that has none is replaced, with what failed under it, and so is a
+   * doubtful one: the caller has seen that `maker` made the vectors. Called once; writes nothing
+   * when nothing is missing.
    */
   vecmill_status (*begin)(store *s, const store_maker *maker, vecmill_error *err);
 

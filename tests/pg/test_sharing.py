@@ -221,7 +221,7 @@ def test_other_run(vecmill, folder):
         frozen.send_signal(signal.SIGCONT)
         output, errors = frozen.communicate(timeout=60)
         wanted = ("vecmill: table t: another run, with other rows in view, began on its column embedding while this one was not heard of for more than its "
-                  "--lease: id id (integer); text text; --where id % 2 = 0 (what was committed is kept; run again when that one has finished)\n")
+                  "--lease: id id (integer); text text; --where id % 2 = 0; as postgres, search path public (what was committed is kept; run again when that one has finished)\n")
         expect(frozen.returncode == 1 and errors.splitlines(keepends=True)[-1] == wanted, f"{frozen.returncode} {errors}")
         expect(other.poll() is None, "the other ended first: nothing was shown")
         n_before = int(server.psql("SELECT count(embedding) FROM t")[0][0])
