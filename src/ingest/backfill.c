@@ -21,7 +21,7 @@ static vecmill_status one_batch(const backfill_plan *plan, progress *p, backfill
     measure_add(&sums, &page.rows[i].metrics);
   }
   uint64_t n_rows = page.n_rows;
-  status = s->operations->metrics_commit(s, &page, &n_written, err);
+  status = s->operations->metrics_commit(s, STORE_METRICS_LACKING, &page, &n_written, err);
   s->operations->page_free(s, &page);
   if (status != VECMILL_OK) return status;
   outcome->n_written += n_written;

@@ -49,7 +49,8 @@ vecmill_status measure_settle(store *s, const wordlist *list, const int *stop,
     if (status != VECMILL_OK) return status;
     size_t n_rows = page.n_rows;
     for (size_t i = 0; i < n_rows; i++) measure_row(&page.rows[i], list);
-    if (n_rows > 0) status = s->operations->metrics_commit(s, &page, &n_written, err);
+    if (n_rows > 0)
+      status = s->operations->metrics_commit(s, STORE_METRICS_SHARED, &page, &n_written, err);
     s->operations->page_free(s, &page);
     if (status != VECMILL_OK) return status;
     if (n_rows == 0) break;

@@ -37,17 +37,47 @@ static void append_has_vector(str *sql, const pg_store *s) {
   str_append_text(sql, " IS NOT NULL");
 }
 
-/* A run without a word list does not undo what one with it has found: the same counts say that it
- * is the same text. */
-static void append_if_different(str *sql, const pg_store *s) {
-  const char *const sides[] = {"m", "excluded"};
-  for (int side = 0; side < 2; side++) {
-    str_append_text(sql, side ? " IS DISTINCT FROM (" : " WHERE (");
-    size_t first = s->metrics.has_ratios ? 0 : 1;
-    for (size_t i = first; i < METRICS_N_OF_TEXT; i++)
-      str_append_format(sql, "%s%s.%s", i > first ? ", " : "", sides[side], metrics_columns[i]);
-    str_append_char(sql, ')');
+/* "(ALIAS.hawaiian_word_ratio, ..)", those from `first` on */
+static void append_numbers(str *sql, const char *alias, size_t first) {
+  str_append_char(sql, '(');
+  for (size_t i = first; i < METRICS_N_OF_TEXT; i++)
+    str_append_format(sql, "%s%s.%s", i > first ? ", " : "", alias, metrics_columns[i]);
+  str_append_char(sql, ')');
+}
+
+/*
+ * " WHERE ..": which rows of metrics that are there already are overwritten. The row that an INSERT
+ * .. ON CONFLICT meets may be younger than the text that the statement sees: somebody else's
+ * numbers may be of a later one. So those that lacked metrics must lack them still; and of shared
+ * ones none is touched that is not as this statement sees it, by a subquery: whoever wrote it has
+ * an end to come that sets it right.
+ *
+ * A run without a word list does not undo what one with it has found: the same counts say that it
+ * is the same text.
+ */
+static void append_if_wanted(str *sql, const pg_store *s, store_metrics_rows kind) {
+  const pg_metrics *m = &s->metrics;
+  if (kind == STORE_METRICS_LACKING) {
+    str_append_text(sql, " WHERE m.word_count IS NULL");
+    return;
   }
+  size_t first = m->has_ratios ? 0 : 1;
+  str_append_text(sql, " WHERE ");
+  append_numbers(sql, "m", first);
+  str_append_text(sql, " IS DISTINCT FROM ");
+  append_numbers(sql, "excluded", first);
+  str_append_format(sql, " AND EXISTS (SELECT 1 FROM %s AS x WHERE ", m->rows_sql);
+  for (size_t i = 0; i < m->n_joins; i++) {
+    str_append_text(sql, "x.");
+    pg_append_name(sql, m->joins[i].name);
+    str_append_text(sql, " = m.");
+    pg_append_name(sql, m->joins[i].name);
+    str_append_text(sql, " AND ");
+  }
+  append_numbers(sql, "x", 0);
+  str_append_text(sql, " IS NOT DISTINCT FROM ");
+  append_numbers(sql, "m", 0);
+  str_append_char(sql, ')');
 }
 
 /* --- which rows --- */
@@ -185,7 +215,7 @@ vecmill_status pg_store_metrics_page(store *base, store_metrics_rows kind, size_
 
 /* "INSERT .. SELECT .. FROM (unnest .. and the rows as they are now) ..": parameters from $1 on:
  * hashes, keys, metrics. */
-static void append_metrics_commit(str *sql, const pg_store *s) {
+static void append_metrics_commit(str *sql, const pg_store *s, store_metrics_rows kind) {
   int n = 1;
   str source = {0};
   str_append_format(&source,
@@ -211,13 +241,13 @@ static void append_metrics_commit(str *sql, const pg_store *s) {
   pg_append_hash(&source, s);
   str_append_text(&source, " = vecmill_d.h OFFSET 0) AS r) AS u");
   pg_metrics_append_insert(sql, s, source.data && !source.failed ? source.data : "");
-  append_if_different(sql, s);
+  append_if_wanted(sql, s, kind);
   if (source.failed) sql->failed = true;
   str_fini(&source);
 }
 
-vecmill_status pg_store_metrics_commit(store *base, const store_page *page, uint64_t *n_written_out,
-                                       vecmill_error *err) {
+vecmill_status pg_store_metrics_commit(store *base, store_metrics_rows kind, const store_page *page,
+                                       uint64_t *n_written_out, vecmill_error *err) {
   pg_store *s = pg_of(base);
   str sql = {0}, hashes = {0}, keys[PG_MAX_KEYS] = {{0}};
   pg_metrics_arrays a = {0};
@@ -239,7 +269,7 @@ vecmill_status pg_store_metrics_commit(store *base, const store_page *page, uint
       pg_array_add(&keys[i], part, n);
     }
   }
-  append_metrics_commit(&sql, s);
+  append_metrics_commit(&sql, s, kind);
   pg_add_binary(&p, &hashes);
   for (size_t i = 0; i < s->n_keys; i++) pg_add_binary(&p, &keys[i]);
   pg_metrics_add_params(&p, &a);

@@ -299,9 +299,13 @@ int sqlite_metrics_write(sqlite_store *s, const store_row *row, bool keeps_ratio
   return code;
 }
 
-vecmill_status sqlite_store_metrics_commit(store *base, const store_page *page,
-                                           uint64_t *n_written_out, vecmill_error *err) {
+/* Who writes is alone: the text that a row of the page is compared with is the one that it has, so
+ * that of either kind what is there may be overwritten. */
+vecmill_status sqlite_store_metrics_commit(store *base, store_metrics_rows kind,
+                                           const store_page *page, uint64_t *n_written_out,
+                                           vecmill_error *err) {
   sqlite_store *s = of(base);
+  (void)kind;
   *n_written_out = 0;
   pthread_mutex_lock(&s->mutex);
   vecmill_status status = sqlite_begin(s, err);

@@ -185,8 +185,9 @@ vecmill_status sqlite_store_metrics_begin(store *s, vecmill_error *err);
 vecmill_status sqlite_store_metrics_count(store *s, uint64_t *n_out, vecmill_error *err);
 vecmill_status sqlite_store_metrics_page(store *s, store_metrics_rows kind, size_t n_max,
                                          store_page *page_out, vecmill_error *err);
-vecmill_status sqlite_store_metrics_commit(store *s, const store_page *page,
-                                           uint64_t *n_written_out, vecmill_error *err);
+vecmill_status sqlite_store_metrics_commit(store *s, store_metrics_rows kind,
+                                           const store_page *page, uint64_t *n_written_out,
+                                           vecmill_error *err);
 vecmill_status sqlite_store_metrics_count_twins(store *s, uint64_t *n_changed_out,
                                                 vecmill_error *err);
 

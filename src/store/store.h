@@ -262,10 +262,10 @@ typedef struct store_operations {
   vecmill_status (*metrics_page)(store *s, store_metrics_rows kind, size_t n_max,
                                  store_page *page_out, vecmill_error *err);
 
-  /* Writes the metrics of rows whose text is still that of the page, where they differ from what is
-   * there. */
-  vecmill_status (*metrics_commit)(store *s, const store_page *page, uint64_t *n_written_out,
-                                   vecmill_error *err);
+  /* Writes the metrics of rows of such a page whose text is still that of the page, where they
+   * differ from what is there; never over what another process has written for a later text. */
+  vecmill_status (*metrics_commit)(store *s, store_metrics_rows kind, const store_page *page,
+                                   uint64_t *n_written_out, vecmill_error *err);
 
   /* One aggregate over the table: rows with the identical text, written where it differs. */
   vecmill_status (*metrics_count_twins)(store *s, uint64_t *n_changed_out, vecmill_error *err);

@@ -1,0 +1,53 @@
+#!/usr/bin/python3
+"""Metrics beside vectors that are there already (--metrics-only, and the end of every run), while others write.
+
+  test_metrics_only.py --vecmill PATH [NAME..]
+"""
+import sys
+
+sys.dont_write_bytecode = True
+from runs import begun, ended, fill, fresh, ingest, locked, start, waiting  # noqa: E402, first: it sets the path
+from ingest_case import expect, run_tests  # noqa: E402
+
+METRICS = "hawaiian_word_ratio real, word_count integer, length integer, entity_count integer, frequency integer, updated_at timestamptz"
+
+
+def test_measured_meanwhile(vecmill, folder):
+    """Its statement waits; before it meets a row, a run writes the numbers of a later text there: they stay."""
+    with fresh() as server:
+        fill(server, 20)
+        ingest(vecmill, server.uri)
+        server.psql(f"CREATE TABLE t_metrics(id integer PRIMARY KEY, {METRICS}); INSERT INTO t_metrics(id) VALUES(1), (6)")
+        with locked(server, "id = 1", table="t_metrics"):
+            alone = start(vecmill, server.uri, "--metrics-only")
+            waiting(server)
+            server.psql("UPDATE t SET text = 'three words now' WHERE id IN (5, 6)")
+            edits = start(vecmill, server.uri, "--changed")
+            begun(edits, 1)
+            waiting(server, 2)  # its end counts equal texts
+        ended(alone, 0, 60)
+        ended(edits, 0, 60)
+        got = server.psql("SELECT id, word_count, length FROM t_metrics WHERE id IN (1, 5, 6) ORDER BY 1")
+        expect(got == [("1", "2", "6"), ("5", "3", "15"), ("6", "3", "15")], f"numbers of an old text: {got}")
+        expect(server.psql("SELECT count(*) FROM t_metrics WHERE word_count = 2") == [("18",)], "the others'")
+
+
+def test_shared_meanwhile(vecmill, folder):
+    """The same of the end of a run, which sets right what rows share."""
+    with fresh() as server:
+        server.psql("CREATE TABLE documents(doc_id integer PRIMARY KEY, sourceid integer, text text, embedding vector(32)); "
+                    "INSERT INTO documents VALUES(1, 9, 'one'), (2, 9, 'one more'), (3, 10, 'two'), (4, 10, 'two more')")
+        ingest(vecmill, server.uri, "--create-metrics", table="documents")
+        server.psql("UPDATE document_metrics SET word_count = 99")
+        with locked(server, "sourceid = 9", table="document_metrics"):
+            old = start(vecmill, server.uri, "--metrics-only", table="documents")
+            waiting(server)
+            server.psql("DELETE FROM documents WHERE doc_id = 2; UPDATE documents SET text = 'three words now' WHERE doc_id = 3")
+            ingest(vecmill, server.uri, "--changed", table="documents")
+        ended(old, 0, 60)
+        got = server.psql("SELECT sourceid, word_count FROM document_metrics ORDER BY 1")
+        expect(got == [("9", "1"), ("10", "3")], f"numbers of an old text: {got}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_tests(globals()))
