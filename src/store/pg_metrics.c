@@ -501,5 +501,8 @@ vecmill_status pg_store_metrics_begin(store *base, vecmill_error *err) {
   }
   if (status == VECMILL_OK) status = check_rights(s, err);
   s->metrics.is_on = status == VECMILL_OK;
+  /* Where nothing is embedded this is where the run begins. All that comes bears to be done again:
+   * what is written already is not written twice. */
+  s->has_begun |= s->metrics.is_on;
   return status;
 }

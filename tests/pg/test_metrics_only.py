@@ -8,6 +8,7 @@ import sys
 sys.dont_write_bytecode = True
 from runs import begun, ended, fill, fresh, ingest, locked, start, waiting  # noqa: E402, first: it sets the path
 from ingest_case import expect, run_tests  # noqa: E402
+from servers import Server  # noqa: E402
 
 METRICS = "hawaiian_word_ratio real, word_count integer, length integer, entity_count integer, frequency integer, updated_at timestamptz"
 
@@ -47,6 +48,42 @@ def test_shared_meanwhile(vecmill, folder):
         ended(old, 0, 60)
         got = server.psql("SELECT sourceid, word_count FROM document_metrics ORDER BY 1")
         expect(got == [("9", "1"), ("10", "3")], f"numbers of an old text: {got}")
+
+
+def test_restart(vecmill, folder):
+    """A server that is restarted, and connections that are cut, are waited for; each row is measured."""
+    with fresh() as server:
+        fill(server, 1500)
+        ingest(vecmill, server.uri, 500)
+        for n_processes in (1, 3):
+            server.psql("DROP TABLE IF EXISTS t_metrics", options="-c client_min_messages=error")
+            runs = [start(vecmill, server.uri, 1, "--metrics-only", "--create-metrics") for _ in range(n_processes)]
+            for run in runs:
+                begun(run, 3)
+            server.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'vecmill'")
+            for run in runs:
+                begun(run, 3)
+            server.restart("fast")
+            for run in runs:
+                ended(run, 0, 60)
+            got = server.psql("SELECT count(*), count(word_count), count(frequency) FROM t_metrics")
+            expect(got == [("1500",) * 3], f"{n_processes} processes: {got}")
+
+
+def test_server_gone(vecmill, folder):
+    """Not for ever; and a server that is not there at the beginning is told at once."""
+    with Server() as server:
+        server.psql("CREATE EXTENSION IF NOT EXISTS vector", options="-c client_min_messages=error")
+        fill(server, 1500)
+        ingest(vecmill, server.uri, 500)
+        run = start(vecmill, server.uri, 1, "--metrics-only", "--create-metrics", wait=2)
+        begun(run, 3)
+        server.stop()
+        errors = ended(run, 1, 30)
+        expect("; gave up after " in errors and errors.endswith(" s: what was committed is kept (run again)\n"), errors)
+        run = start(vecmill, server.uri, 1, "--metrics-only", wait=60)
+        errors = ended(run, 1, 10)
+        expect("cannot connect" in errors and "gave up" not in errors, errors)
 
 
 if __name__ == "__main__":
