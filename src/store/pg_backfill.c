@@ -246,13 +246,29 @@ static void append_metrics_commit(str *sql, const pg_store *s, store_metrics_row
   str_fini(&source);
 }
 
+/* A foreign key refuses a row whose text has gone since the statement began: the next one does not
+ * see it any more. Where it refuses for another reason it does so again. */
+#define MOST_REFUSALS 10
+
+static vecmill_status write_metrics(pg_store *s, const str *sql, const pg_params *p,
+                                    uint64_t *n_written_out, vecmill_error *err) {
+  vecmill_status status = VECMILL_OK;
+  for (int i = 0; i <= MOST_REFUSALS; i++) {
+    PGresult *done = NULL;
+    status = pg_run(s, PG_WRITER, sql, p, "cannot write metrics", &done, err);
+    if (status == VECMILL_OK) *n_written_out = strtoull(PQcmdTuples(done), NULL, 10);
+    PQclear(done);
+    if (status == VECMILL_OK || !pg_state_is("23503")) break;
+  }
+  return status;
+}
+
 vecmill_status pg_store_metrics_commit(store *base, store_metrics_rows kind, const store_page *page,
                                        uint64_t *n_written_out, vecmill_error *err) {
   pg_store *s = pg_of(base);
   str sql = {0}, hashes = {0}, keys[PG_MAX_KEYS] = {{0}};
   pg_metrics_arrays a = {0};
   pg_params p = {0};
-  PGresult *done = NULL;
   bool failed = false;
   *n_written_out = 0;
   pg_array_begin(&hashes, UUID_OID, page->n_rows);
@@ -275,11 +291,8 @@ vecmill_status pg_store_metrics_commit(store *base, store_metrics_rows kind, con
   pg_metrics_add_params(&p, &a);
   failed = hashes.failed || pg_metrics_arrays_failed(&a);
   for (size_t i = 0; i < s->n_keys; i++) failed |= keys[i].failed;
-  vecmill_status status = failed
-                              ? err_set_memory(err, "metrics", hashes.n)
-                              : pg_run(s, PG_WRITER, &sql, &p, "cannot write metrics", &done, err);
-  if (status == VECMILL_OK) *n_written_out = strtoull(PQcmdTuples(done), NULL, 10);
-  PQclear(done);
+  vecmill_status status = failed ? err_set_memory(err, "metrics", hashes.n)
+                                 : write_metrics(s, &sql, &p, n_written_out, err);
   str_fini(&sql);
   str_fini(&hashes);
   for (size_t i = 0; i < s->n_keys; i++) str_fini(&keys[i]);

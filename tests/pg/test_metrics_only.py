@@ -86,5 +86,24 @@ def test_server_gone(vecmill, folder):
         expect("cannot connect" in errors and "gave up" not in errors, errors)
 
 
+def test_deleted_meanwhile(vecmill, folder):
+    """Metrics that refer to their text: one that is deleted just then is left out, and the run goes on; what can never be ends it."""
+    with fresh() as server:
+        fill(server, 20)
+        ingest(vecmill, server.uri)
+        server.psql(f"CREATE TABLE t_metrics(id integer PRIMARY KEY REFERENCES t ON DELETE CASCADE, {METRICS})")
+        with server.session() as other:
+            other.sql("BEGIN; DELETE FROM t WHERE id IN (7, 8)")
+            run = start(vecmill, server.uri, 10, "--metrics-only")
+            waiting(server)
+            other.sql("COMMIT")
+        expect(ended(run, 0, 60) == "", "a word on stderr")
+        got = server.psql("SELECT count(*), count(frequency), count(*) FILTER (WHERE id IN (7, 8)) FROM t_metrics")
+        expect(got == [("18", "18", "0")], str(got))
+        server.psql("CREATE TABLE ours(id integer PRIMARY KEY); ALTER TABLE t_metrics ADD FOREIGN KEY (id) REFERENCES ours NOT VALID; DELETE FROM t_metrics WHERE id = 3")
+        done = ingest(vecmill, server.uri, "--metrics-only", status=1)
+        expect('cannot write metrics: insert or update on table "t_metrics" violates foreign key constraint' in done.stderr, done.stderr)
+
+
 if __name__ == "__main__":
     sys.exit(run_tests(globals()))
