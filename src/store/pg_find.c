@@ -189,6 +189,15 @@ static vecmill_status no_such_column(const pg_store *s, const table_info *info, 
 
 /* --- the key --- */
 
+/* bool; int8, int2, int4, float4, float8, numeric (pg_type.dat), or a domain over one of these. */
+static pg_key_form form_of(Oid type) {
+  static const Oid numbers[] = {20, 21, 23, 700, 701, 1700};
+  if (type == 16) return PG_KEY_BOOLEAN;
+  for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+    if (numbers[i] == type) return PG_KEY_NUMBER;
+  return PG_KEY_TEXT;
+}
+
 static vecmill_status add_key(pg_store *s, const column_info *column, vecmill_error *err) {
   if (s->n_keys == PG_MAX_KEYS)
     return err_set(err, VECMILL_ERROR_UNSUPPORTED,
@@ -203,7 +212,10 @@ static vecmill_status add_key(pg_store *s, const column_info *column, vecmill_er
     str_append_format(&s->more_path, "%s%s", s->more_path.n ? ", " : "", column->unseen);
     if (s->more_path.failed) return err_set_memory(err, column->name, s->more_path.n);
   }
-  return pg_key_column_init(key, column->name, column->type, column->collation, err);
+  vecmill_status status =
+      pg_key_column_init(key, column->name, column->type, column->collation, err);
+  key->form = form_of(column->base_oid);
+  return status;
 }
 
 static vecmill_status primary_key(pg_store *s, const table_info *info, vecmill_error *err) {

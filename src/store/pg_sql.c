@@ -100,7 +100,8 @@ void pg_append_record_key(str *sql, const pg_store *s, const char *alias) {
 
 vecmill_status pg_key_column_init(pg_key_column *column, const char *name, const char *type,
                                   const char *collation, vecmill_error *err) {
-  *column = (pg_key_column){mem_strdup(name), mem_strdup(type), mem_strdup(collation)};
+  *column = (pg_key_column){
+      .name = mem_strdup(name), .type = mem_strdup(type), .collation = mem_strdup(collation)};
   return column->name && column->type && column->collation ? VECMILL_OK
                                                            : err_set_memory(err, name, 64);
 }
@@ -291,9 +292,17 @@ void pg_key_array(str *array, const void *key, size_t n_key_bytes) {
   while ((part = next_part(&at, end, &n_part)) != NULL) pg_array_add(array, part, n_part);
 }
 
-static bool is_number(const pg_store *s, size_t i) {
-  return strcmp(s->keys[i].type, "bigint") == 0 || strcmp(s->keys[i].type, "integer") == 0 ||
-         strcmp(s->keys[i].type, "smallint") == 0;
+static pg_key_form form_of(const pg_store *s, size_t i) {
+  return i < s->n_keys ? s->keys[i].form : PG_KEY_TEXT;
+}
+
+/* As the server wrote it, which is JSON's way too. JSON has no infinity, but numbers that are read
+ * as one; and nothing for NaN. */
+static void append_json_number(str *json, const char *number, size_t n) {
+  bool minus = n > 0 && number[0] == '-';
+  if (n > minus && number[minus] == 'I') str_append_text(json, minus ? "-9e999" : "9e999");
+  else if (n > 0 && number[0] == 'N') str_append_text(json, "\"NaN\"");
+  else str_append(json, number, n);
 }
 
 /* Bytes that are no text to JSON, as SQL would say them. */
@@ -310,7 +319,8 @@ void pg_key_json(const store *base, const void *key, size_t n_key_bytes, str *js
   if (s->n_keys > 1) str_append_char(json_out, '[');
   for (; (part = next_part(&at, end, &n)) != NULL; i++) {
     if (i > 0) str_append_char(json_out, ',');
-    if (i < s->n_keys && is_number(s, i)) str_append(json_out, part, n);
+    if (form_of(s, i) == PG_KEY_NUMBER) append_json_number(json_out, part, n);
+    else if (form_of(s, i) == PG_KEY_BOOLEAN) str_append(json_out, part, n);
     else if (s->encoding == PG_ENCODING_NONE && !store_is_utf8(part, n))
       append_json_bytes(json_out, part, n);
     else str_append_json(json_out, part, n);
@@ -318,12 +328,43 @@ void pg_key_json(const store *base, const void *key, size_t n_key_bytes, str *js
   if (s->n_keys > 1) str_append_char(json_out, ']');
 }
 
-/* Decimal integers: by sign, then by length, then digit by digit. */
-static int compare_integers(const char *a, size_t n_a, const char *b, size_t n_b) {
-  bool minus_a = n_a && a[0] == '-', minus_b = n_b && b[0] == '-';
-  if (minus_a != minus_b) return minus_b - minus_a;
-  int order = n_a != n_b ? (n_a > n_b) - (n_a < n_b) : memcmp(a, b, n_a);
-  return minus_a ? -order : order;
+/* A number as the server writes it: "-12", "0.50", "1.5e-07", "Infinity", "NaN". */
+typedef struct decimal {
+  int class;      /* -2 -infinity, -1 less than 0, 0, 1 more than 0, 2 infinity, 3 NaN, as sorted */
+  long magnitude; /* of ten, of the first digit that is not 0 */
+  const char *at, *end; /* from that digit on, perhaps with a point */
+} decimal;
+
+static decimal decimal_of(const char *text, size_t n) {
+  const char *end = text + n, *e = memchr(text, 'e', n);
+  int sign = n > 0 && *text == '-' ? -1 : 1;
+  decimal d = {.at = sign < 0 ? text + 1 : text, .end = e ? e : end};
+  if (d.at < end && *d.at == 'N') return (decimal){.class = 3};
+  if (d.at < end && *d.at == 'I') return (decimal){.class = 2 * sign};
+  const char *point = memchr(d.at, '.', (size_t)(d.end - d.at));
+  while (d.at < d.end && (*d.at == '0' || *d.at == '.')) d.at++;
+  if (d.at == d.end) return (decimal){0};
+  d.class = sign;
+  if (!point) point = d.end;
+  d.magnitude = point - d.at - (d.at < point);
+  long exponent = 0;
+  for (const char *c = e ? e + 2 : end; c < end; c++) exponent = 10 * exponent + (*c - '0');
+  d.magnitude += e && e[1] == '-' ? -exponent : exponent;
+  return d;
+}
+
+/* The next digit; 0 where no more are written. */
+static char next_digit(decimal *d) {
+  if (d->at < d->end && *d->at == '.') d->at++;
+  return d->at < d->end ? *d->at++ : '0';
+}
+
+static int compare_numbers(const char *text_a, size_t n_a, const char *text_b, size_t n_b) {
+  decimal a = decimal_of(text_a, n_a), b = decimal_of(text_b, n_b);
+  if (a.class != b.class) return a.class - b.class;
+  int order = (a.magnitude > b.magnitude) - (a.magnitude < b.magnitude);
+  while (order == 0 && (a.at < a.end || b.at < b.end)) order = next_digit(&a) - next_digit(&b);
+  return a.class < 0 ? -order : order;
 }
 
 int pg_key_compare(const store *base, const void *a, size_t n_a, const void *b, size_t n_b) {
@@ -334,10 +375,10 @@ int pg_key_compare(const store *base, const void *a, size_t n_a, const void *b, 
                      (part_b = next_part(&at_b, end_b, &n_part_b)) != NULL;
        i++) {
     size_t n = n_part_a < n_part_b ? n_part_a : n_part_b;
-    int order = i < s->n_keys && is_number(s, i)
-                    ? compare_integers(part_a, n_part_a, part_b, n_part_b)
-                    : memcmp(part_a, part_b, n);
-    if (order == 0) order = (n_part_a > n_part_b) - (n_part_a < n_part_b);
+    bool are_numbers = form_of(s, i) == PG_KEY_NUMBER;
+    int order = are_numbers ? compare_numbers(part_a, n_part_a, part_b, n_part_b)
+                            : memcmp(part_a, part_b, n);
+    if (order == 0 && !are_numbers) order = (n_part_a > n_part_b) - (n_part_a < n_part_b);
     if (order) return order;
   }
   return 0;

@@ -37,8 +37,12 @@ typedef struct pg_ahead {
   bool is_first_look;
 } pg_ahead;
 
+/* What its values are to JSON, and how they are put in order here. */
+typedef enum pg_key_form { PG_KEY_TEXT = 0, PG_KEY_NUMBER, PG_KEY_BOOLEAN } pg_key_form;
+
 typedef struct pg_key_column {
   char *name, *type, *collation; /* as SQL; collation "": that of the type, or none */
+  pg_key_form form;              /* of the store's own key */
 } pg_key_column;
 
 /* Where the numbers of the texts go. */

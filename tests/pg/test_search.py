@@ -60,6 +60,35 @@ def test_orders(vecmill, folder):
             server.psql("DROP INDEX near")
 
 
+def test_ids(vecmill, folder):
+    """Numbers and truth are JSON's own, as the server writes them; equal scores come in the order of the values."""
+    keys = {"real": ["'-Infinity'", "-3.5", "-1e-7", "0.1", "3", "20", "1e20", "'Infinity'", "'NaN'"],
+            "double precision": ["-5e-324", "0.1", "1690000000.123", "1690000000.1231", "1.7976931348623157e308", "'NaN'"],
+            "numeric": ["-12.50", "0.10", "3", "20", "9007199254740993", "1e30"],
+            "numeric(4, 2)": ["0.1", "3", "20"],
+            "years": ["-7", "30", "200"],
+            "boolean": ["false", "true"],
+            "proven": ["true"],
+            "text": ["'3'", "'true'"]}
+    wanted = {"real": ["-9e999", "-3.5", "-1e-07", "0.1", "3", "20", "1e+20", "9e999", '"NaN"'],
+              "double precision": ["-5e-324", "0.1", "1690000000.123", "1690000000.1231", "1.7976931348623157e+308", '"NaN"'],
+              "numeric": ["-12.50", "0.10", "3", "20", "9007199254740993", "1000000000000000000000000000000"],
+              "numeric(4, 2)": ["0.10", "3.00", "20.00"],
+              "text": ['"3"', '"true"']}
+    with Server() as server:
+        server.psql("CREATE DOMAIN years AS smallint; CREATE DOMAIN proven AS boolean")
+        for kind, values in keys.items():
+            server.psql(f"DROP TABLE IF EXISTS t; CREATE TABLE t(id {kind} PRIMARY KEY, text text); INSERT INTO t SELECT id, 'one' FROM unnest(ARRAY[{', '.join(values)}]::{kind}[]) AS id")
+            vecmill.run("ingest", "t", "--db", server.uri, "--model", vecmill.model)
+            lines = vecmill.run("search", "t", "one", "--db", server.uri, "--json").stdout.splitlines()
+            got = [line.partition('{"id":')[2].partition(',"score"')[0] for line in lines]
+            expect(got == wanted.get(kind, values), f"{kind}: {lines}")
+            expect(all(isinstance(json.loads(line), dict) for line in lines), "no JSON")
+        server.psql("DROP TABLE t; CREATE TABLE t(a boolean, b numeric, c text, text text, PRIMARY KEY(a, b, c)); INSERT INTO t VALUES(true, 10, 'x', 'one'), (true, 9.5, 'y', 'one')")
+        vecmill.run("ingest", "t", "--db", server.uri, "--model", vecmill.model)
+        expect(search(vecmill, server)[0] == [[True, 9.5, "y"], [True, 10, "x"]], "a composite key")
+
+
 def test_views(vecmill, folder):
     """Have no key and no record: a search is told so, as a run is."""
     with Server() as server:

@@ -6,6 +6,7 @@
 /* cmocka.h wants those four before it */
 #include <cmocka.h>
 #include <limits.h>
+#include <string.h>
 
 #include "store/pg_parts.h"
 
@@ -72,9 +73,54 @@ static void test_pages_ahead_of_bursts(void **state) {
     }
 }
 
+static str key_of(const char *part) {
+  str key = {0};
+  uint32_t n = (uint32_t)strlen(part);
+  str_append(&key, &n, sizeof n);
+  str_append(&key, part, n);
+  return key;
+}
+
+/* Keys in the order of their values; each pair of one value is written in two ways. */
+static void test_order_of_numbers(void **state) {
+  (void)state;
+  static const char *const sorted[][2] = {{"-Infinity", "-Infinity"},
+                                          {"-1e+308", "-10e+307"},
+                                          {"-12", "-12.00"},
+                                          {"-9.5", "-9.50"},
+                                          {"-0.05", "-0.050"},
+                                          {"-1e-07", "-0.0000001"},
+                                          {"0", "-0"},
+                                          {"5e-324", "5e-324"},
+                                          {"0.05", "0.0500"},
+                                          {"0.1", "0.10"},
+                                          {"1", "1.0"},
+                                          {"1.5", "1.50"},
+                                          {"9", "9"},
+                                          {"10", "1e+01"},
+                                          {"10.01", "10.01"},
+                                          {"9007199254740993", "9007199254740993.0"},
+                                          {"9007199254740994", "9007199254740994"},
+                                          {"1e+22", "10000000000000000000000"},
+                                          {"Infinity", "Infinity"},
+                                          {"NaN", "NaN"}};
+  pg_store s = {.n_keys = 1, .keys[0].form = PG_KEY_NUMBER};
+  size_t n = sizeof sorted / sizeof *sorted;
+  for (size_t i = 0; i < 2 * n; i++)
+    for (size_t j = 0; j < 2 * n; j++) {
+      str a = key_of(sorted[i / 2][i % 2]), b = key_of(sorted[j / 2][j % 2]);
+      int order = pg_key_compare(&s.base, a.data, a.n, b.data, b.n);
+      int wanted = (i / 2 > j / 2) - (i / 2 < j / 2);
+      assert_int_equal((order > 0) - (order < 0), wanted);
+      str_fini(&a);
+      str_fini(&b);
+    }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_rows_at_once), cmocka_unit_test(test_pages_ahead),
-      cmocka_unit_test(test_pages_ahead_of_bursts), cmocka_unit_test(test_large_params)};
+      cmocka_unit_test(test_pages_ahead_of_bursts), cmocka_unit_test(test_large_params),
+      cmocka_unit_test(test_order_of_numbers)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
