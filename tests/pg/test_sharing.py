@@ -18,9 +18,11 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 from ingest_case import expect, run_tests  # noqa: E402
 from proxy import Fate, Gate, Proxy  # noqa: E402
-from runs import begun, each_written_once, embedded, fill, fresh, ingest, locked, log_writes, place, start, stop_between_pages, told, until, waiting  # noqa: E402
+from runs import (begun, each_written_once, embedded, fill, fresh, ingest, locked, log_writes, place, start,  # noqa: E402
+                  stop_between_pages, told, until, waiting)
 from servers import Bouncer  # noqa: E402
 
+WRITES = b"SET done = "  # what a commit of vectors says
 FREEZES = 25 if os.environ.get("VECMILL_TEST") == "long" else 5
 
 
@@ -60,6 +62,35 @@ def test_frozen(vecmill, folder):
             n_again += n_texts - 1500
     expect(n_lost > 0, "it never had anything to lose")
     print(f"  frozen {n_rounds} times past its lease, {n_lost} of them with writes that did not land; each row written once, {n_again} texts embedded again", flush=True)
+
+
+def test_frozen_before_its_write(vecmill, folder):
+    """Its write is still to come when another has taken its rows over, which has not written either: it must not land."""
+    with fresh() as server:
+        fill(server, 20)
+        log_writes(server, "t", "id")
+        with Gate(server, WRITES, Fate.PASS) as gate, Gate(server, WRITES, Fate.PASS) as other_gate:
+            frozen = start(vecmill, gate.uri, 20, "--connections", 1, "--lease", 1)
+            gate.wait()
+            frozen.send_signal(signal.SIGSTOP)
+            [[session]] = server.psql("SELECT pid FROM pg_stat_activity WHERE application_name = 'vecmill'")
+            asked = f"FROM pg_stat_activity WHERE pid = {session}"
+            before = server.psql(f"SELECT query_start {asked}")[0][0]
+            until(server, "SELECT count(*) FROM vecmill.leases WHERE fence = 1 AND NOT done AND expires < clock_timestamp()", "1")
+            other = start(vecmill, other_gate.uri, 20, "--connections", 1)
+            other_gate.wait()
+            taken = server.psql("SELECT fence > 1, done, n_rows FROM vecmill.leases")
+            expect(taken == [("t", "f", "20")], f"not taken over: {taken}")
+            gate.open()
+            frozen.send_signal(signal.SIGCONT)
+            # it has its answer, and asks for more or is gone
+            until(server, f"SELECT count(*) {asked} AND (query_start <= '{before}' OR query LIKE 'WITH vecmill_lease AS%')", "0")
+            expect(server.psql("SELECT count(*) FROM log") == [("0",)], "a write that came after its rows were taken over has landed")
+            other_gate.open()
+            expect(embedded(other) == 20, "the other did not write")
+            output, errors = frozen.communicate(timeout=60)
+            expect(frozen.returncode == 0 and "Rows: 20 given up to another process, which took them over\n" in output, f"{frozen.returncode} {output} {errors}")
+        each_written_once(server, 20)
 
 
 def test_dead_elsewhere(vecmill, folder):
