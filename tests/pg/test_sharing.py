@@ -16,9 +16,9 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
-from ingest_case import expect, run_tests  # noqa: E402
+from ingest_case import expect, made_alone, run_tests  # noqa: E402
 from proxy import Fate, Gate, Proxy  # noqa: E402
-from runs import (begun, each_written_once, embedded, fill, fresh, ingest, locked, log_writes, place, start,  # noqa: E402
+from runs import (N_DIMENSIONS, begun, each_written_once, embedded, fill, floats, fresh, ingest, locked, log_writes, place, start,  # noqa: E402
                   stop_between_pages, told, until, waiting)
 from servers import Bouncer  # noqa: E402
 
@@ -91,6 +91,32 @@ def test_frozen_before_its_write(vecmill, folder):
             output, errors = frozen.communicate(timeout=60)
             expect(frozen.returncode == 0 and "Rows: 20 given up to another process, which took them over\n" in output, f"{frozen.returncode} {output} {errors}")
         each_written_once(server, 20)
+
+
+def test_edited_and_back_in_place(vecmill, folder):
+    """Rows in flight are edited and lie where they lay, after a VACUUM: another text at the same place takes no vector of the old."""
+    texts = "UPDATE t SET text = '{} ' || id"
+    with fresh() as server, Gate(server, WRITES, Fate.PASS) as gate:
+        fill(server, 20)
+        server.psql("CREATE INDEX ON t(text)")  # so that nothing is left where an old version lay
+        run = start(vecmill, gate.uri, 20, "--connections", 1)
+        gate.wait()
+        before = server.psql("SELECT id, ctid FROM t ORDER BY id")
+        for _ in range(10):  # a VACUUM keeps what somebody may still see, an ANALYZE of the server's own
+            server.psql(texts.format("moon"))
+            server.psql("VACUUM t")
+            server.psql(texts.format("planet"))
+            n_back = sum(was == now for was, now in zip(before, server.psql("SELECT id, ctid FROM t ORDER BY id"), strict=True))
+            if n_back > 0:
+                break
+        expect(n_back > 0, "none is back in its place: nothing was shown")
+        gate.open()
+        output, errors = run.communicate(timeout=60)
+        expect(run.returncode == 0, f"{run.returncode} {output} {errors}")
+        rows = server.psql("SELECT text, embedding FROM t")
+        alone = made_alone(vecmill, folder, [text for text, _ in rows])
+        wrong = [text for text, vector in rows if vector is None or struct.pack(f"<{N_DIMENSIONS}f", *floats(vector)) != alone[text]]
+        expect(not wrong, f"of {n_back} that were back in their place, these have no vector of their text: {wrong}")
 
 
 def test_dead_elsewhere(vecmill, folder):
