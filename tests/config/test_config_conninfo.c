@@ -325,6 +325,44 @@ static void test_variables(void **state) {
   folder_close(folder);
 }
 
+/* Of several names for one thing the first that is set is taken, wherever all of them are set. */
+static void test_first_name(void **state) {
+  static const struct {
+    const char *keyword, *names[4];
+  } all[] = {{"host", {"PG_HOST", "PGHOST"}},
+             {"port", {"PG_PORT", "PGPORT"}},
+             {"dbname", {"PG_DATABASE", "PG_DB", "PGDATABASE"}},
+             {"user", {"PG_USER", "PGUSER"}},
+             {"password", {"PG_PASSWORD", "PGPASSWORD"}}};
+  char *folder = folder_open(), path[200], lines[256], wanted[64];
+  (void)state;
+  snprintf(path, sizeof path, "%s/.env", folder);
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    for (size_t first = 0; all[i].names[first]; first++) {
+      config *none = NULL, *file = NULL;
+      clear_environment();
+      lines[0] = '\0';
+      for (size_t k = first; all[i].names[k]; k++) { /* 1, 2 and 3 are ports too */
+        size_t n = strlen(lines);
+        snprintf(lines + n, sizeof lines - n, "%s=%zu\n", all[i].names[k], k + 1);
+      }
+      write_file(path, lines);
+      snprintf(wanted, sizeof wanted, "%s=%zu ", all[i].keyword, first + 1);
+      assert_int_equal(config_open(path, &file, &error), VECMILL_OK);
+      expect_passed(file, NULL, wanted);
+      write_file(path, "");
+      assert_int_equal(config_open(path, &none, &error), VECMILL_OK);
+      for (size_t k = first; all[i].names[k]; k++) {
+        snprintf(lines, sizeof lines, "%zu", k + 1);
+        setenv(all[i].names[k], lines, 1);
+      }
+      expect_passed(none, NULL, wanted);
+      config_close(&none);
+      config_close(&file);
+    }
+  folder_close(folder);
+}
+
 static void test_service_of_the_file(void **state) {
   char *folder = folder_open(), path[200];
   config *c = NULL;
@@ -455,6 +493,7 @@ int main(void) {
       cmocka_unit_test_setup(test_odd_file, begin),
       cmocka_unit_test_setup(test_random, begin),
       cmocka_unit_test_setup(test_variables, begin),
+      cmocka_unit_test_setup(test_first_name, begin),
       cmocka_unit_test_setup(test_service_of_the_file, begin),
       cmocka_unit_test_setup(test_export, begin),
       cmocka_unit_test_setup(test_variables_of_other_versions, begin),
