@@ -33,6 +33,14 @@ const char *metrics_nothing(bool is_strict) {
   return is_strict ? "0" : "NULL";
 }
 
+vecmill_status metrics_owned(const char *metrics_table, const char *text_column,
+                             const char *vector_column, vecmill_error *err) {
+  return err_set(err, VECMILL_ERROR_CONFLICT,
+                 "table %s holds the numbers of column %s, whose vectors are in %s (name another "
+                 "for this text with --metrics-table)",
+                 metrics_table, text_column, vector_column);
+}
+
 vecmill_status metrics_do_without(const store_metrics_target *target, vecmill_status status,
                                   const vecmill_error *why, vecmill_error *err) {
   bool is_none = status == VECMILL_ERROR_NOT_FOUND || status == VECMILL_ERROR_CONFLICT;

@@ -26,6 +26,10 @@ const char *metrics_nothing(bool is_strict);
 vecmill_status metrics_do_without(const store_metrics_target *target, vecmill_status status,
                                   const vecmill_error *why, vecmill_error *err);
 
+/* CONFLICT: `metrics_table` holds the numbers of another text of the table's rows. */
+vecmill_status metrics_owned(const char *metrics_table, const char *text_column,
+                             const char *vector_column, vecmill_error *err);
+
 /* After metrics_page has read `page`: the cursor goes to its last key, or back to the start where
  * it has no rows. After an error the page is freed. */
 vecmill_status metrics_follow_page(store *s, str *cursor, store_page *page, vecmill_error *err);

@@ -434,6 +434,7 @@ vecmill_status pg_store_metrics_find(store *base, const store_metrics_target *ta
   if (status == VECMILL_OK && (target->table || target->creates))
     status = pg_check_names(s, &name, 1, &why);
   if (status == VECMILL_OK) status = settle_table(s, target, &why);
+  if (status == VECMILL_OK) status = pg_metrics_check_owner(s, &why);
   if (status == VECMILL_OK) *table_out = s->metrics.name;
   else pg_metrics_fini(&s->metrics);
   return status == VECMILL_OK ? status : metrics_do_without(target, status, &why, err);
@@ -500,6 +501,7 @@ vecmill_status pg_store_metrics_begin(store *base, vecmill_error *err) {
     str_fini(&sql);
   }
   if (status == VECMILL_OK) status = check_rights(s, err);
+  if (status == VECMILL_OK && s->has_begun) status = pg_metrics_note_owner(s, err);
   s->metrics.is_on = status == VECMILL_OK;
   /* Where nothing is embedded this is where the run begins. All that comes bears to be done again:
    * what is written already is not written twice. */

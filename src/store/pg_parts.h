@@ -290,6 +290,12 @@ vecmill_status pg_store_metrics_find(store *s, const store_metrics_target *targe
                                      const char **table_out, vecmill_error *err);
 vecmill_status pg_store_metrics_begin(store *s, vecmill_error *err);
 
+/* pg_metrics_owner.c */
+/* CONFLICT: the table of metrics holds the numbers of another text of these rows. */
+vecmill_status pg_metrics_check_owner(pg_store *s, vecmill_error *err);
+/* From now on it holds those of ours. After begin. */
+vecmill_status pg_metrics_note_owner(pg_store *s, vecmill_error *err);
+
 /* pg_backfill.c */
 vecmill_status pg_store_metrics_count(store *s, uint64_t *n_out, vecmill_error *err);
 vecmill_status pg_store_metrics_page(store *s, store_metrics_rows kind, size_t n_max,

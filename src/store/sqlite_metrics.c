@@ -171,6 +171,7 @@ vecmill_status sqlite_store_metrics_find(store *base, const store_metrics_target
   s->metrics.has_ratios = target->words != 0;
   vecmill_status status = name_table(s, target->table, &why);
   if (status == VECMILL_OK) status = settle_table(s, target, &why);
+  if (status == VECMILL_OK) status = sqlite_metrics_check_owner(s, &why);
   if (status == VECMILL_OK) *table_out = s->metrics.name;
   else sqlite_metrics_fini(&s->metrics);
   return status == VECMILL_OK ? status : metrics_do_without(target, status, &why, err);
@@ -275,6 +276,7 @@ vecmill_status sqlite_store_metrics_begin(store *base, vecmill_error *err) {
   vecmill_status status = VECMILL_OK;
   if (s->metrics.is_missing) status = create_table(s, err);
   if (status == VECMILL_OK) status = compile_upsert(s, err);
+  if (status == VECMILL_OK) status = sqlite_metrics_note_owner(s, err);
   s->metrics.is_on = status == VECMILL_OK;
   return status;
 }

@@ -176,6 +176,9 @@ vecmill_status sqlite_store_preview(store *s, size_t n_max, store_counts *counts
  * code. keeps_ratio: nothing is written where all but the ratio is there already. */
 int sqlite_metrics_write(sqlite_store *s, const store_row *row, bool keeps_ratio);
 void sqlite_metrics_fini(sqlite_metrics *m);
+/* sqlite_metrics_owner.c: as pg_metrics_owner.c. */
+vecmill_status sqlite_metrics_check_owner(sqlite_store *s, vecmill_error *err);
+vecmill_status sqlite_metrics_note_owner(sqlite_store *s, vecmill_error *err);
 /* The statement by which rows of metrics go, or are emptied where others have columns there:
  * `removed` is the WHERE of the rows of texts that they are of. */
 void sqlite_metrics_append_removal(str *sql, const sqlite_store *s, const str *removed);

@@ -14,7 +14,7 @@ static const char create_tables[] =
     "model TEXT NOT NULL, revision TEXT NOT NULL, dimension INTEGER NOT NULL, pooling TEXT NOT "
     "NULL, "
     "prefix TEXT NOT NULL, precision TEXT NOT NULL, text_column TEXT NOT NULL COLLATE NOCASE, "
-    "created TEXT NOT NULL, "
+    "created TEXT NOT NULL, metrics_table TEXT, "
     "PRIMARY KEY(table_name, vector_column));"
     "CREATE TABLE IF NOT EXISTS main.vecmill_failures("
     "table_name TEXT NOT NULL COLLATE NOCASE, vector_column TEXT NOT NULL COLLATE NOCASE, "

@@ -281,6 +281,27 @@ def test_blanked(vecmill, folder):
     expect(query(path, "SELECT word_count, length, frequency FROM t_metrics ORDER BY id") == [(1, 1, 1), (2, 7, 1), (0, None, 0)], "metrics of a blank text")
 
 
+def test_second_text(vecmill, folder):
+    """The numbers are of the text that was first; another one of the same rows does without, and is told how to have its own."""
+    path = folder / "t.db"
+    execute(path, "CREATE TABLE t(id INTEGER PRIMARY KEY, text TEXT, english TEXT); INSERT INTO t VALUES(1, 'Aloha', 'hello to you'), (2, 'star', 'a star')")
+    vecmill.ingest(path, "--create-metrics")
+    execute(path, "ALTER TABLE vecmill_columns DROP COLUMN metrics_table")  # as it was before
+    vecmill.ingest(path, "--metrics-only")
+    before = query(path, "SELECT * FROM t_metrics")
+    english = ("--text-column", "english", "--vector-column", "v2")
+    why = "table t_metrics holds the numbers of column text, whose vectors are in embedding (name another for this text with --metrics-table)"
+    done = vecmill.ingest(path, *english)
+    expect(done.stderr == f"vecmill: no metrics: {why}\n" and "Embedded 2 rows" in done.stdout and "avg_wc" not in done.stdout, done.stdout + done.stderr)
+    done = vecmill.ingest(path, *english, "--metrics-table", "t_metrics", status=1)
+    expect(done.stderr == f"vecmill: {why}\n" and query(path, "SELECT * FROM t_metrics") == before, done.stderr)
+    execute(path, "UPDATE t SET v2 = NULL")
+    vecmill.ingest(path, *english, "--metrics-table", "other", "--create-metrics")
+    done = vecmill.ingest(path)
+    expect(not done.stderr and query(path, "SELECT * FROM t_metrics") == before, "the first one's own")
+    expect(query(path, "SELECT id, word_count FROM other") == [(1, 3), (2, 2)], "its own")
+
+
 def test_keys(vecmill, folder):
     """A metrics table has the key of its table: composite, text, WITHOUT ROWID, a bare rowid."""
     path = folder / "t.db"

@@ -197,6 +197,31 @@ def test_blanked(vecmill, folder):
         expect(got == [("1", "1", "1"), ("2", "7", "1"), ("0", None, "0")], f"metrics of a blank text: {got}")
 
 
+def test_second_text(vecmill, folder):
+    """The numbers are of the text that was first; another one of the same rows does without, and is told how to have its own."""
+    with fresh() as server:
+        corpus.create(server, ["sentences", "sentence_metrics"])
+        server.psql("INSERT INTO sentences(sentenceid, hawaiiantext, englishtext) SELECT i, 'aloha ' || i, 'hello to star ' || i FROM generate_series(1, 12) AS i")
+        model = model_of_384(vecmill.folder)
+        ingest(vecmill, server.uri, table="sentences", model=model)
+        before = server.psql("SELECT * FROM sentence_metrics ORDER BY 1")
+        english = ("--text-column", "englishtext", "--vector-column", "embedding_en")
+        why = "table sentence_metrics holds the numbers of column hawaiiantext, whose vectors are in embedding (name another for this text with --metrics-table)"
+        done = ingest(vecmill, server.uri, *english, table="sentences", model=model)
+        expect(done.stderr == f"vecmill: no metrics: {why}\n" and "Embedded 12 rows" in done.stdout and "avg_wc" not in done.stdout, done.stdout + done.stderr)
+        done = ingest(vecmill, server.uri, *english, "--metrics-only", table="sentences", model=None, status=1)
+        expect(done.stderr == f"vecmill: {why}\n", done.stderr)
+        expect(server.psql("SELECT * FROM sentence_metrics ORDER BY 1") == before, "the other text's numbers")
+        server.psql("UPDATE sentences SET embedding_en = NULL")
+        ingest(vecmill, server.uri, *english, "--metrics-table", "english_metrics", "--create-metrics", table="sentences", model=model)
+        done = ingest(vecmill, server.uri, table="sentences", model=model)
+        expect(not done.stderr and server.psql("SELECT * FROM sentence_metrics ORDER BY 1") == before, "the first one's own")
+        expect(server.psql("SELECT DISTINCT word_count FROM english_metrics") == [("4",)], "its own")
+        server.psql("ALTER TABLE sentences DROP embedding; UPDATE sentences SET embedding_en = NULL")
+        done = ingest(vecmill, server.uri, *english, table="sentences", model=model)
+        expect(not done.stderr and server.psql("SELECT DISTINCT word_count FROM sentence_metrics") == [("4",)], "once the first has gone")
+
+
 def test_kills(vecmill, folder):
     """Two processes, killed anywhere: a row has its vector and its metrics or neither."""
     rng, words = random.Random(8), list_files(folder)

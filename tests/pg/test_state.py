@@ -120,7 +120,7 @@ def test_dropped(vecmill, folder):
 def test_earlier_state(vecmill, folder):
     """A schema that an earlier vecmill made is brought up to date, or its owner told how; a later one's is left alone."""
     def age(server):
-        server.psql("""DROP TABLE vecmill.version, vecmill.hash_pages; ALTER TABLE vecmill.columns DROP run_began, DROP run, DROP cut, DROP table_oid, DROP id_columns; ALTER TABLE vecmill.workers DROP lease_seconds;
+        server.psql("""DROP TABLE vecmill.version, vecmill.hash_pages; ALTER TABLE vecmill.columns DROP run_began, DROP run, DROP cut, DROP table_oid, DROP id_columns, DROP metrics_table; ALTER TABLE vecmill.workers DROP lease_seconds;
             ALTER TABLE vecmill.hashes ADD FOREIGN KEY (column_id) REFERENCES vecmill.columns ON DELETE CASCADE; UPDATE t SET embedding = NULL WHERE id <= 10""")
 
     with fresh() as server:
@@ -148,7 +148,7 @@ def test_earlier_state(vecmill, folder):
         age(server)
         expect("Embedded 10 rows" in ingest(vecmill, server.uri).stdout, "not by its owner")
         expect(server.psql("SELECT n FROM vecmill.version") == [("4",)], "no version")
-        server.psql("ALTER TABLE vecmill.columns DROP run, DROP cut; UPDATE vecmill.version SET n = 2; UPDATE t SET embedding = NULL WHERE id <= 10")  # the second one's
+        server.psql("ALTER TABLE vecmill.columns DROP run, DROP cut, DROP table_oid, DROP id_columns, DROP metrics_table; UPDATE vecmill.version SET n = 2; UPDATE t SET embedding = NULL WHERE id <= 10")  # the second one's
         expect("Embedded 10 rows" in ingest(vecmill, server.uri, "--limit", 20).stdout, "after the second")
         server.psql("UPDATE t SET text = 'other' WHERE id = 7")
         expect("Embedded 1 rows" in ingest(vecmill, server.uri, "--changed").stdout, "its hashes")
