@@ -82,7 +82,7 @@ def found(vecmill, server, key: str) -> None:
     for role, environment in (("odd", {}), ("german", {}), ("plain", ODD)):
         for more in ([], ["--exact"], ["-k", "10001"]):
             done = vecmill.run("search", "t", "star 77", "--db", server.uri_of(user=role), "--json", "-k", 1, *more, environment=environment)
-            row = json.loads(done.stdout.splitlines()[0])
+            row = json.loads(done.stdout.splitlines()[0], parse_float=str)
             expect(row["text"] == "star 77", f"{key}: {row}")
             expect(server.psql("SELECT n FROM t WHERE id = '{}'".format(row["id"].replace("'", "''"))) == [("77",)], f"{key}: {row} is none of its keys")
 
