@@ -8,10 +8,13 @@ const char *const metrics_columns[METRICS_N_COLUMNS] = {
 
 static const char documents[] = "document_metrics";
 
+const char *const metrics_sharers[METRICS_N_SHARERS] = {"documents", "contents"};
+
 void metrics_append_name(str *name, const char *table) {
+  bool is_shared = false;
+  for (size_t i = 0; i < METRICS_N_SHARERS; i++) is_shared |= str_same(table, metrics_sharers[i]);
   if (str_same(table, "sentences")) str_append_text(name, "sentence_metrics");
-  else if (str_same(table, "documents") || str_same(table, "contents"))
-    str_append_text(name, documents);
+  else if (is_shared) str_append_text(name, documents);
   else str_append_format(name, "%s_metrics", table);
 }
 

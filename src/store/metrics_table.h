@@ -14,6 +14,10 @@ extern const char *const metrics_columns[METRICS_N_COLUMNS];
 /* sentences: sentence_metrics; documents and contents: document_metrics; else TABLE_metrics. */
 void metrics_append_name(str *name, const char *table);
 
+/* The tables of a corpus that share document_metrics. */
+enum { METRICS_N_SHARERS = 2 };
+extern const char *const metrics_sharers[METRICS_N_SHARERS];
+
 /* The column that is the key of a new document_metrics, where the table has it: several tables of
  * texts share those metrics. NULL: the table's own key. */
 const char *metrics_shared_key(const char *metrics_table);

@@ -55,9 +55,17 @@ static void append_blank_characters(str *sql, const char *text) {
 }
 
 void pg_append_blank(str *sql, const pg_store *s) {
+  str column = {0};
+  pg_append_column(&column, s, s->text_column);
+  if (column.failed) sql->failed = true;
+  else pg_append_blank_text(sql, s, column.data);
+  str_fini(&column);
+}
+
+void pg_append_blank_text(str *sql, const pg_store *s, const char *column) {
   str text = {0};
-  pg_append_column(&text, s, s->text_column);
-  str_append_format(sql, "(%s IS NULL OR ", text.data ? text.data : "");
+  str_append_format(sql, "(%s IS NULL OR ", column);
+  str_append_text(&text, column);
   /* to other collations some characters that are no spaces may be nothing */
   str_append_text(&text, "::text COLLATE pg_catalog.\"C\"");
   if (text.failed) sql->failed = true;

@@ -22,6 +22,7 @@ void pg_metrics_fini(pg_metrics *m) {
   mem_free(m->name);
   mem_free(m->sql);
   mem_free(m->rows_sql);
+  for (size_t i = 0; i < METRICS_N_SHARERS; i++) mem_free(m->sharers[i]);
   str_fini(&m->cursor);
   *m = (pg_metrics){0};
 }
@@ -386,6 +387,48 @@ static void settle_shared(pg_store *s) {
     s->metrics.is_shared |= !is_join(&s->metrics, s->keys[i].name);
 }
 
+/*
+ * Which of the corpus's tables, $4 and $5, have texts behind the same metrics: in the same schema,
+ * by the key that the metrics have and a text, both for this user to read. None that holds rows of
+ * the table of texts itself, or is held by it.
+ */
+static const char sharers_sql[] =
+    "SELECT CASE WHEN c.relkind = 'r' THEN 'ONLY ' ELSE '' END || quote_ident(n.nspname) || '.' || "
+    "quote_ident(c.relname) FROM pg_namespace AS n JOIN pg_class AS c ON c.relnamespace = n.oid "
+    "JOIN pg_class AS k ON k.relnamespace = n.oid AND k.relname = $2::text JOIN pg_attribute AS ka "
+    "ON ka.attrelid = k.oid AND ka.attname = $3::text JOIN pg_attribute AS a ON a.attrelid = c.oid "
+    "AND a.attname = ka.attname AND a.atttypid = ka.atttypid AND a.attcollation = ka.attcollation "
+    "JOIN pg_attribute AS t ON t.attrelid = c.oid AND t.attname = 'text' AND NOT t.attisdropped "
+    "JOIN pg_type AS y ON y.oid = t.atttypid AND y.typcategory = 'S' WHERE n.nspname = $1::text "
+    "AND c.relkind IN ('r', 'p') AND lower(c.relname::text COLLATE pg_catalog.\"C\") IN ($4::text, "
+    "$5::text) AND c.oid <> $6::oid AND NOT EXISTS (SELECT 1 FROM pg_partition_tree(c.oid) WHERE "
+    "relid = $6::oid) AND NOT EXISTS (SELECT 1 FROM pg_partition_tree($6::oid) WHERE relid = "
+    "c.oid) "
+    "AND has_column_privilege(c.oid, a.attnum, 'SELECT') AND has_column_privilege(c.oid, t.attnum, "
+    "'SELECT') ORDER BY c.relname";
+
+static vecmill_status find_sharers(pg_store *s, vecmill_error *err) {
+  pg_metrics *m = &s->metrics;
+  const char *key = metrics_shared_key(m->name);
+  str sql = {0};
+  pg_params p = {0};
+  PGresult *rows = NULL;
+  if (!s->changed || !key || m->n_joins != 1 || strcmp(m->joins[0].name, key) != 0)
+    return VECMILL_OK;
+  str_append_text(&sql, sharers_sql);
+  const char *values[] = {s->schema,          m->name,     key, metrics_sharers[0],
+                          metrics_sharers[1], s->table_oid};
+  for (size_t i = 0; i < sizeof values / sizeof *values; i++) pg_add_text(&p, values[i]);
+  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the catalog", &rows, err);
+  for (int i = 0; status == VECMILL_OK && i < PQntuples(rows) && i < METRICS_N_SHARERS; i++) {
+    m->sharers[i] = mem_strdup(pg_text(rows, i, 0));
+    if (!m->sharers[i]) status = err_set_memory(err, m->name, 64);
+  }
+  PQclear(rows);
+  str_fini(&sql);
+  return status;
+}
+
 static vecmill_status check_table(pg_store *s, const PGresult *rows, vecmill_error *err) {
   pg_metrics *m = &s->metrics;
   vecmill_status status = check_kind(m, rows, err);
@@ -398,6 +441,7 @@ static vecmill_status check_table(pg_store *s, const PGresult *rows, vecmill_err
   if (status != VECMILL_OK) return status;
   settle_shared(s);
   status = check_types(s, err);
+  if (status == VECMILL_OK) status = find_sharers(s, err);
   if (status == VECMILL_OK && *pg_text(rows, 0, HEIRS))
     log_note("table %s: metrics are its own rows alone, not those of tables that inherit from it: "
              "%s (--metrics-table names another)",

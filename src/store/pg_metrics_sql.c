@@ -127,6 +127,21 @@ void pg_metrics_append_returning(str *sql, const pg_store *s) {
   pg_metrics_append_places(sql, s);
 }
 
+/* " AND NOT EXISTS ..": the row may be that of a text of another table of the corpus, which its
+ * length then tells: of another text it would be numbers that are wrong. */
+static void append_unless_of_sharers(str *sql, const pg_store *s) {
+  const pg_metrics *m = &s->metrics;
+  for (size_t i = 0; i < METRICS_N_SHARERS && m->sharers[i]; i++) {
+    str_append_format(sql, " AND NOT EXISTS (SELECT 1 FROM %s AS x WHERE x.", m->sharers[i]);
+    pg_append_name(sql, m->joins[0].name);
+    str_append_text(sql, " = m.");
+    pg_append_name(sql, m->joins[0].name);
+    str_append_text(sql, " AND length(x.text::text) = m.length::numeric AND NOT ");
+    pg_append_blank_text(sql, s, "x.text");
+    str_append_char(sql, ')');
+  }
+}
+
 void pg_metrics_append_removal(str *sql, const pg_store *s) {
   const pg_metrics *m = &s->metrics;
   const char *u = pg_alias(s, "u"), *v = pg_alias(s, "v");
@@ -141,6 +156,7 @@ void pg_metrics_append_removal(str *sql, const pg_store *s) {
     str_append_format(sql, " = %s.j%zu", u, i);
     pg_metrics_append_collation(sql, &m->joins[i]);
   }
+  append_unless_of_sharers(sql, s);
   if (m->is_shared) {
     /* another row's, if there is one: the end of the run puts its numbers there */
     str_append_format(sql, " AND NOT EXISTS (SELECT 1 FROM %s WHERE ", s->table_sql);

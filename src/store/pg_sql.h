@@ -131,6 +131,8 @@ vecmill_status pg_settle_encoding(pg_store *s, vecmill_error *err);
 /* "(..)": the text is NULL, or nothing but characters of Unicode's White_Space property, as
  * store_is_blank has it. */
 void pg_append_blank(str *sql, const pg_store *s);
+/* The same of any column. */
+void pg_append_blank_text(str *sql, const pg_store *s, const char *column);
 
 /* --- pg_names.c --- */
 

@@ -130,6 +130,27 @@ static vecmill_status read_columns(sqlite_store *s, sqlite3_stmt *statement, boo
                        "table %s: no primary key, so its rows cannot be found (add one)", m->name);
 }
 
+/* Which of the corpus's other tables have texts behind the same metrics. */
+static vecmill_status find_sharers(sqlite_store *s, vecmill_error *err) {
+  sqlite_metrics *m = &s->metrics;
+  const char *key = metrics_shared_key(m->name);
+  vecmill_status status = VECMILL_OK;
+  if (!s->changed || !key || m->n_joins != 1 || !str_same(m->joins[0], key)) return VECMILL_OK;
+  for (size_t i = 0; status == VECMILL_OK && i < METRICS_N_SHARERS; i++) {
+    sqlite3_int64 n = 0;
+    str sql = {0};
+    str_append_format(&sql,
+                      "SELECT count(*) FROM pragma_table_xinfo('%s', 'main') AS c, sqlite_schema "
+                      "AS x WHERE x.name = '%s' COLLATE NOCASE AND x.type = 'table' AND "
+                      "lower(c.name) IN ('%s', 'text')",
+                      metrics_sharers[i], metrics_sharers[i], key);
+    status = sqlite_integer(s, &sql, "cannot read the schema", 0, &n, err);
+    str_fini(&sql);
+    m->sharers[i] = n == 2 && !str_same(s->table, metrics_sharers[i]);
+  }
+  return status;
+}
+
 static vecmill_status settle_table(sqlite_store *s, const store_metrics_target *target,
                                    vecmill_error *err) {
   sqlite_metrics *m = &s->metrics;
@@ -160,7 +181,7 @@ static vecmill_status settle_table(sqlite_store *s, const store_metrics_target *
     for (size_t j = 0; j < m->n_joins; j++) found |= str_same(s->ids[i], m->joins[j]);
     m->is_shared |= !found;
   }
-  return status;
+  return status == VECMILL_OK ? find_sharers(s, err) : status;
 }
 
 vecmill_status sqlite_store_metrics_find(store *base, const store_metrics_target *target,
@@ -335,6 +356,20 @@ static void append_among(str *sql, const sqlite_store *s) {
   sql_append_table(sql, s);
 }
 
+/* " AND NOT ..": the row may be that of a text of another table of the corpus, which its length
+ * then tells: of another text it would be numbers that are wrong. */
+static void append_unless_of_sharers(str *sql, const sqlite_metrics *m) {
+  for (size_t i = 0; i < METRICS_N_SHARERS; i++) {
+    if (!m->sharers[i]) continue;
+    str_append_text(sql, " AND (");
+    append_names(sql, m);
+    str_append_format(sql,
+                      ", coalesce(length, -1)) NOT IN (SELECT sourceid, length(text) FROM main.%s "
+                      "WHERE sourceid IS NOT NULL AND NOT vecmill_blank(text))",
+                      metrics_sharers[i]);
+  }
+}
+
 /* A row that several share stays while one of them has a vector: the end of the run puts that one's
  * numbers there. */
 void sqlite_metrics_append_removal(str *sql, const sqlite_store *s, const str *removed) {
@@ -349,6 +384,7 @@ void sqlite_metrics_append_removal(str *sql, const sqlite_store *s, const str *r
   append_among(sql, s);
   str_append(sql, removed->data, removed->n);
   str_append_char(sql, ')');
+  append_unless_of_sharers(sql, m);
   if (!m->is_shared) return;
   str_append_text(sql, " AND NOT ");
   append_among(sql, s);

@@ -302,6 +302,36 @@ def test_second_text(vecmill, folder):
     expect(query(path, "SELECT id, word_count FROM other") == [(1, 3), (2, 2)], "its own")
 
 
+def test_blanked_in_one_table(vecmill, folder):
+    """documents and contents share metrics: a row that is of the other one's text stays, whichever is blank; columns of others make no difference."""
+    numbers = "SELECT sourceid, word_count, length FROM document_metrics WHERE word_count IS NOT NULL ORDER BY 1"
+    for extra in ("", "note TEXT, "):
+        path = folder / f"{len(extra)}.db"
+        execute(path, f"""CREATE TABLE Documents(doc_id INTEGER PRIMARY KEY, sourceid INTEGER, text TEXT); CREATE TABLE contents(sourceid INTEGER PRIMARY KEY, text TEXT);
+            CREATE TABLE document_metrics(sourceid INTEGER, hawaiian_word_ratio REAL, word_count INTEGER, length INTEGER, entity_count INTEGER, frequency INTEGER,
+                                          updated_at TEXT, {extra}PRIMARY KEY(sourceid));
+            INSERT INTO documents VALUES(1, 1, 'one two three'), (2, 2, 'four five'), (3, 2, 'six'), (4, 3, 'seven'), (5, 4, 'eight'), (6, NULL, 'nine');
+            INSERT INTO contents VALUES(1, 'x'), (2, 'y z'), (3, ' '), (4, 'of another length')""")
+        for table in ("contents", "documents"):  # the later run counts
+            vecmill.ingest(path, table=table)
+        execute(path, "UPDATE contents SET text = '' WHERE sourceid IN (1, 4)")
+        before = query(path, numbers)
+        expect(before == [(1, 3, 13), (2, 2, 9), (3, 1, 5), (4, 1, 5)], str(before))
+        done = vecmill.ingest(path, "--changed", table="contents")
+        expect("2 blank now, vector removed" in done.stdout, done.stdout)
+        expect(query(path, numbers) == before, f"contents took the numbers of documents: {query(path, numbers)}")
+        execute(path, "UPDATE contents SET text = 'a b c d' WHERE sourceid IN (1, 2)")
+        vecmill.ingest(path, "--changed", table="contents")
+        execute(path, "UPDATE documents SET text = NULL WHERE doc_id <> 5")
+        vecmill.ingest(path, "--changed", table="documents")
+        expect(query(path, numbers) == [(1, 4, 7), (2, 4, 7), (4, 1, 5)], f"documents took the numbers of contents: {query(path, numbers)}")
+        execute(path, "UPDATE contents SET text = '' WHERE sourceid < 4; UPDATE documents SET text = 'e' WHERE doc_id = 1")
+        vecmill.ingest(path, "--changed", table="contents")
+        expect(query(path, numbers) == [(4, 1, 5)], f"of a text that is gone: {query(path, numbers)}")
+        vecmill.ingest(path, "--changed", table="documents")
+        expect(query(path, numbers) == [(1, 1, 1), (4, 1, 5)], str(query(path, numbers)))
+
+
 def test_keys(vecmill, folder):
     """A metrics table has the key of its table: composite, text, WITHOUT ROWID, a bare rowid."""
     path = folder / "t.db"

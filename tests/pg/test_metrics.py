@@ -222,6 +222,59 @@ def test_second_text(vecmill, folder):
         expect(not done.stderr and server.psql("SELECT DISTINCT word_count FROM sentence_metrics") == [("4",)], "once the first has gone")
 
 
+def test_blanked_in_one_table(vecmill, folder):
+    """documents and contents share metrics: a row that is of the other one's text stays, whichever is blank; columns of others make no difference."""
+    for extra in ("", "; ALTER TABLE document_metrics ADD note text DEFAULT 'mine'"):
+        with fresh() as server:
+            corpus.create(server, ["documents", "contents", "document_metrics"])
+            server.psql("""ALTER TABLE documents DROP COLUMN text_vector; ALTER TABLE contents DROP COLUMN embedding;
+                INSERT INTO documents VALUES(1, 1, 'one two three'), (2, 2, 'four five'), (3, 2, 'six'), (4, 3, 'seven'), (5, 4, 'eight'), (6, NULL, 'nine');
+                INSERT INTO contents VALUES(1, 'x'), (2, 'y z'), (3, ' '), (4, 'of another length')""" + extra)
+            numbers = "SELECT sourceid, word_count, length, frequency FROM document_metrics WHERE word_count IS NOT NULL ORDER BY 1"
+            for table in ("contents", "documents"):  # the later run counts
+                ingest(vecmill, server.uri, table=table)
+            server.psql("UPDATE contents SET text = '' WHERE sourceid IN (1, 4)")
+            before = server.psql(numbers)
+            expect([row[:3] for row in before] == [("1", "3", "13"), ("2", "2", "9"), ("3", "1", "5"), ("4", "1", "5")], str(before))
+            done = ingest(vecmill, server.uri, "--changed", table="contents")
+            expect("2 blank now, vector removed" in done.stdout, done.stdout)
+            expect(server.psql(numbers) == before, f"contents took the numbers of documents: {server.psql(numbers)}")
+            server.psql("UPDATE contents SET text = 'a b c d' WHERE sourceid IN (1, 2)")
+            ingest(vecmill, server.uri, "--changed", table="contents")
+            expect(server.psql(numbers)[0] == ("1", "4", "7", "2"), str(server.psql(numbers)))
+            server.psql("UPDATE documents SET text = NULL WHERE doc_id <> 5")
+            ingest(vecmill, server.uri, "--changed", table="documents")
+            got = server.psql(numbers)
+            expect(got == [("1", "4", "7", "2"), ("2", "4", "7", "2"), ("4", "1", "5", "1")], f"documents took the numbers of contents: {got}")
+            server.psql("UPDATE contents SET text = '' WHERE sourceid < 4; UPDATE documents SET text = 'e' WHERE doc_id = 1")
+            ingest(vecmill, server.uri, "--changed", table="contents")
+            expect(server.psql(numbers) == [("4", "1", "5", "1")], f"of a text that is gone: {server.psql(numbers)}")
+            ingest(vecmill, server.uri, "--changed", table="documents")
+            expect(server.psql(numbers) == [("1", "1", "1", "1"), ("4", "1", "5", "1")], str(server.psql(numbers)))
+
+
+def test_blanked_beside_others(vecmill, folder):
+    """A table that is called so and is of another shape, or not for this user to read, keeps nothing, and is no trouble."""
+    shapes = ("CREATE TABLE documents(doc_id integer PRIMARY KEY, sourceid text, text text)", "CREATE TABLE documents(sourceid bigint, body text)",
+              "CREATE VIEW documents AS SELECT sourceid, text FROM contents", "CREATE TABLE documents(sourceid bigint, text integer)",
+              "CREATE TABLE documents(sourceid bigint, text text); INSERT INTO documents VALUES(1, 'one two'); REVOKE ALL ON documents FROM PUBLIC")
+    for shape in shapes:
+        with fresh() as server:
+            corpus.create(server, ["contents", "document_metrics"])
+            narrow(server)
+            server.psql(f"INSERT INTO contents VALUES(1, 'one two'), (2, 'three'); {shape}; DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN; ALTER TABLE contents OWNER TO guest; "
+                        f"ALTER TABLE document_metrics OWNER TO guest; GRANT USAGE ON SCHEMA public TO guest; GRANT CREATE ON DATABASE {server.database} TO guest",
+                        options="-c client_min_messages=error")
+            try:
+                guest = server.uri_of(user="guest")
+                ingest(vecmill, guest, table="contents")
+                server.psql("UPDATE contents SET text = '' WHERE sourceid = 1")
+                ingest(vecmill, guest, "--changed", table="contents")
+                expect(server.psql("SELECT sourceid FROM document_metrics") == [("2",)], f"kept by {shape}")
+            finally:
+                server.psql("DROP OWNED BY guest CASCADE; DROP ROLE guest", options="-c client_min_messages=error")
+
+
 def test_kills(vecmill, folder):
     """Two processes, killed anywhere: a row has its vector and its metrics or neither."""
     rng, words = random.Random(8), list_files(folder)
