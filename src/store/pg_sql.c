@@ -65,7 +65,11 @@ void pg_append_key_array(str *sql, const pg_store *s) {
  * column_id, an array's head, and the head and alignment of each element. */
 #define MOST_KEY_BYTES(n) (2656 - 8 * (n))
 /* Of a key that is too long, what is left to be read: 4 bytes each, and 32 for each part's md5. */
-#define N_LEFT_CHARACTERS(n) (480 / (n))
+#define N_LEFT_CHARACTERS(n) ((n) <= 16 ? 480 / (n) : 320 / (n))
+_Static_assert(PG_MAX_KEYS *(4 * N_LEFT_CHARACTERS(PG_MAX_KEYS) + 32) <=
+                       MOST_KEY_BYTES(PG_MAX_KEYS + 1) &&
+                   16 * (4 * N_LEFT_CHARACTERS(16) + 32) <= MOST_KEY_BYTES(16 + 1),
+               "the index takes what is left of a long key");
 
 /* BEFOREpartAFTER of each part of the key, with BETWEEN. */
 static void append_parts(str *sql, const pg_store *s, const char *alias, const char *before,

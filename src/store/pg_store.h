@@ -12,11 +12,11 @@
 #include "store/metrics_table.h"
 #include "store/pg.h"
 
-#define PG_MAX_KEYS 16
+#define PG_MAX_KEYS 32 /* as many as an index of the server can have (INDEX_MAX_KEYS) */
 #define PG_MAX_CONNECTIONS 16
 #define PG_USUAL_CONNECTIONS 4
 #define PG_POLL_MS 100   /* how often the end of other people's leases is looked for */
-#define PG_MAX_PARAMS 48 /* two keys of 16 columns, and some */
+#define PG_MAX_PARAMS 80 /* two keys of 32 columns, and some */
 
 typedef struct pg_connection {
   PGconn *conn; /* NULL: not open */

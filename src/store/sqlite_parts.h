@@ -18,7 +18,7 @@
 #include "store/store.h"
 #include "store/table_lock.h"
 
-#define SQLITE_STORE_MAX_KEYS 16
+#define SQLITE_STORE_MAX_KEYS 32 /* as many as PostgreSQL allows */
 
 /* Where the numbers of the texts go. */
 typedef struct sqlite_metrics {

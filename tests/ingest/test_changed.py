@@ -146,6 +146,32 @@ def test_keys(vecmill, folder):
     expect(query(path, "SELECT count(*) FROM vecmill_hashes") == [(0,)], "hashes of rows that are gone")
 
 
+def test_wide_keys(vecmill, folder):
+    """As many columns as PostgreSQL allows make a key; one more is too many."""
+    path = folder / "a.db"
+    for n_columns, shape in ((20, ""), (32, " WITHOUT ROWID")):
+        path.unlink(missing_ok=True)
+        names = [f"k{column}" for column in range(n_columns)]
+        parts = ", ".join([f"'{name} ' || i / 30" if n % 2 else f"{n} + i / 30" for n, name in enumerate(names[:-1])] + ["i"])
+        execute(path, f"""CREATE TABLE t({", ".join(names)}, n INTEGER, text TEXT, PRIMARY KEY({", ".join(names)})){shape};
+            WITH RECURSIVE s(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM s WHERE i < 100) INSERT INTO t SELECT {parts}, i, 'star ' || i FROM s""")
+        expect("Embedded 100 rows" in vecmill.ingest(path, 7, "--create-metrics").stdout, f"{n_columns}: not embedded")
+        execute(path, "UPDATE t SET text = text || ' edited' WHERE n % 10 = 3; UPDATE t SET text = '' WHERE n = 8; DELETE FROM t WHERE n = 2")
+        counted(summary(vecmill, path, 7), outdated=10, written=10, removed=1, left=0)
+        counted(summary(vecmill, path), outdated=0, written=0)
+        own_vectors(vecmill, folder, path, key="n")
+        expect(query(path, "SELECT count(*) FROM vecmill_hashes") == [(98,)], f"{n_columns}: hashes of no row, or none of one")
+        got = query(path, f"SELECT count(*) FROM t LEFT JOIN t_metrics USING ({', '.join(names)}) WHERE (length(text) = length) IS NOT 1 AND n <> 8")
+        expect(got == [(0,)], f"{n_columns}: metrics of {got} rows are not of their text")
+        execute(path, "DELETE FROM t_metrics")
+        expect("Measured 98 rows" in vecmill.ingest(path, "--metrics-only").stdout, f"{n_columns}: --metrics-only")
+        found = json.loads(vecmill.run("search", "t", "star 5", "--db", path, "-k", 1, "--json").stdout)
+        expect(found["text"] == "star 5" and len(found["id"]) == n_columns and found["id"][-1] == 5, str(found))
+    execute(path, f"CREATE TABLE more({', '.join(f'k{n}' for n in range(33))}, text, PRIMARY KEY({', '.join(f'k{n}' for n in range(33))}))")
+    done = vecmill.ingest(path, table="more", status=1)
+    expect(done.stderr == "vecmill: table more: a key of more than 32 columns (name fewer with --id-column)\n", done.stderr)
+
+
 def test_other_record(vecmill, folder):
     """What was known of a column whose record gives way is forgotten; --limit's end holds for edits too."""
     path = folder / "a.db"

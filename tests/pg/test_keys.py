@@ -188,6 +188,55 @@ def test_long_keys(vecmill, folder):
             expect(found["text"] == "star 5", f"{columns}: {found}")
 
 
+FACES = "".join(chr(0x1f600 + n) for n in range(16))
+
+
+def part_of(column: int, kind: str, n_characters: int) -> str:
+    """Of the key of row i, as SQL: the same for thirty rows on end; characters of four bytes."""
+    if kind == "integer":
+        return f"{column} * 7 + i / 30"
+    digits = f"(SELECT string_agg(md5('{column} ' || i / 30 || ' ' || n), '') FROM generate_series(1, 3) AS n)"
+    return f"translate(left({digits}, {n_characters}), '0123456789abcdef', '{FACES}')"
+
+
+def test_wide_keys(vecmill, folder):
+    """Keys of as many columns as an index can have, and such among them as an index of the state's cannot hold whole."""
+    for n_columns, kinds, n_characters, is_long in ((20, ("text", "integer"), 5, "f"), (20, ("text", "integer"), 64, "t"), (32, ("text", "text"), 20, "t")):
+        names = [f"k{column}" for column in range(n_columns)]
+        columns = ", ".join(f"{name} {kinds[column % 2]}" for column, name in enumerate(names))
+        parts = ", ".join([part_of(column, kinds[column % 2], n_characters) for column in range(n_columns - 1)] + ["i"])
+        with fresh() as server:
+            server.psql(f"""CREATE TABLE t({columns}, n integer, text text, PRIMARY KEY({", ".join(names)}));
+                INSERT INTO t SELECT {parts}, i, 'star ' || i FROM generate_series(1, 100) AS i""")
+
+            def run(said: str, *words, status: int = 0):
+                done = vecmill.run("ingest", "t", 7, "--db", server.uri, "--model", vecmill.model, *words, status=status)
+                expect(said in done.stdout and (status or not done.stderr), f"{n_columns}: no {said}: {done.stdout}{done.stderr}")
+
+            run("Embedded 100 rows", "--create-metrics")
+            expect(server.psql("SELECT count(*) FROM t_metrics") == [("100",)], f"{n_columns}: metrics")
+            server.psql("UPDATE t SET text = text || ' edited' WHERE n % 10 = 3; UPDATE t SET text = '' WHERE n = 8; DELETE FROM t WHERE n = 2")
+            run("10 rows to embed", "--changed", "--dry-run")
+            run("Embedded 10 rows", "--changed")
+            run("Nothing to embed", "--changed")
+            expect(server.psql(f"SELECT bool_and((cardinality(key) > {n_columns}) = '{is_long}') FROM vecmill.hashes") == [("t",)], f"{n_columns}: kept in another form")
+            got = server.psql(f"SELECT count(*) FROM t LEFT JOIN t_metrics USING ({', '.join(names)}) WHERE (length(text) = length) IS NOT TRUE AND n <> 8")
+            expect(got == [("0",)], f"{n_columns}: metrics of {got} rows are not of their text")
+            server.psql("TRUNCATE t_metrics")
+            run("Measured 98 rows", "--metrics-only")
+            expect(server.psql("SELECT count(*), count(DISTINCT length) FROM t_metrics") == [("98", "5")], f"{n_columns}: --metrics-only")
+            server.psql("UPDATE t SET embedding = NULL WHERE n > 90; ALTER TABLE t ADD CONSTRAINT pole CHECK(n NOT IN (91, 97) OR embedding IS NULL)")
+            run("Embedded 8 rows", "--workers", 1, status=3)
+            run("2 failed", "--retry-failed", status=3)
+            server.psql("ALTER TABLE t DROP CONSTRAINT pole")
+            run("Embedded 2 rows", "--retry-failed")
+            expect(server.psql("SELECT count(embedding), count(*) FROM t, LATERAL (SELECT count(*) FROM vecmill.failures) AS f(n) WHERE f.n = 0") == [("98", "99")],
+                   f"{n_columns}: what had failed")
+            found = json.loads(vecmill.run("search", "t", "star 5", "--db", server.uri, "-k", 1, "--json").stdout)
+            wanted = server.psql(f"SELECT json_build_array({', '.join(names)}) FROM t WHERE n = 5")[0][0]
+            expect(found["text"] == "star 5" and found["id"] == json.loads(wanted), f"{n_columns}: {found}")
+
+
 def test_where(vecmill, folder):
     """Times in --where mean the same to every process, which is told."""
     note = "vecmill: table t: --where is read in time zone UTC, as the keys are, and not in Europe/Berlin\n"
