@@ -176,7 +176,7 @@ typedef struct vecmill_ingest_report {
   double reader_busy, embed_busy, writer_busy; /* 1 - the share each stage was blocked */
   vecmill_ingest_stage limited_by;             /* the stage that was blocked least */
   char *metrics_table;                         /* where metrics went; NULL: nowhere */
-  uint64_t n_measured;                         /* metrics_only: rows whose metrics were written */
+  uint64_t n_measured;                         /* metrics_only: rows of metrics that were written */
   uint64_t n_frequencies;                      /* rows whose frequency was written at the end */
   double avg_ratio, avg_word_count, avg_length, avg_entity_count; /* as in the event, of the run */
   uint64_t n_sampled;       /* dry_run: rows that were embedded, for */

@@ -112,8 +112,15 @@ vecmill_status pg_store_metrics_count(store *base, uint64_t *n_out, vecmill_erro
                    s->table, s->vector_column);
   vecmill_status status = pg_find_cut(s, err);
   if (status == VECMILL_OK) status = pg_add_cut(s, &p, &cut, err);
-  str_append_text(&sql, "SELECT count(*)::text");
-  append_lacking(&sql, s, "$1::text[]");
+  if (s->metrics.is_shared) {
+    str_append_text(&sql, "SELECT count(*)::text FROM (SELECT DISTINCT ");
+    pg_metrics_append_joins(&sql, s);
+    append_lacking(&sql, s, "$1::text[]");
+    str_append_text(&sql, ") AS x");
+  } else {
+    str_append_text(&sql, "SELECT count(*)::text");
+    append_lacking(&sql, s, "$1::text[]");
+  }
   if (status == VECMILL_OK)
     status = pg_run(s, PG_READER, &sql, &p, "cannot count the rows", &rows, err);
   if (status == VECMILL_OK) *n_out = (uint64_t)pg_integer(rows, 0, 0);
@@ -123,28 +130,75 @@ vecmill_status pg_store_metrics_count(store *base, uint64_t *n_out, vecmill_erro
   return status;
 }
 
-/* A subquery under the table's own name, so that all else reads as if it were the table. */
+/* "table"."key", .., the text, and what metrics go by: each once */
+static void append_needed(str *sql, const pg_store *s) {
+  const char *names[2 * PG_MAX_KEYS + 1];
+  size_t n = 0, n_all = 0;
+  for (size_t i = 0; i < s->n_keys; i++) names[n_all++] = s->keys[i].name;
+  names[n_all++] = s->text_column;
+  for (size_t i = 0; i < s->metrics.n_joins; i++) names[n_all++] = s->metrics.joins[i].name;
+  for (size_t i = 0; i < n_all; i++) {
+    bool is_new = true;
+    for (size_t j = 0; j < n; j++) is_new &= strcmp(names[j], names[i]) != 0;
+    if (!is_new) continue;
+    if (n > 0) str_append_text(sql, ", ");
+    pg_append_column(sql, s, names[i]);
+    names[n++] = names[i];
+  }
+}
+
+/* "row_number() OVER (..) AS vecmill_i": the place among the rows that share one of metrics */
+static void append_place(str *sql, const pg_store *s) {
+  str_append_text(sql, "row_number() OVER (PARTITION BY ");
+  pg_metrics_append_joins(sql, s);
+  str_append_format(sql, " ORDER BY %s) AS vecmill_i", s->keys_sql);
+}
+
+/* Subqueries under the table's own name, so that all else reads as if it were the table. */
 static void append_shared(str *sql, const pg_store *s) {
-  bool text_is_key = false;
-  for (size_t i = 0; i < s->n_keys; i++)
-    text_is_key |= strcmp(s->keys[i].name, s->text_column) == 0;
   str_append_text(sql, " FROM (SELECT ");
-  pg_append_keys(sql, s);
-  if (!text_is_key) str_append_text(sql, ", ");
-  if (!text_is_key) pg_append_column(sql, s, s->text_column);
-  str_append_text(sql, ", row_number() OVER w AS vecmill_i, count(*) OVER (PARTITION "
-                       "BY ");
+  append_needed(sql, s);
+  str_append_text(sql, ", ");
+  append_place(sql, s);
+  str_append_text(sql, ", count(*) OVER (PARTITION BY ");
   pg_metrics_append_joins(sql, s);
   str_append_format(sql, ") AS vecmill_n FROM %s WHERE ", s->table_sql);
   append_has_vector(sql, s);
   append_joins_not_null(sql, s);
-  str_append_text(sql, " WINDOW w AS (PARTITION BY ");
-  pg_metrics_append_joins(sql, s);
-  str_append_format(sql, " ORDER BY %s)) AS ", s->keys_sql);
+  str_append_text(sql, ") AS ");
   pg_append_name(sql, s->table);
   /* Whose row nobody shares, it is that text's; but where vectors have gone it may have been
    * theirs. */
   str_append_format(sql, " WHERE vecmill_i = 1 AND vecmill_n > %d", s->n_removed > 0 ? 0 : 1);
+}
+
+/* The rows that lack metrics, of a page of them: where several share a row of metrics, the first
+ * of each. The next page finds it there, or, where its text has changed meanwhile, the others. */
+static void append_lacking_page(str *sql, const pg_store *s, const char *cut, const char *cursor,
+                                size_t n_max) {
+  bool is_shared = s->metrics.is_shared;
+  if (is_shared) {
+    str_append_text(sql, " FROM (SELECT *, ");
+    append_place(sql, s);
+    str_append_text(sql, " FROM (SELECT ");
+    append_needed(sql, s);
+  }
+  append_lacking(sql, s, cut);
+  if (cursor) str_append_text(sql, " AND ");
+  if (cursor) pg_append_compare(sql, s, ">", cursor);
+  str_append_format(sql, " ORDER BY %s LIMIT %zu", s->keys_sql, n_max);
+  for (int i = 0; is_shared && i < 2; i++) {
+    str_append_text(sql, ") AS ");
+    pg_append_name(sql, s->table);
+  }
+  if (is_shared) str_append_format(sql, " WHERE vecmill_i = 1 ORDER BY %s", s->keys_sql);
+}
+
+static void append_shared_page(str *sql, const pg_store *s, const char *cursor, size_t n_max) {
+  append_shared(sql, s);
+  if (cursor) str_append_text(sql, " AND ");
+  if (cursor) pg_append_compare(sql, s, ">", cursor);
+  str_append_format(sql, " ORDER BY %s LIMIT %zu", s->keys_sql, n_max);
 }
 
 typedef struct metrics_read {
@@ -173,22 +227,18 @@ static vecmill_status read_body(pg_store *s, PGconn *conn, void *context, vecmil
     str_clear(&sql);
   }
   bool has_cursor = s->metrics.cursor.n > 0;
+  const char *after = has_cursor ? "$1::text[]" : NULL;
   if (has_cursor) {
     pg_key_array(&cursor, s->metrics.cursor.data, s->metrics.cursor.n);
     pg_add_binary(&p, &cursor);
   }
   pg_append_page_columns(&sql, s);
   if (read->kind == STORE_METRICS_LACKING) {
-    append_lacking(&sql, s, has_cursor ? "$2::text[]" : "$1::text[]");
+    append_lacking_page(&sql, s, has_cursor ? "$2::text[]" : "$1::text[]", after, read->n_max);
     if (status == VECMILL_OK) status = pg_add_cut(s, &p, &cut, err);
   } else {
-    append_shared(&sql, s);
+    append_shared_page(&sql, s, after, read->n_max);
   }
-  if (has_cursor) {
-    str_append_text(&sql, " AND ");
-    pg_append_compare(&sql, s, ">", "$1::text[]");
-  }
-  str_append_format(&sql, " ORDER BY %s LIMIT %zu", s->keys_sql, read->n_max);
   if (status == VECMILL_OK && cursor.failed) status = err_set_memory(err, "page", cursor.n);
   if (status == VECMILL_OK)
     status = pg_step(s, conn, &sql, &p, "cannot read a page", &read->rows, err);

@@ -428,8 +428,11 @@ vecmill_status sqlite_store_metrics_count(store *base, uint64_t *n_out, vecmill_
                    "table %s: no column %s, so no row has a vector (run without --metrics-only)",
                    s->table, s->vector_column);
   vecmill_status status = sqlite_find_cut(s, err);
-  str_append_text(&sql, "SELECT count(*)");
+  str_append_text(&sql, s->metrics.is_shared ? "SELECT count(*) FROM (SELECT DISTINCT "
+                                             : "SELECT count(*)");
+  if (s->metrics.is_shared) append_joins(&sql, s);
   append_lacking(&sql, s);
+  if (s->metrics.is_shared) str_append_char(&sql, ')');
   if (status == VECMILL_OK)
     status = sqlite_compile(s, &sql, "cannot count the rows", &statement, err);
   str_fini(&sql);
@@ -442,13 +445,42 @@ vecmill_status sqlite_store_metrics_count(store *base, uint64_t *n_out, vecmill_
   return status;
 }
 
-/* A subquery under the table's own name, so that all else reads as if it were the table. */
-static void append_shared(str *sql, const sqlite_store *s) {
-  str_append_text(sql, " FROM (SELECT *, row_number() OVER (PARTITION BY ");
+/* "table"."id" AS "id", .., the text, and what metrics go by: each once. By name: a rowid has none
+ * outside of a subquery. */
+static void append_needed(str *sql, const sqlite_store *s) {
+  const char *names[2 * SQLITE_STORE_MAX_KEYS + 1];
+  size_t n = 0, n_all = 0;
+  for (size_t i = 0; i < s->n_ids; i++) names[n_all++] = s->ids[i];
+  names[n_all++] = s->text_column;
+  for (size_t i = 0; i < s->metrics.n_joins; i++) names[n_all++] = s->metrics.joins[i];
+  for (size_t i = 0; i < n_all; i++) {
+    bool is_new = true;
+    for (size_t j = 0; j < n; j++) is_new &= !str_same(names[j], names[i]);
+    if (!is_new) continue;
+    if (n > 0) str_append_text(sql, ", ");
+    sql_append_column(sql, s, names[i]);
+    str_append_text(sql, " AS ");
+    sql_append_name(sql, names[i]);
+    names[n++] = names[i];
+  }
+}
+
+/* "row_number() OVER (..) AS vecmill_i": the place among the rows that share one of metrics */
+static void append_place(str *sql, const sqlite_store *s) {
+  str_append_text(sql, "row_number() OVER (PARTITION BY ");
   append_joins(sql, s);
   str_append_text(sql, " ORDER BY ");
   sql_append_ids(sql, s);
-  str_append_text(sql, ") AS vecmill_i, count(*) OVER (PARTITION BY ");
+  str_append_text(sql, ") AS vecmill_i");
+}
+
+/* Subqueries under the table's own name, so that all else reads as if it were the table. */
+static void append_shared(str *sql, const sqlite_store *s) {
+  str_append_text(sql, " FROM (SELECT ");
+  append_needed(sql, s);
+  str_append_text(sql, ", ");
+  append_place(sql, s);
+  str_append_text(sql, ", count(*) OVER (PARTITION BY ");
   append_joins(sql, s);
   str_append_text(sql, ") AS vecmill_n FROM ");
   sql_append_table(sql, s);
@@ -462,6 +494,38 @@ static void append_shared(str *sql, const sqlite_store *s) {
   str_append_format(sql, " WHERE vecmill_i = 1 AND vecmill_n > %d", s->n_removed > 0 ? 0 : 1);
 }
 
+/* " AND after the cursor ORDER BY ids LIMIT :n" */
+static void append_page_end(str *sql, const sqlite_store *s) {
+  if (s->metrics.cursor.n) {
+    str_append_text(sql, " AND ");
+    sql_append_compare(sql, s, ">", 'k');
+  }
+  str_append_text(sql, " ORDER BY ");
+  sql_append_ids(sql, s);
+  str_append_text(sql, " LIMIT :n");
+}
+
+/* The rows that lack metrics, of a page of them: where several share a row of metrics, the first
+ * of each. The next page finds it there, or, where its text has changed meanwhile, the others. */
+static void append_lacking_page(str *sql, const sqlite_store *s) {
+  bool is_shared = s->metrics.is_shared;
+  if (is_shared) {
+    str_append_text(sql, " FROM (SELECT *, ");
+    append_place(sql, s);
+    str_append_text(sql, " FROM (SELECT ");
+    append_needed(sql, s);
+  }
+  append_lacking(sql, s);
+  append_page_end(sql, s);
+  for (int i = 0; is_shared && i < 2; i++) {
+    str_append_text(sql, ") AS ");
+    sql_append_name(sql, s->table);
+  }
+  if (!is_shared) return;
+  str_append_text(sql, " WHERE vecmill_i = 1 ORDER BY ");
+  sql_append_ids(sql, s);
+}
+
 static vecmill_status compile_page(sqlite_store *s, store_metrics_rows kind,
                                    sqlite3_stmt **statement_out, vecmill_error *err) {
   str sql = {0};
@@ -469,15 +533,8 @@ static vecmill_status compile_page(sqlite_store *s, store_metrics_rows kind,
   sql_append_ids(&sql, s);
   str_append_text(&sql, ", ");
   sql_append_column(&sql, s, s->text_column);
-  if (kind == STORE_METRICS_LACKING) append_lacking(&sql, s);
-  else append_shared(&sql, s);
-  if (s->metrics.cursor.n) {
-    str_append_text(&sql, " AND ");
-    sql_append_compare(&sql, s, ">", 'k');
-  }
-  str_append_text(&sql, " ORDER BY ");
-  sql_append_ids(&sql, s);
-  str_append_text(&sql, " LIMIT :n");
+  if (kind == STORE_METRICS_LACKING) append_lacking_page(&sql, s);
+  else append_shared(&sql, s), append_page_end(&sql, s);
   vecmill_status status = sqlite_compile(s, &sql, "cannot read a page", statement_out, err);
   str_fini(&sql);
   return status;

@@ -100,7 +100,9 @@ typedef struct store_metrics_target {
 
 /* Which rows metrics_page gives. */
 typedef enum store_metrics_rows {
-  STORE_METRICS_LACKING = 0, /* considered rows with a vector and without metrics */
+  /* considered rows with a vector and without metrics; of those that share one row of metrics at
+   * least one */
+  STORE_METRICS_LACKING = 0,
   /* of the rows with a vector that share one row of metrics, the first in key order; none where the
    * metrics are keyed as the table is */
   STORE_METRICS_SHARED = 1
@@ -254,7 +256,7 @@ typedef struct store_operations {
    * now on commit writes metrics in the transaction of the vectors. */
   vecmill_status (*metrics_begin)(store *s, vecmill_error *err);
 
-  /* How many rows STORE_METRICS_LACKING gives. */
+  /* How many rows STORE_METRICS_LACKING is about, those that share one row of metrics as one. */
   vecmill_status (*metrics_count)(store *s, uint64_t *n_out, vecmill_error *err);
 
   /* The next at most n_max rows in key order; none: that was all, and the next call begins anew.

@@ -369,6 +369,13 @@ def test_shared(vecmill, folder):
         before = path.read_bytes()
         vecmill.ingest(path, table="documents")  # without a list: nothing is undone
         expect(path.read_bytes() == before, "a run with nothing to do wrote")
+    path = folder / "rowid.db"  # whose key is no column
+    execute(path, "CREATE TABLE documents(sourceid INTEGER, text TEXT); INSERT INTO documents VALUES(1, 'one'), (1, 'one more'), (2, 'two')")
+    for words in ((), ("--metrics-only",)):
+        vecmill.ingest(path, "--id-column", "rowid", "--create-metrics", *words, table="documents")
+        got = query(path, "SELECT sourceid, word_count, frequency FROM document_metrics ORDER BY 1")
+        expect(got == [(1, 1, 1), (2, 1, 1)], f"{words}: {got}")
+        execute(path, "DELETE FROM document_metrics")
 
 
 def test_refused_by_the_database(vecmill, folder):

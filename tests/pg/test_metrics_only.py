@@ -7,7 +7,7 @@ import sys
 
 sys.dont_write_bytecode = True
 from runs import begun, ended, fill, fresh, ingest, locked, start, waiting  # noqa: E402, first: it sets the path
-from ingest_case import expect, run_tests  # noqa: E402
+from ingest_case import execute, expect, query, run_tests  # noqa: E402
 from servers import Server  # noqa: E402
 
 METRICS = "hawaiian_word_ratio real, word_count integer, length integer, entity_count integer, frequency integer, updated_at timestamptz"
@@ -103,6 +103,32 @@ def test_deleted_meanwhile(vecmill, folder):
         server.psql("CREATE TABLE ours(id integer PRIMARY KEY); ALTER TABLE t_metrics ADD FOREIGN KEY (id) REFERENCES ours NOT VALID; DELETE FROM t_metrics WHERE id = 3")
         done = ingest(vecmill, server.uri, "--metrics-only", status=1)
         expect('cannot write metrics: insert or update on table "t_metrics" violates foreign key constraint' in done.stderr, done.stderr)
+
+
+def test_counts_of_shared_rows(vecmill, folder):
+    """What is left to measure and what was measured are rows of metrics, whatever the batch and however many texts share one; the same in SQLite."""
+    n_texts, n_sources, path = 40, 7, folder / "t.db"
+    rows = ", ".join(f"({i}, {'NULL' if i % 10 == 0 else i % n_sources}, 'star{' moon' * (i % 5)}')" for i in range(1, n_texts + 1))
+    shape = "(doc_id integer PRIMARY KEY, sourceid integer, text text, embedding"
+    with fresh() as server:
+        server.psql(f"CREATE TABLE documents{shape} vector(32)); INSERT INTO documents VALUES{rows}")
+        execute(path, f"CREATE TABLE documents{shape} BLOB); INSERT INTO documents(doc_id, sourceid, text) VALUES{rows}")
+        where = "doc_id > 2 AND sourceid < 6"  # of each source another row comes first
+        for db in (server.uri, path):
+            ingest(vecmill, db, table="documents")
+            for batch in (1, 4, 100):
+                drop = "DROP TABLE IF EXISTS document_metrics"
+                execute(path, drop) if db == path else server.psql(drop, options="-c client_min_messages=error")
+                summary = vecmill.run("ingest", "documents", batch, "--db", db, "--metrics-only", "--create-metrics", "--dry-run").stdout
+                expect(summary.endswith(f"Dry run: nothing was written. {n_sources} rows to measure\n"), summary)
+                for part, n in ((("--where", where), n_sources - 1), ((), 0)):  # its end sets right all that is shared
+                    done = vecmill.run("ingest", "documents", batch, "--db", db, "--metrics-only", "--create-metrics", *part).stdout
+                    batches = [line.split() for line in done.splitlines() if line.startswith("Processed batch: ")]
+                    expect(f"Remaining to measure in documents: {n}\n" in done and f"Measured {n} rows of documents into document_metrics" in done and
+                           sum(int(words[2]) for words in batches) == n and (not batches or batches[-1][4:7] == [str(n), "/", str(n)]), f"{db}, {batch} a batch: {done}")
+            query_text = "SELECT sourceid, word_count, frequency FROM document_metrics ORDER BY 1"
+            got = query(path, query_text) if db == path else [tuple(map(int, row)) for row in server.psql(query_text)]
+            expect(got == [(source, 1 + (source or n_sources) % 5, n_texts // 5) for source in range(n_sources)], str(got))
 
 
 if __name__ == "__main__":
