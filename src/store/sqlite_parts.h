@@ -177,6 +177,12 @@ vecmill_status sqlite_store_preview(store *s, size_t n_max, store_counts *counts
  * code. keeps_ratio: nothing is written where all but the ratio is there already. */
 int sqlite_metrics_write(sqlite_store *s, const store_row *row, bool keeps_ratio);
 void sqlite_metrics_fini(sqlite_metrics *m);
+/* main."metrics"; "table"."join", ..; " AND "table"."join" IS NOT NULL ..": such rows have none;
+ * "table"."vector" IS NOT NULL */
+void sqlite_metrics_append_table(str *sql, const sqlite_store *s);
+void sqlite_metrics_append_joins(str *sql, const sqlite_store *s);
+void sqlite_metrics_append_joins_not_null(str *sql, const sqlite_store *s);
+void sqlite_append_has_vector(str *sql, const sqlite_store *s);
 /* sqlite_metrics_owner.c: as pg_metrics_owner.c. */
 vecmill_status sqlite_metrics_check_owner(sqlite_store *s, vecmill_error *err);
 vecmill_status sqlite_metrics_note_owner(sqlite_store *s, vecmill_error *err);
@@ -186,6 +192,7 @@ void sqlite_metrics_append_removal(str *sql, const sqlite_store *s, const str *r
 vecmill_status sqlite_store_metrics_find(store *s, const store_metrics_target *target,
                                          const char **table_out, vecmill_error *err);
 vecmill_status sqlite_store_metrics_begin(store *s, vecmill_error *err);
+/* sqlite_backfill.c */
 vecmill_status sqlite_store_metrics_count(store *s, uint64_t *n_out, vecmill_error *err);
 vecmill_status sqlite_store_metrics_page(store *s, store_metrics_rows kind, size_t n_max,
                                          store_page *page_out, vecmill_error *err);
