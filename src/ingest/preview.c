@@ -11,72 +11,91 @@ static void nothing_more(embed_job *job) {
   (void)job;
 }
 
-/* Rows [from, to). *n_tokens_out: theirs; a row that cannot be embedded has none. */
-static vecmill_status embed_some(embed *e, const store_page *page, size_t from, size_t to,
-                                 embed_text *texts, float *vectors, size_t dimension,
-                                 uint64_t *n_tokens_out, vecmill_error *err) {
-  for (size_t i = from; i < to; i++)
-    texts[i - from] = (embed_text){.text = page->rows[i].text,
-                                   .n_bytes = page->rows[i].n_text_bytes,
-                                   .vector = vectors + (i - from) * dimension};
-  embed_job job = {.texts = texts, .n_texts = to - from, .done = nothing_more};
+/* The page's first n rows. *n_tokens_out: theirs are added; a row that cannot be embedded has none.
+ */
+static vecmill_status embed_some(embed *e, const store_page *page, size_t n, embed_text *texts,
+                                 float *vectors, size_t dimension, uint64_t *n_tokens_out,
+                                 vecmill_error *err) {
+  for (size_t i = 0; i < n; i++)
+    texts[i] = (embed_text){.text = page->rows[i].text,
+                            .n_bytes = page->rows[i].n_text_bytes,
+                            .vector = vectors + i * dimension};
+  embed_job job = {.texts = texts, .n_texts = n, .done = nothing_more};
   vecmill_status status = embed_submit(e, &job, err);
   if (status != VECMILL_OK) return status;
   embed_drain(e);
-  for (size_t i = 0; i < to - from; i++) {
+  for (size_t i = 0; i < n; i++) {
     if (texts[i].status == VECMILL_OK) *n_tokens_out += texts[i].n_tokens;
     mem_free(texts[i].reason);
   }
   return VECMILL_OK;
 }
 
-static vecmill_status embed_sample(embed *e, size_t dimension, const store_page *page,
-                                   const int *stop, size_t *n_rows_out, uint64_t *n_tokens_out,
-                                   uint64_t *ns_out, vecmill_error *err) {
-  size_t n_step = (size_t)embed_n_workers(e) * ROWS_PER_WORKER, n_floats;
-  if (n_step > page->n_rows) n_step = page->n_rows;
-  embed_text *texts = mem_calloc(n_step, sizeof *texts);
-  float *vectors =
-      mem_mul(n_step, dimension, &n_floats) ? mem_alloc_aligned(n_floats, sizeof(float)) : NULL;
-  vecmill_status status =
-      texts && vectors ? VECMILL_OK : err_set_memory(err, "sample", n_step * dimension);
-  uint64_t warm = 0, start_ns = 0;
-  /* what a model does only once is not measured */
+/* What is embedded, and what that took. */
+typedef struct sample {
+  embed *e;
+  embed_text *texts;
+  float *vectors;
+  size_t dimension, n_rows;
+  uint64_t n_tokens, ns;
+  bool is_warm;
+} sample;
+
+/* What a model does only once is not measured, nor is the reading. */
+static vecmill_status embed_piece(sample *a, const store_page *page, vecmill_error *err) {
+  uint64_t warm = 0;
+  vecmill_status status = VECMILL_OK;
+  if (page->n_rows == 0) return status;
+  if (!a->is_warm)
+    status = embed_some(a->e, page, 1, a->texts, a->vectors, a->dimension, &warm, err);
+  a->is_warm = true;
+  uint64_t from_ns = clock_now_ns();
   if (status == VECMILL_OK)
-    status = embed_some(e, page, 0, 1, texts, vectors, dimension, &warm, err);
-  start_ns = clock_now_ns();
-  while (status == VECMILL_OK && *n_rows_out < page->n_rows &&
-         clock_now_ns() - start_ns < ENOUGH_NS) {
-    size_t from = *n_rows_out, to = from + n_step < page->n_rows ? from + n_step : page->n_rows;
-    status = embed_some(e, page, from, to, texts, vectors, dimension, n_tokens_out, err);
-    *n_rows_out = to;
-    if (stop && __atomic_load_n(stop, __ATOMIC_RELAXED) != 0)
-      status = err_set(err, VECMILL_ERROR_STOPPED, "stopped: nothing was written");
-  }
-  *ns_out = clock_now_ns() - start_ns;
-  mem_free(texts);
-  mem_free(vectors);
+    status =
+        embed_some(a->e, page, page->n_rows, a->texts, a->vectors, a->dimension, &a->n_tokens, err);
+  a->ns += clock_now_ns() - from_ns;
+  a->n_rows += page->n_rows;
   return status;
 }
 
-vecmill_status preview_measure(provider *p, unsigned n_workers, const store_page *page,
+static vecmill_status embed_sample(sample *a, store *s, const store_page *picked, const int *stop,
+                                   vecmill_error *err) {
+  size_t n_step = (size_t)embed_n_workers(a->e) * ROWS_PER_WORKER, n_floats, next = 0;
+  if (n_step > picked->n_rows) n_step = picked->n_rows;
+  a->texts = mem_calloc(n_step, sizeof *a->texts);
+  a->vectors =
+      mem_mul(n_step, a->dimension, &n_floats) ? mem_alloc_aligned(n_floats, sizeof(float)) : NULL;
+  if (!a->texts || !a->vectors) return err_set_memory(err, "sample", n_step * a->dimension);
+  vecmill_status status = VECMILL_OK;
+  while (status == VECMILL_OK && next < picked->n_rows && a->ns < ENOUGH_NS) {
+    store_page page;
+    status = s->operations->preview_texts(s, picked, n_step, &next, &page, err);
+    if (status != VECMILL_OK) return status;
+    status = embed_piece(a, &page, err);
+    s->operations->page_free(s, &page);
+    if (stop && __atomic_load_n(stop, __ATOMIC_RELAXED) != 0)
+      status = err_set(err, VECMILL_ERROR_STOPPED, "stopped: nothing was written");
+  }
+  return status;
+}
+
+vecmill_status preview_measure(provider *p, unsigned n_workers, store *s, const store_page *picked,
                                uint64_t n_total, const int *stop, preview_estimate *estimate_out,
                                vecmill_error *err) {
   *estimate_out = (preview_estimate){0};
-  if (page->n_rows == 0) return VECMILL_OK;
-  embed *e = NULL;
+  if (picked->n_rows == 0) return VECMILL_OK;
   embed_options options = {.n_workers = n_workers};
-  uint64_t n_tokens = 0, ns = 0;
-  size_t n_rows = 0;
-  vecmill_status status = embed_open(p, &options, &e, err);
-  if (status == VECMILL_OK)
-    status = embed_sample(e, p->dimension, page, stop, &n_rows, &n_tokens, &ns, err);
-  embed_close(&e);
-  if (status != VECMILL_OK) return status;
-  double scale = (double)n_total / (double)n_rows;
-  *estimate_out = (preview_estimate){.n_sampled = n_rows,
-                                     .n_tokens = (double)n_tokens * scale,
-                                     .seconds = (double)ns * 1e-9 * scale};
+  sample a = {.dimension = p->dimension};
+  vecmill_status status = embed_open(p, &options, &a.e, err);
+  if (status == VECMILL_OK) status = embed_sample(&a, s, picked, stop, err);
+  embed_close(&a.e);
+  mem_free(a.texts);
+  mem_free(a.vectors);
+  if (status != VECMILL_OK || a.n_rows == 0) return status; /* none: all of them are gone */
+  double scale = (double)n_total / (double)a.n_rows;
+  *estimate_out = (preview_estimate){.n_sampled = a.n_rows,
+                                     .n_tokens = (double)a.n_tokens * scale,
+                                     .seconds = (double)a.ns * 1e-9 * scale};
   return VECMILL_OK;
 }
 

@@ -12,9 +12,10 @@ typedef struct preview_estimate {
   double n_tokens, seconds; /* of all rows */
 } preview_estimate;
 
-/* Embeds rows of the page, in the order in which they lie there, until it has seen enough. The page
- * holds n_total rows or a random sample of them. STOPPED when `stop` (may be NULL) ended it. */
-vecmill_status preview_measure(provider *p, unsigned n_workers, const store_page *page,
+/* Reads texts of the picked rows of `s` piece by piece and embeds them, until it has seen enough.
+ * Picked were n_total rows or a random sample of them. STOPPED when `stop` (may be NULL) ended it.
+ */
+vecmill_status preview_measure(provider *p, unsigned n_workers, store *s, const store_page *picked,
                                uint64_t n_total, const int *stop, preview_estimate *estimate_out,
                                vecmill_error *err);
 

@@ -156,8 +156,8 @@ static vecmill_status begin(run *r, vecmill_error *err) {
     return match;
   }
   if (status == VECMILL_OK && !is_sure && has_vectors)
-    status = ingest_maker_prove(&r->maker, r->store, &r->columns,
-                                r->has_record ? &r->record : NULL, err);
+    status = ingest_maker_prove(&r->maker, r->store, &r->columns, r->has_record ? &r->record : NULL,
+                                err);
   if (r->options->dry_run) return status;
   if (status == VECMILL_OK) status = operations->begin(r->store, &r->maker.maker, err);
   if (status == VECMILL_OK && r->metrics_table) status = operations->metrics_begin(r->store, err);
@@ -358,15 +358,15 @@ static vecmill_status run_metrics_only(run *r, vecmill_error *err) {
 }
 
 static vecmill_status run_dry(run *r, vecmill_error *err) {
-  store_page page;
+  store_page picked;
   preview_estimate estimate = {0};
   vecmill_status status =
-      r->store->operations->preview(r->store, PREVIEW_MAX_ROWS, &r->counts, &page, err);
+      r->store->operations->preview(r->store, PREVIEW_MAX_ROWS, &r->counts, &picked, err);
   if (status != VECMILL_OK) return status;
   tell_counts(r);
-  status = preview_measure(r->maker.provider, r->options->n_workers, &page, r->counts.n_left,
-                           stop_flag(r->options), &estimate, err);
-  r->store->operations->page_free(r->store, &page);
+  status = preview_measure(r->maker.provider, r->options->n_workers, r->store, &picked,
+                           r->counts.n_left, stop_flag(r->options), &estimate, err);
+  r->store->operations->page_free(r->store, &picked);
   r->report->n_sampled = estimate.n_sampled;
   r->report->expected_tokens = (uint64_t)(estimate.n_tokens + 0.5);
   r->report->expected_s = estimate.seconds + preview_rests_s(r->counts.n_left, r->event.n_workers,

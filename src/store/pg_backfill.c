@@ -434,30 +434,3 @@ vecmill_status pg_store_metrics_count_twins(store *base, uint64_t *n_changed_out
   pg_stop_at_once(false);
   return status;
 }
-
-/* --- a look that writes nothing --- */
-
-vecmill_status pg_store_preview(store *base, size_t n_max, store_counts *counts_out,
-                                store_page *page_out, vecmill_error *err) {
-  pg_store *s = pg_of(base);
-  str sql = {0}, cut = {0};
-  pg_params p = {0};
-  PGresult *rows = NULL;
-  *page_out = (store_page){0};
-  s->looks_only = true;
-  s->changed &= s->column_id != NULL; /* else there are no hashes yet */
-  *counts_out = (store_counts){0};
-  vecmill_status status = pg_find_cut(s, err);
-  if (status == VECMILL_OK && s->changed) status = pg_check_state(s, err);
-  if (status == VECMILL_OK) status = pg_count_considered(s, counts_out, err);
-  if (status == VECMILL_OK) status = pg_add_cut(s, &p, &cut, err);
-  pg_append_page_columns(&sql, s); /* who only reads may have rights on columns alone */
-  pg_append_left(&sql, s, "$1::text[]");
-  str_append_format(&sql, " ORDER BY random() LIMIT %zu", n_max);
-  if (status == VECMILL_OK) status = pg_run(s, PG_READER, &sql, &p, "cannot read rows", &rows, err);
-  if (status == VECMILL_OK) status = pg_take_page(s, pg_all_rows(rows), page_out, err);
-  PQclear(rows);
-  str_fini(&sql);
-  str_fini(&cut);
-  return status;
-}

@@ -223,6 +223,7 @@ static const store_operations pg_operations = {
     .metrics_commit = pg_store_metrics_commit,
     .metrics_count_twins = pg_store_metrics_count_twins,
     .preview = pg_store_preview,
+    .preview_texts = pg_store_preview_texts,
     .count = pg_store_count,
     .pass_begin = pg_store_pass_begin,
     .n_run_done = pg_store_n_run_done,

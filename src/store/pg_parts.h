@@ -303,8 +303,12 @@ vecmill_status pg_store_metrics_page(store *s, store_metrics_rows kind, size_t n
 vecmill_status pg_store_metrics_commit(store *s, store_metrics_rows kind, const store_page *page,
                                        uint64_t *n_written_out, vecmill_error *err);
 vecmill_status pg_store_metrics_count_twins(store *s, uint64_t *n_changed_out, vecmill_error *err);
+
+/* pg_preview.c */
 vecmill_status pg_store_preview(store *s, size_t n_max, store_counts *counts_out,
                                 store_page *page_out, vecmill_error *err);
+vecmill_status pg_store_preview_texts(store *s, const store_page *picked, size_t n_max,
+                                      size_t *next, store_page *page_out, vecmill_error *err);
 
 /* pg_scan.c */
 vecmill_status pg_store_scan(store *s, store_scan_function *each, void *context,

@@ -229,6 +229,7 @@ static const store_operations sqlite_operations = {
     .metrics_commit = sqlite_store_metrics_commit,
     .metrics_count_twins = sqlite_store_metrics_count_twins,
     .preview = sqlite_store_preview,
+    .preview_texts = sqlite_store_preview_texts,
     .count = sqlite_store_count,
     .pass_begin = sqlite_store_pass_begin,
     .claim = sqlite_store_claim,

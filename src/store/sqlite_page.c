@@ -83,7 +83,8 @@ static vecmill_status compile_page(sqlite_store *s, bool first, sqlite3_stmt **s
   str_append_text(&sql, "SELECT ");
   sql_append_ids(&sql, s);
   str_append_text(&sql, ", ");
-  sql_append_column(&sql, s, s->text_column);
+  if (s->is_preview) str_append_text(&sql, "''");
+  else sql_append_column(&sql, s, s->text_column);
   sqlite_append_from(&sql, s);
   sqlite_append_considered(&sql, s);
   if (!first) {
@@ -419,6 +420,56 @@ vecmill_status sqlite_read_page(sqlite_store *s, sqlite3_stmt *statement, bool h
   sqlite_store_page_free(&s->base, &page);
   return has_memory ? sqlite_error(s, code, "cannot read a page", err)
                     : err_set_memory(err, "page", n_max * sizeof *page.rows);
+}
+
+/* "SELECT key, text .. WHERE key = :k" */
+static vecmill_status compile_text(sqlite_store *s, sqlite3_stmt **statement_out,
+                                   vecmill_error *err) {
+  str sql = {0};
+  str_append_text(&sql, "SELECT ");
+  sql_append_ids(&sql, s);
+  str_append_text(&sql, ", ");
+  sql_append_column(&sql, s, s->text_column);
+  str_append_text(&sql, " FROM ");
+  sql_append_table(&sql, s);
+  str_append_text(&sql, " WHERE ");
+  sql_append_compare(&sql, s, "=", 'k');
+  vecmill_status status = sqlite_compile(s, &sql, "cannot read a text", statement_out, err);
+  str_fini(&sql);
+  return status;
+}
+
+vecmill_status sqlite_store_preview_texts(store *base, const store_page *picked, size_t n_max,
+                                          size_t *next, store_page *page_out, vecmill_error *err) {
+  sqlite_store *s = of(base);
+  sqlite3_stmt *statement = NULL;
+  str memory = {0};
+  int code = SQLITE_DONE;
+  *page_out = (store_page){0};
+  vecmill_status status = compile_text(s, &statement, err);
+  if (status != VECMILL_OK) return status;
+  store_page page = {.rows = mem_calloc(n_max ? n_max : 1, sizeof *page.rows)};
+  while (page.rows && !memory.failed && page.n_rows < n_max && *next < picked->n_rows &&
+         memory.n < STORE_PREVIEW_BYTES) {
+    const store_row *row = &picked->rows[(*next)++];
+    key_bind(statement, 'k', row->key, row->n_key_bytes);
+    code = sqlite3_step(statement);
+    if (code == SQLITE_ROW) append_row(s, statement, false, &memory, &page.rows[page.n_rows++]);
+    else if (code != SQLITE_DONE) break;
+    sqlite3_reset(statement);
+  }
+  page.memory = memory.data;
+  if (!page.rows || memory.failed) status = err_set_memory(err, "sample", memory.n);
+  else if (code != SQLITE_ROW && code != SQLITE_DONE)
+    status = sqlite_error(s, code, "cannot read a text", err);
+  sqlite3_finalize(statement);
+  if (status == VECMILL_OK) {
+    set_pointers(&page);
+    *page_out = page;
+  } else {
+    sqlite_store_page_free(&s->base, &page);
+  }
+  return status;
 }
 
 vecmill_status sqlite_store_claim(store *base, size_t n_max, store_page *page_out,

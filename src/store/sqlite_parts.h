@@ -59,7 +59,7 @@ typedef struct sqlite_store {
   char *maker_text[6];
 
   sqlite_metrics metrics;
-  bool is_preview; /* nothing is recorded yet, no failures either */
+  bool is_preview; /* nothing is recorded yet, no failures either; texts come later */
 
   /* begin and later: prepared statements, owned */
   sqlite3_stmt *first_page, *next_page, *update, *fail, *unfail, *keep_hash;
@@ -172,6 +172,8 @@ vecmill_status sqlite_store_read_text(store *s, const void *key, size_t n_key_by
 
 vecmill_status sqlite_store_preview(store *s, size_t n_max, store_counts *counts_out,
                                     store_page *page_out, vecmill_error *err);
+vecmill_status sqlite_store_preview_texts(store *s, const store_page *picked, size_t n_max,
+                                          size_t *next, store_page *page_out, vecmill_error *err);
 
 /* sqlite_metrics.c. The first one writes the metrics of a row whose vector is there; an SQLite
  * code. keeps_ratio: nothing is written where all but the ratio is there already. */

@@ -15,7 +15,8 @@
  *   close
  *   metrics_page, metrics_commit, metrics_count_twins    at the end; the last one counts equal
  * texts Metrics alone: open, find, metrics_find, record, metrics_begin, metrics_count, then as at
- * the end. A look that writes nothing: open, find, metrics_find, record, inspect, preview, close.
+ * the end. A look that writes nothing: open, find, metrics_find, record, inspect, preview,
+ * preview_texts, close.
  * A search: open, find, record, scan, read_text, close.
  *
  * Threads: claim may run in one thread while commit runs in `n_writers` others, each with a page of
@@ -128,6 +129,8 @@ typedef struct store_row {
   const char *reason;
   store_metrics metrics; /* of STORE_EMBEDDED, and in metrics_commit; once there are metrics */
 } store_row;
+
+#define STORE_PREVIEW_BYTES ((size_t)8 << 20)
 
 typedef struct store_page {
   store_row *rows;
@@ -273,9 +276,15 @@ typedef struct store_operations {
   vecmill_status (*metrics_count_twins)(store *s, uint64_t *n_changed_out, vecmill_error *err);
 
   /* Instead of begin, after inspect; writes nothing: the totals, and up to n_max of the rows to
-   * embed, picked at random. page_free frees them. */
+   * embed, picked at random, without their texts. page_free frees them. */
   vecmill_status (*preview)(store *s, size_t n_max, store_counts *counts_out, store_page *page_out,
                             vecmill_error *err);
+
+  /* The texts of such rows, *next and those behind it: n_max at most, and, but for the last of
+   * them, no more than STORE_PREVIEW_BYTES. Rows that are gone are left out. *next becomes the
+   * first that was not asked for. page_free frees them. */
+  vecmill_status (*preview_texts)(store *s, const store_page *picked, size_t n_max, size_t *next,
+                                  store_page *page_out, vecmill_error *err);
 
   /* Every row that has something in its vector column and passes `where`, in any order. */
   vecmill_status (*scan)(store *s, store_scan_function *each, void *context, vecmill_error *err);

@@ -4,6 +4,7 @@
   test_ingest.py --vecmill PATH [NAME..]
 """
 import json
+import os
 import random
 import signal
 import struct
@@ -16,8 +17,9 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 import corpus  # noqa: E402
 from ingest_case import MAKE_TINY_MODEL, expect, run_tests  # noqa: E402
-from runs import (N_DIMENSIONS, by_sqlite, each_written_once, floats, fresh, ingest, log_writes, model_of_384,  # noqa: E402
-                  narrow, quoted, start)
+from proxy import Fate, Gate  # noqa: E402
+from runs import (N_DIMENSIONS, by_sqlite, each_written_once, fill, floats, fresh, ingest, log_writes,  # noqa: E402
+                  model_of_384, narrow, quoted, start)
 from servers import Server  # noqa: E402
 
 # --- what works ---
@@ -343,6 +345,47 @@ def test_errors(vecmill, folder):
         told("is the server running there", db="postgresql://postgres@127.0.0.1:1/x")
         expect(server.psql("SELECT count(embedding) FROM t") == [("0",)] and server.psql("SELECT to_regnamespace('vecmill')") == [(None,)],
                "something was begun")
+
+
+# --- dry runs ---
+
+
+def peak_mb(vecmill, *words) -> tuple:
+    """The peak of a run that ends well, and what it said."""
+    run = vecmill.start("ingest", "t", *words, "--model", vecmill.model)
+    output = run.stdout.read()
+    _, status, usage = os.wait4(run.pid, 0)
+    run.returncode = os.waitstatus_to_exitcode(status)
+    expect(run.returncode == 0, output + run.stderr.read())
+    return usage.ru_maxrss / 1024, output
+
+
+def test_dry_run_of_large_texts(vecmill, folder):
+    """A look holds no more of them at once than a run does; it finds them by whatever key they have."""
+    n = 300
+    with fresh() as server:
+        server.psql(f"""CREATE TABLE t(a timestamptz, b text COLLATE "C", text text, embedding vector({N_DIMENSIONS}), PRIMARY KEY(a, b));
+            INSERT INTO t SELECT timestamptz '2024-10-26 22:00+00' + i * interval '13.000001 s', 'it''s ' || i, repeat('star ' || i || ' ', 110000) FROM generate_series(1, {n}) AS i""")
+        dry, told = peak_mb(vecmill, 20, "--db", server.uri, "--dry-run")
+        real, output = peak_mb(vecmill, 20, "--db", server.uri)
+        n_tokens = output.rpartition(" tokens in ")[0].rpartition(" ")[2]
+        expect(f"{n} rows to embed, " in told and f" {n_tokens} tokens, about " in told and " rows embedded on trial" in told, f"{told}, not {n_tokens}")
+        print(f"  peak resident size: {dry:.0f} MB of a dry run, {real:.0f} MB of the run")
+        expect(dry < real + 200, f"{dry:.0f} MB, and {real:.0f} MB of the run itself")  # where all texts were held, 470 more
+
+
+def test_dry_run_of_rows_that_go(vecmill, folder):
+    """Of the rows that were picked, those that are deleted before they are read count for nothing."""
+    for gone, n_left in (("id <= 60", 40), ("true", 0)):
+        with fresh() as server, Gate(server, b"vecmill_r.*", Fate.PASS) as gate:
+            fill(server, 100)
+            look = start(vecmill, gate.uri, "--dry-run")
+            gate.wait()
+            server.psql(f"DELETE FROM t WHERE {gone}")
+            gate.open()
+            output, errors = look.communicate(timeout=60)
+            told = f", by {n_left} rows embedded on trial\n" if n_left else "written. 100 rows to embed\n"
+            expect(look.returncode == 0 and not errors and output.endswith(told), f"{output} {errors}")
 
 
 if __name__ == "__main__":
