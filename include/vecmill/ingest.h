@@ -164,7 +164,8 @@ typedef struct vecmill_ingest_report {
   /* embedded in vain: another process had taken them over, because this one gave no sign of life
    * for longer than its lease */
   uint64_t n_taken_over;
-  /* claimed but not embedded, because the run was stopped or rows kept changing */
+  /* claimed but not embedded, because the run was stopped, or rows kept changing or had their
+   * vectors taken away again */
   uint64_t n_left;
   uint64_t n_tokens;
   uint64_t n_batches; /* pages committed */
@@ -193,7 +194,7 @@ VECMILL_API const char *vecmill_ingest_stage_name(vecmill_ingest_stage stage);
 /*
  * Runs to the end. *report_out is always initialised, and filled as far as the run came.
  * VECMILL_OK: every row that could be is embedded. PARTIAL: some rows failed, now or in an earlier
- * run that was not retried. STOPPED: vecmill_ingest_stop. CONFLICT: another model made the column.
+ * run that was not retried, or are left as n_left says. STOPPED: vecmill_ingest_stop. CONFLICT: another model made the column.
  * BUSY: another vecmill works on it, or a stop was asked for while the database was locked.
  * NOT_FOUND, ARGUMENT, UNSUPPORTED, DATABASE, IO, MEMORY, FORMAT.
  */

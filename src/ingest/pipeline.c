@@ -16,10 +16,14 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/thread.h"
+#include "ingest/tries.h"
 
 #define TICK_NS 100000000ull
-/* Passes in a row whose rows somebody kept changing, all of them. */
+/* Passes in a row whose rows somebody kept changing, all of them, or that came too often. */
 #define MAX_FRUITLESS_PASSES 3
+/* Of a pass so many rows are counted, and the rest is taken to be like them: of a table that loses
+ * all vectors again the first rows come in each pass, whatever other processes take of them. */
+#define MAX_COUNTED 4096
 #define TEXTS_PER_WORKER 128 /* claimed ahead, so that token batches can be planned full */
 
 typedef struct pipeline pipeline;
@@ -60,7 +64,12 @@ struct pipeline {
   vecmill_status status;
   vecmill_error error;
   uint64_t reader_blocked_ns, reader_gone_ns, writers_blocked_ns;
-  uint64_t n_given_up; /* the reader's, read once it has gone */
+  uint64_t n_given_up, n_worn; /* the reader's, as below; read once it has gone */
+  tries tries;
+  struct reader_pass {
+    bool leaves_worn; /* the last that may be fruitless */
+    uint64_t n_claimed, n_counted, n_worn, n_rest;
+  } pass;
 
   progress progress; /* the caller's from here on */
   uint64_t n_told;   /* n_done, when a line was told last */
@@ -169,6 +178,41 @@ static void count_out(pipeline *p, int n_pages, size_t n_rows) {
   pthread_mutex_unlock(&p->mutex);
 }
 
+/* Whether the row is to be embedded. */
+static vecmill_status try_row(pipeline *p, const store_row *row, bool *wanted_out,
+                              vecmill_error *err) {
+  struct reader_pass *pass = &p->pass;
+  unsigned n_before = 0;
+  *wanted_out = true;
+  if (p->outcome->n_passes < 2 || row->outcome == STORE_FAILED) return VECMILL_OK;
+  bool is_counted = pass->n_counted < MAX_COUNTED;
+  vecmill_status status =
+      is_counted ? tries_add(&p->tries, row->key, row->n_key_bytes, &n_before, err) : VECMILL_OK;
+  bool is_worn = n_before >= INGEST_MAX_TRIES;
+  pass->n_counted += is_counted;
+  pass->n_worn += is_worn;
+  pass->n_rest += !is_counted;
+  *wanted_out = !pass->leaves_worn || !(is_counted ? is_worn : pass->n_worn > 0);
+  return status;
+}
+
+/* Takes those out of the page that are not to be embedded: its commit leaves them as they are. If
+ * none is left nothing else will commit it, and it would only be claimed again. */
+static vecmill_status try_page(pipeline *p, store_page *page, vecmill_error *err) {
+  size_t n_wanted = 0;
+  vecmill_status status = VECMILL_OK;
+  for (size_t i = 0; status == VECMILL_OK && i < page->n_rows; i++) {
+    bool wanted = false;
+    status = try_row(p, &page->rows[i], &wanted, err);
+    if (wanted) page->rows[n_wanted++] = page->rows[i];
+  }
+  if (status != VECMILL_OK) return status;
+  page->n_rows = n_wanted;
+  store_commit_counts counts;
+  store *s = p->plan->store;
+  return n_wanted > 0 ? VECMILL_OK : s->operations->commit(s, page, &counts, err);
+}
+
 /* Claims a page and hands it to embed. *n_claimed_out 0: the pass has ended. */
 static vecmill_status read_page(pipeline *p, size_t *n_claimed_out, vecmill_error *err) {
   store_page page;
@@ -176,9 +220,10 @@ static vecmill_status read_page(pipeline *p, size_t *n_claimed_out, vecmill_erro
   vecmill_status status = s->operations->claim(s, p->plan->batch, &page, err);
   *n_claimed_out = status == VECMILL_OK ? page.n_rows : 0;
   if (status != VECMILL_OK) return status;
-  if (page.n_rows == 0) {
+  if (page.n_rows > 0) status = try_page(p, &page, err);
+  if (status != VECMILL_OK || page.n_rows == 0) {
     s->operations->page_free(s, &page);
-    return VECMILL_OK;
+    return status;
   }
   size_t n_rows = page.n_rows;
   bool is_settled = page.rows[0].outcome == STORE_FAILED;
@@ -218,36 +263,45 @@ static uint64_t settled(pipeline *p) {
   return n;
 }
 
-/* One pass. *n_claimed_out: all its rows, which are committed when this returns. */
-static vecmill_status read_pass(pipeline *p, uint64_t *n_claimed_out, vecmill_error *err) {
+/* One pass; all its rows are committed when this returns. */
+static vecmill_status read_pass(pipeline *p, vecmill_error *err) {
   size_t n_claimed = 0;
   vecmill_status status = VECMILL_OK;
-  *n_claimed_out = 0;
   do {
     if (!wait_for_room(p, p->max_pages)) return VECMILL_OK;
     status = read_page(p, &n_claimed, err);
-    *n_claimed_out += n_claimed;
+    p->pass.n_claimed += n_claimed;
   } while (status == VECMILL_OK && n_claimed > 0);
   wait_for_room(p, 1);
   return status;
+}
+
+/* Whether more was settled than what may be rows that come again and again. */
+static bool was_fruitful(pipeline *p, uint64_t n_settled_before) {
+  const struct reader_pass *pass = &p->pass;
+  double n_worn = (double)pass->n_worn;
+  if (pass->n_counted > 0) n_worn += n_worn * (double)pass->n_rest / (double)pass->n_counted;
+  return (double)(settled(p) - n_settled_before) > (pass->leaves_worn ? 0 : n_worn);
 }
 
 static vecmill_status read_all(pipeline *p, vecmill_error *err) {
   store *s = p->plan->store;
   for (unsigned n_fruitless = 0; n_fruitless < MAX_FRUITLESS_PASSES;) {
     bool may_find = true;
-    uint64_t n_claimed = 0, n_before = settled(p);
+    uint64_t n_before = settled(p);
+    p->pass = (struct reader_pass){.leaves_worn = n_fruitless == MAX_FRUITLESS_PASSES - 1};
     vecmill_status status = s->operations->pass_begin(s, &may_find, err);
     if (status == VECMILL_OK && may_find) {
       p->outcome->n_passes++;
-      status = read_pass(p, &n_claimed, err);
+      status = read_pass(p, err);
     }
     if (status != VECMILL_OK || !may_find || is_ending(p)) return status;
     /* a pass without rows is one whose rows others had, who may still give them up */
-    if (settled(p) != n_before) n_fruitless = 0;
-    else n_fruitless += n_claimed > 0;
-    if (n_fruitless == MAX_FRUITLESS_PASSES) p->n_given_up = n_claimed;
+    if (was_fruitful(p, n_before)) n_fruitless = 0;
+    else n_fruitless += p->pass.n_claimed > 0;
   }
+  p->n_given_up = p->pass.n_claimed;
+  if (p->pass.n_worn > 0) p->n_worn = p->pass.n_worn + p->pass.n_rest; /* left with them */
   return VECMILL_OK;
 }
 
@@ -526,6 +580,7 @@ static void pipeline_init(pipeline *p, const ingest_plan *plan, ingest_outcome *
 
 static void pipeline_fini(pipeline *p) {
   embed_close(&p->embed);
+  tries_fini(&p->tries);
   pthread_cond_destroy(&p->changed_for_caller);
   pthread_cond_destroy(&p->changed_for_writers);
   pthread_cond_destroy(&p->changed_for_reader);
@@ -569,6 +624,7 @@ vecmill_status ingest_pipeline_run(const ingest_plan *plan, ingest_outcome *outc
     status = p->status;
     if (status != VECMILL_OK && err) *err = p->error;
     outcome_out->n_left += p->n_given_up;
+    outcome_out->n_worn = p->n_worn;
     finish_progress(p);
     measure(p, start_ns);
   }

@@ -1,8 +1,10 @@
 #include "ingest/run.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/thread.h"
 #include "config/config.h"
@@ -25,6 +27,7 @@ typedef struct run {
   size_t batch;
   wordlist *list;
   const char *metrics_table; /* NULL: no metrics */
+  uint64_t n_worn;           /* of the rows left, as in ingest_outcome */
 } run;
 
 static void send(run *r, vecmill_ingest_event_kind kind) {
@@ -284,6 +287,7 @@ static vecmill_status run_pipeline(run *r, vecmill_error *err) {
   /* Ended early: all that is not settled is left, claimed or not. */
   if (status != VECMILL_OK)
     outcome.n_left = r->counts.n_left > n_settled ? r->counts.n_left - n_settled : 0;
+  else r->n_worn = outcome.n_worn;
   report_outcome(r->report, &outcome);
   return status;
 }
@@ -297,8 +301,30 @@ static vecmill_status some_failed(const run *r, uint64_t n_rows, const char *how
                  schema ? "." : "", r->columns.failures);
 }
 
+/* Rows that were left because no pass got them done. */
+static vecmill_status some_left(const run *r, vecmill_error *err) {
+  unsigned long long n_worn = r->n_worn, n_changing = r->report->n_left - r->n_worn;
+  if (n_worn == 0)
+    return err_set(
+        err, VECMILL_ERROR_PARTIAL,
+        "table %s: %llu rows kept changing while they were embedded (run again when they rest)",
+        r->columns.table, n_changing);
+  char others[80] = "";
+  if (n_changing > 0) snprintf(others, sizeof others, "; %llu more kept changing", n_changing);
+  return err_set(err, VECMILL_ERROR_PARTIAL,
+                 "table %s: %llu rows were embedded %d times, and each time a trigger or another "
+                 "program took the vector away or changed the text%s (end that and run again)",
+                 r->columns.table, n_worn, INGEST_MAX_TRIES, others);
+}
+
 static vecmill_status final_status(const run *r, vecmill_error *err) {
   const vecmill_ingest_report *report = r->report;
+  vecmill_error left;
+  bool some_failed_too = report->n_failed + report->n_failed_elsewhere + report->n_failed_before;
+  if (r->n_worn > 0 && some_failed_too) { /* what is told of those would hide it */
+    some_left(r, &left);
+    log_warning("%s", left.text);
+  }
   if (report->n_failed > 0)
     return some_failed(r, report->n_failed, "could not be embedded, the first because: ",
                        report->first_failure ? report->first_failure : "out of memory", err);
@@ -308,12 +334,7 @@ static vecmill_status final_status(const run *r, vecmill_error *err) {
   if (report->n_failed_before > 0)
     return some_failed(r, report->n_failed_before,
                        "failed in an earlier run and were not tried again", "", err);
-  if (report->n_left > 0)
-    return err_set(
-        err, VECMILL_ERROR_PARTIAL,
-        "table %s: %llu rows kept changing while they were embedded (run again when they rest)",
-        r->columns.table, (unsigned long long)report->n_left);
-  return VECMILL_OK;
+  return report->n_left > 0 ? some_left(r, err) : VECMILL_OK;
 }
 
 /* --- metrics alone, and a look --- */

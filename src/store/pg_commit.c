@@ -207,7 +207,7 @@ static vecmill_status commit_at_once(pg_store *s, pg_role role, const pg_page *h
   bool is_over = false;
   vecmill_status status = VECMILL_OK;
   /* with triggers, what was written and is not to be kept must be rolled back */
-  if (a->n_failed == 0 && !s->has_triggers)
+  if (a->n_rows > 0 && a->n_failed == 0 && !s->has_triggers)
     status = write_page(s, role, PG_WRITE_PLACES, head, a, &is_over, is_ours_out, counts, err);
   if (status == VECMILL_OK && !is_over)
     status = write_page(s, role, PG_WRITE_PAGE, head, a, &is_over, is_ours_out, counts, err);

@@ -229,7 +229,8 @@ typedef struct store_operations {
   /*
    * Writes the page's outcomes in one transaction, all or nothing; in several only where a rule of
    * the database's own rolls one back. After an error *counts_out tells what was committed before
-   * it. A vector lands only if the row's text is still the text that was claimed and the row still
+   * it. Rows that were taken out of the page since claim are left as they are, all of them perhaps.
+   * A vector lands only if the row's text is still the text that was claimed and the row still
    * has none, or, where `changed`, still one of another text. A hash of the text goes with it. The
    * page stays the caller's, to be freed.
    */

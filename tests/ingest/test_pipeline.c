@@ -61,7 +61,8 @@ typedef struct setting {
   uint64_t limit;
   const int *stop;
   bool retry_failed;
-  int n_passes_of_others; /* in which others have all rows */
+  int n_passes_of_others;   /* in which others have all rows */
+  const char *after_commit; /* what somebody else says then */
 } setting;
 
 /* --- a store whose rows are others' for some passes --- */
@@ -92,6 +93,29 @@ static void share_store(store *s, int n_passes_of_others) {
   s->operations = &shared;
 }
 
+/* --- a store where somebody else writes after each commit --- */
+
+static const char *after_commit;
+static uint64_t n_commits, n_rows_committed;
+
+static vecmill_status undone_commit(store *s, const store_page *page,
+                                    store_commit_counts *counts_out, vecmill_error *err) {
+  vecmill_status status = own->commit(s, page, counts_out, err);
+  n_commits++;
+  n_rows_committed += page->n_rows;
+  sql(after_commit);
+  return status;
+}
+
+static void undo_commits(store *s, const char *statement) {
+  own = s->operations;
+  shared = *own;
+  shared.commit = undone_commit;
+  after_commit = statement;
+  n_commits = n_rows_committed = 0;
+  s->operations = &shared;
+}
+
 static vecmill_status run_pipeline(const setting *how, ingest_outcome *outcome_out) {
   store *s = NULL;
   store_columns columns;
@@ -104,6 +128,7 @@ static vecmill_status run_pipeline(const setting *how, ingest_outcome *outcome_o
   assert_int_equal(s->operations->begin(s, &maker, &error), VECMILL_OK);
   assert_int_equal(s->operations->count(s, &counts, &error), VECMILL_OK);
   if (how->n_passes_of_others) share_store(s, how->n_passes_of_others);
+  if (how->after_commit) undo_commits(s, how->after_commit);
   ingest_plan plan = {.store = s,
                       .provider = &fake.base,
                       .batch = how->batch,
@@ -291,6 +316,57 @@ static void test_inserted_behind(void **state) {
   expect_right_vectors(61);
 }
 
+/* Who takes a vector away each time does not keep the run going for ever. */
+static void test_vectors_taken_away(void **state) {
+  (void)state;
+  make_table(60);
+  ingest_outcome outcome;
+  const setting how = {10, 1,
+                       .after_commit =
+                           "UPDATE t SET embedding = NULL WHERE id = 7 AND embedding IS NOT NULL"};
+  assert_int_equal(run_pipeline(&how, &outcome), VECMILL_OK);
+  assert_int_equal(outcome.n_left, 1);
+  assert_int_equal(outcome.n_worn, 1);
+  assert_in_range(outcome.n_written, 59 + INGEST_MAX_TRIES, 59 + INGEST_MAX_TRIES + 4);
+  outcome_fini(&outcome);
+  assert_int_equal(ask_number("SELECT count(*) FROM t WHERE embedding IS NOT NULL"), 59);
+}
+
+/* While rows come that were not there before, the run goes on, and such a row with it; a row that
+ * changes while it is embedded is not told as one of them. */
+static void test_vectors_taken_away_beside_others(void **state) {
+  (void)state;
+  make_table(6);
+  ingest_outcome outcome;
+  const setting how = {
+      10, 1,
+      .after_commit =
+          "UPDATE t SET embedding = NULL WHERE id = 3; INSERT INTO t(id, text) "
+          "SELECT id + 1, 'more' FROM t WHERE id = (SELECT max(id) FROM t) AND id < 46"};
+  assert_int_equal(run_pipeline(&how, &outcome), VECMILL_OK);
+  assert_int_equal(outcome.n_left, 1);
+  assert_int_equal(outcome.n_worn, 1);
+  assert_int_equal(ask_number("SELECT count(*) FROM t WHERE embedding IS NOT NULL"), 45);
+  assert_in_range(ask_number("SELECT count(*) FROM log WHERE id = 3"), 80, 100); /* and taken */
+  outcome_fini(&outcome);
+}
+
+/* All of them, and more than are counted. */
+static void test_all_vectors_taken_away(void **state) {
+  (void)state;
+  make_table(6000);
+  sql("DROP TRIGGER wrote");
+  ingest_outcome outcome;
+  const setting how = {6000, 1, .after_commit = "UPDATE t SET embedding = NULL"};
+  assert_int_equal(run_pipeline(&how, &outcome), VECMILL_OK);
+  assert_int_equal(outcome.n_left, 6000);
+  assert_int_equal(outcome.n_worn, 6000);
+  assert_int_equal(outcome.n_passes, 1 + INGEST_MAX_TRIES + 3);
+  assert_int_equal(n_commits, outcome.n_passes); /* the last one of nothing */
+  assert_int_equal(n_rows_committed, 6000 * (outcome.n_passes - 1));
+  outcome_fini(&outcome);
+}
+
 /* --- stop --- */
 
 static int stop;
@@ -460,6 +536,9 @@ int main(void) {
       CASE(test_inserted_behind),
       CASE(test_limit_beyond_the_end),
       CASE(test_others_have_the_rows),
+      CASE(test_vectors_taken_away),
+      CASE(test_vectors_taken_away_beside_others),
+      CASE(test_all_vectors_taken_away),
       CASE(test_stop_and_go_on),
       CASE(test_in_flight_is_bounded),
       CASE(test_table_dropped_meanwhile),

@@ -1,0 +1,63 @@
+#include "ingest/tries.h"
+
+#include "base/mem.h"
+
+#define FIRST_SLOTS 1024
+#define COUNT_MASK 0xFFull
+
+/* FNV-1a (Fowler, Noll, Vo), and the finalizer of MurmurHash3 (Appleby) for keys that differ in
+ * their last byte alone. Never 0 in what is kept of it. */
+static uint64_t hash_of(const void *key, size_t n_key_bytes) {
+  const unsigned char *bytes = key;
+  uint64_t h = 0xCBF29CE484222325ull;
+  for (size_t i = 0; i < n_key_bytes; i++) h = (h ^ bytes[i]) * 0x100000001B3ull;
+  h = (h ^ h >> 33) * 0xFF51AFD7ED558CCDull;
+  h = (h ^ h >> 33) * 0xC4CEB9FE1A85EC53ull;
+  h = (h ^ h >> 33) & ~COUNT_MASK;
+  return h ? h : COUNT_MASK + 1;
+}
+
+/* Where this hash is, or would be. */
+static uint64_t *slot_of(const tries *t, uint64_t hash) {
+  size_t i = (size_t)(hash >> 8) & (t->n_slots - 1);
+  while (t->slots[i] && (t->slots[i] & ~COUNT_MASK) != hash) i = (i + 1) & (t->n_slots - 1);
+  return &t->slots[i];
+}
+
+/* Twice the room, or as much and all counts lower. */
+static vecmill_status make_room(tries *t, vecmill_error *err) {
+  bool lowers = t->n_slots >= TRIES_MAX_SLOTS;
+  tries wider = {.n_slots = !t->n_slots ? FIRST_SLOTS : lowers ? t->n_slots : 2 * t->n_slots};
+  wider.slots = mem_calloc(wider.n_slots, sizeof *wider.slots);
+  if (!wider.slots) return err_set_memory(err, "rows tried", wider.n_slots * sizeof *wider.slots);
+  for (size_t i = 0; i < t->n_slots; i++) {
+    uint64_t slot = t->slots[i] - (lowers && t->slots[i]);
+    if (!(slot & COUNT_MASK)) continue;
+    *slot_of(&wider, slot & ~COUNT_MASK) = slot;
+    wider.n_used++;
+  }
+  mem_free(t->slots);
+  *t = wider;
+  return VECMILL_OK;
+}
+
+vecmill_status tries_add(tries *t, const void *key, size_t n_key_bytes, unsigned *n_before_out,
+                         vecmill_error *err) {
+  while (t->n_used >= t->n_slots / 4 * 3) {
+    vecmill_status status = make_room(t, err);
+    if (status != VECMILL_OK) return status;
+  }
+  uint64_t hash = hash_of(key, n_key_bytes), *slot = slot_of(t, hash);
+  *n_before_out = (unsigned)(*slot & COUNT_MASK);
+  if (!*slot) {
+    *slot = hash;
+    t->n_used++;
+  }
+  *slot += *n_before_out < COUNT_MASK;
+  return VECMILL_OK;
+}
+
+void tries_fini(tries *t) {
+  mem_free(t->slots);
+  *t = (tries){0};
+}
