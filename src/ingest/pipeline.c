@@ -39,7 +39,7 @@ typedef struct page_job {
   bool is_dropped; /* nothing of it was committed, because the run has failed */
   uint64_t n_untouched;
   store_commit_counts counts;
-  ingest_sums sums; /* metrics of the rows that were embedded */
+  ingest_sums sums; /* metrics of the rows that were written */
   vecmill_status status;
   vecmill_error error;
 } page_job;
@@ -327,7 +327,6 @@ static void settle_row(page_job *job, const embed_text *text, store_row *row) {
     case VECMILL_OK:
       row->outcome = STORE_EMBEDDED;
       row->vector = text->vector;
-      if (job->p->plan->measures) measure_add(&job->sums, &row->metrics);
       break;
     case VECMILL_ERROR_MEMORY:
       job->status = err_set(&job->error, VECMILL_ERROR_MEMORY, "%s",
@@ -350,6 +349,8 @@ static void commit_page(pipeline *p, page_job *job) {
   vecmill_error error = {0};
   store *s = p->plan->store;
   vecmill_status status = s->operations->commit(s, &job->page, &job->counts, &error);
+  for (size_t i = 0; p->plan->measures && i < job->page.n_rows; i++)
+    if (job->page.rows[i].is_written) measure_add(&job->sums, &job->page.rows[i].metrics);
   if (status == VECMILL_OK || job->status != VECMILL_OK) return;
   job->status = status;
   job->error = error;
@@ -473,7 +474,7 @@ static void book_page(pipeline *p, page_job *job) {
   } else {
     uint64_t n_tokens = count_texts(p, job),
              n_lost = n_rows - n_batch - counts->n_changed - counts->n_taken_over;
-    if (job->status == VECMILL_OK) measure_merge(&p->outcome->sums, &job->sums);
+    measure_merge(&p->outcome->sums, &job->sums);
     count_rows(p, job, n_lost, n_tokens);
     pthread_mutex_lock(&p->mutex);
     if (job->status != VECMILL_OK) keep_error(p, job->status, &job->error);

@@ -39,7 +39,7 @@ typedef struct ingest_progress {
   bool is_tick;     /* nothing was committed; time has passed */
   uint64_t n_batch; /* rows of the page; 0 at the end, where rows are gone or done by others */
   uint64_t n_failed, n_in_flight;
-  const ingest_sums *sums; /* metrics of the batch's rows */
+  const ingest_sums *sums; /* metrics of the batch's rows that were written */
 } ingest_progress;
 
 typedef struct ingest_plan {
@@ -67,7 +67,7 @@ typedef struct ingest_outcome {
   double *worker_busy; /* n_workers; mem_free */
   double reader_busy, writer_busy, embed_busy;
   double embed_rest;   /* share of the time that workers rested */
-  ingest_sums sums;    /* metrics of the rows that were embedded */
+  ingest_sums sums;    /* metrics of the rows that were written */
   char *first_failure; /* mem_free */
 } ingest_outcome;
 

@@ -4,6 +4,8 @@
  * Where a rule of the database's own (a trigger, a CHECK) refuses a row, the statement fails as a
  * whole; the page is then written row by row under savepoints, and what is refused is recorded.
  */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -16,6 +18,52 @@ static void take_totals(const PGresult *rows, store_commit_counts *counts) {
   counts->n_failed = (uint64_t)pg_integer(rows, 0, PG_WROTE_LEASE_FAILED);
 }
 
+/* --- which rows were written, for their metrics --- */
+
+static void mark_all(const pg_store *s, const store_page *page) {
+  for (size_t i = 0; i < page->n_rows; i++) {
+    store_row *row = &page->rows[i];
+    row->is_written = row->outcome == STORE_EMBEDDED && !pg_failure_of(s, row);
+  }
+}
+
+static int compare_hashes(const void *a, const void *b) {
+  pg_version va = pg_version_of(*(store_row *const *)a), vb = pg_version_of(*(store_row *const *)b);
+  return memcmp(va.hash, vb.hash, sizeof va.hash);
+}
+
+/* <0, 0, >0: the row's hash and one in hexadecimal. */
+static int compare_digits(const store_row *row, const char *digits) {
+  pg_version version = pg_version_of(row);
+  char text[2 * sizeof version.hash + 1];
+  for (size_t i = 0; i < sizeof version.hash; i++)
+    snprintf(text + 2 * i, 3, "%02x", version.hash[i]);
+  return memcmp(text, digits, sizeof text - 1);
+}
+
+/* The rows of a statement that wrote some of them. Which of two with one text does not matter:
+ * their metrics are the same. */
+static vecmill_status mark_some(const pg_store *s, const store_page *page, const char *digits,
+                                vecmill_error *err) {
+  size_t n = 0, n_digits = 2 * sizeof((pg_version *)NULL)->hash;
+  if (!*digits) return VECMILL_OK;
+  store_row **rows = mem_calloc(page->n_rows, sizeof(store_row *));
+  if (!rows) return err_set_memory(err, "commit", page->n_rows * sizeof(store_row *));
+  for (size_t i = 0; i < page->n_rows; i++) {
+    store_row *row = &page->rows[i];
+    if (!row->is_written && row->outcome == STORE_EMBEDDED && !pg_failure_of(s, row))
+      rows[n++] = row;
+  }
+  qsort(rows, n, sizeof *rows, compare_hashes);
+  for (size_t i = 0; *digits && i < n; i++) {
+    if (compare_digits(rows[i], digits) != 0) continue;
+    rows[i]->is_written = true;
+    digits += n_digits;
+  }
+  mem_free(rows);
+  return VECMILL_OK;
+}
+
 /* --- row by row --- */
 
 typedef struct slow_commit {
@@ -23,6 +71,7 @@ typedef struct slow_commit {
   const pg_page *head;
   store_commit_counts counts;
   bool is_ours;
+  bool *written; /* row by row */
 } slow_commit;
 
 static vecmill_status step(pg_store *s, PGconn *conn, const char *text, vecmill_error *err) {
@@ -154,11 +203,14 @@ static vecmill_status slow_body(pg_store *s, PGconn *conn, void *context, vecmil
   vecmill_status status = step(s, conn, "SET CONSTRAINTS ALL IMMEDIATE", err);
   for (size_t i = 0; status == VECMILL_OK && c->is_ours && i < c->page->n_rows; i++) {
     bool refused = false;
+    uint64_t n_before = c->counts.n_written;
+    c->written[i] = false; /* by a try that was rolled back */
     if (c->page->rows[i].outcome == STORE_UNTOUCHED) continue;
     status = step(s, conn, "SAVEPOINT vecmill", err);
     if (status == VECMILL_OK) status = try_row(s, conn, c, i, &refused, err);
     if (status != VECMILL_OK) break;
     status = step(s, conn, refused ? "ROLLBACK TO vecmill" : "RELEASE vecmill", err);
+    c->written[i] = !refused && c->counts.n_written > n_before;
     if (status == VECMILL_OK && refused)
       status = write_range(s, conn, c, PG_WRITE_ROW,
                            &(pg_range){c->page, i, i + 1, c->counts.refusal}, NULL, err);
@@ -172,9 +224,15 @@ static vecmill_status commit_slowly(pg_store *s, pg_role role, const store_page 
                                     const pg_page *head, bool *is_ours_out,
                                     store_commit_counts *counts, vecmill_error *err) {
   slow_commit c = {.page = page, .head = head};
-  vecmill_status status = pg_transact(s, role, slow_body, &c, "cannot commit", err);
+  c.written = mem_calloc(page->n_rows, sizeof *c.written);
+  vecmill_status status = c.written
+                              ? pg_transact(s, role, slow_body, &c, "cannot commit", err)
+                              : err_set_memory(err, "commit", page->n_rows * sizeof *c.written);
   *is_ours_out = c.is_ours;
-  if (status == VECMILL_OK && c.is_ours) *counts = c.counts;
+  bool is_done = status == VECMILL_OK && c.is_ours;
+  if (is_done) *counts = c.counts;
+  for (size_t i = 0; is_done && i < page->n_rows; i++) page->rows[i].is_written |= c.written[i];
+  mem_free(c.written);
   return status;
 }
 
@@ -182,35 +240,38 @@ static vecmill_status commit_slowly(pg_store *s, pg_role role, const store_page 
 
 /* The page, or what is still to be written of it. *is_over_out: its lease is done by this, or lost.
  */
-static vecmill_status write_page(pg_store *s, pg_role role, pg_write_part part, const pg_page *head,
-                                 const pg_arrays *a, bool *is_over_out, bool *is_ours_out,
-                                 store_commit_counts *counts, vecmill_error *err) {
+static vecmill_status write_page(pg_store *s, pg_role role, pg_write_part part,
+                                 const store_page *page, const pg_arrays *a, bool *is_over_out,
+                                 bool *is_ours_out, store_commit_counts *counts,
+                                 vecmill_error *err) {
   str sql = {0};
   pg_params p = {0};
   PGresult *rows = NULL;
   pg_append_write(&sql, s, part, a, &(store_commit_counts){0});
-  pg_add_write_params(s, part, head, a, &p);
+  pg_add_write_params(s, part, page->memory, a, &p);
   vecmill_status status = pg_run(s, role, &sql, &p, "cannot write vectors", &rows, err);
   if (status == VECMILL_OK) {
     *is_ours_out = pg_integer(rows, 0, PG_WROTE_LEASE) > 0;
     *is_over_out = !*is_ours_out || pg_text(rows, 0, PG_WROTE_DONE)[0] == 't';
     if (*is_ours_out) take_totals(rows, counts);
+    if (*is_ours_out && s->metrics.is_on)
+      status = mark_some(s, page, pg_text(rows, 0, PG_WROTE_HASHES), err);
   }
   PQclear(rows);
   str_fini(&sql);
   return status;
 }
 
-static vecmill_status commit_at_once(pg_store *s, pg_role role, const pg_page *head,
+static vecmill_status commit_at_once(pg_store *s, pg_role role, const store_page *page,
                                      const pg_arrays *a, bool *is_ours_out,
                                      store_commit_counts *counts, vecmill_error *err) {
   bool is_over = false;
   vecmill_status status = VECMILL_OK;
   /* with triggers, what was written and is not to be kept must be rolled back */
   if (a->n_rows > 0 && a->n_failed == 0 && !s->has_triggers)
-    status = write_page(s, role, PG_WRITE_PLACES, head, a, &is_over, is_ours_out, counts, err);
+    status = write_page(s, role, PG_WRITE_PLACES, page, a, &is_over, is_ours_out, counts, err);
   if (status == VECMILL_OK && !is_over)
-    status = write_page(s, role, PG_WRITE_PAGE, head, a, &is_over, is_ours_out, counts, err);
+    status = write_page(s, role, PG_WRITE_PAGE, page, a, &is_over, is_ours_out, counts, err);
   return status;
 }
 
@@ -276,7 +337,7 @@ vecmill_status pg_store_commit(store *base, const store_page *page, store_commit
   *counts_out = (store_commit_counts){0};
   vecmill_status status = pg_arrays_fill(&a, s, &(pg_range){page, 0, page->n_rows, NULL}, err);
   pg_role role = take_writer(s);
-  if (status == VECMILL_OK) status = commit_at_once(s, role, head, &a, &is_ours, counts_out, err);
+  if (status == VECMILL_OK) status = commit_at_once(s, role, page, &a, &is_ours, counts_out, err);
   if (status != VECMILL_OK && is_refusal())
     status = commit_slowly(s, role, page, head, &is_ours, counts_out, err);
   /* lost to another, or done before a connection was lost with the answer */
@@ -285,6 +346,7 @@ vecmill_status pg_store_commit(store *base, const store_page *page, store_commit
   give_writer_back(s, role);
   if (status == VECMILL_OK) {
     settle(s, head, page->n_rows);
+    if (counts_out->n_written == a.n_rows) mark_all(s, page);
     uint64_t n_rest = a.n_rows + a.n_failed - counts_out->n_written - counts_out->n_failed;
     *(is_ours ? &counts_out->n_changed : &counts_out->n_taken_over) = n_rest;
   }

@@ -273,7 +273,9 @@ enum {
   PG_WROTE_RUN,          /* rows done in the run; this and the rest not with PG_WRITE_ROW */
   PG_WROTE_LEASE_ROWS,   /* under this lease, by this statement and before */
   PG_WROTE_LEASE_FAILED, /* the same */
-  PG_WROTE_DONE          /* "true" */
+  PG_WROTE_DONE,         /* "true" */
+  PG_WROTE_HASHES        /* where there are metrics, and not all rows were written: of those that
+                          * were, in order, 32 hexadecimal digits each */
 };
 
 void pg_append_write(str *sql, const pg_store *s, pg_write_part part, const pg_arrays *a,

@@ -336,6 +336,12 @@ static void append_totals(str *sql, const pg_store *s) {
                     " WHERE id = %s), (SELECT n_written FROM l)::text, (SELECT n_failed FROM "
                     "l)::text, (SELECT done FROM l)::text",
                     s->column_id);
+  if (s->metrics.is_on)
+    str_append_format(sql,
+                      ", CASE WHEN (SELECT n FROM n) < cardinality($%d::uuid[]) THEN (SELECT "
+                      "string_agg(encode(uuid_send(h), 'hex'), '' ORDER BY h) FROM u WHERE kept) "
+                      "END",
+                      FIRST_ROWS);
 }
 
 /*

@@ -98,10 +98,12 @@ static vecmill_status write_rows(sqlite_store *s, const store_page *page, size_t
                                  store_commit_counts *counts, bool *rolled_back_out,
                                  vecmill_error *err) {
   for (vecmill_status status; *at < end; ++*at) {
-    const store_row *row = &page->rows[*at];
+    store_row *row = &page->rows[*at];
+    uint64_t n_before = counts->n_written;
     status = row->outcome == STORE_EMBEDDED ? write_vector(s, row, counts, rolled_back_out, err)
              : row->outcome == STORE_FAILED ? write_failure(s, row, row->reason, counts, err)
                                             : VECMILL_OK;
+    row->is_written = status == VECMILL_OK && !*rolled_back_out && counts->n_written > n_before;
     if (status != VECMILL_OK || *rolled_back_out) return status;
   }
   return VECMILL_OK;
@@ -143,8 +145,10 @@ vecmill_status sqlite_store_commit(store *base, const store_page *page,
   vecmill_status status = VECMILL_OK;
   *counts_out = (store_commit_counts){0};
   pthread_mutex_lock(&s->mutex);
-  for (size_t at = 0; status == VECMILL_OK && at < page->n_rows;)
+  size_t at = 0;
+  while (status == VECMILL_OK && at < page->n_rows)
     status = write_part(s, page, &at, counts_out, err);
+  while (at < page->n_rows) page->rows[at++].is_written = false; /* of a part that failed */
   pthread_mutex_unlock(&s->mutex);
   return status;
 }

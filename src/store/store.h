@@ -128,6 +128,7 @@ typedef struct store_row {
   const float *vector;
   const char *reason;
   store_metrics metrics; /* of STORE_EMBEDDED, and in metrics_commit; once there are metrics */
+  bool is_written;       /* commit's: the vector has landed; once there are metrics */
 } store_row;
 
 #define STORE_PREVIEW_BYTES ((size_t)8 << 20)

@@ -390,6 +390,22 @@ def test_refused_by_the_database(vecmill, folder):
     expect(query(path, "SELECT count(*) FROM t_metrics") == [(28,)] and query(path, "SELECT key FROM vecmill_failures ORDER BY key") == [("17",), ("3",)], "failures")
 
 
+def test_averages_of_written(vecmill, folder):
+    """The averages are of the rows that were written: not of those that a rule refuses, one that rolls the page back included."""
+    for rule, statement, wanted in ((", CHECK (id = 10 OR embedding IS NULL)", "SELECT 1", "1.0"), ("", "RAISE(ABORT, 'no')", "1.0"), ("", "RAISE(ROLLBACK, 'no')", "1.0"),
+                                    ("", "RAISE(IGNORE)", "1.0"), (", CHECK (id < 10 OR embedding IS NULL)", "SELECT 1", "10.0")):
+        path = folder / "a.db"
+        path.unlink(missing_ok=True)
+        execute(path, f"CREATE TABLE t(id INTEGER PRIMARY KEY, text TEXT, embedding BLOB{rule})")
+        if not rule:
+            execute(path, f"CREATE TRIGGER no BEFORE UPDATE OF embedding ON t WHEN new.id < 10 BEGIN SELECT {statement}; END")
+        with closing(sqlite3.connect(path)) as db, db:
+            db.executemany("INSERT INTO t(id, text) VALUES(?, ?)", [(i, "star" + " star" * (9 if i < 10 else 0)) for i in range(1, 11)])
+        done = vecmill.ingest(path, 10, "--create-metrics", status=3)
+        lines = [line for line in done.stdout.splitlines() if "avg_" in line]
+        expect(len(lines) == 2 and all(f" avg_wc={wanted} " in line for line in lines), f"{rule} {statement}: {lines}")
+
+
 def test_dry_run(vecmill, folder):
     """Nothing is written: no column, no table, no byte; counts are exact, what is refused is refused."""
     path, home = folder / "t.db", folder / "db"
