@@ -139,7 +139,9 @@ typedef enum vecmill_ingest_stage {
   VECMILL_INGEST_STAGE_NONE = 0, /* nothing was embedded */
   VECMILL_INGEST_STAGE_READER = 1,
   VECMILL_INGEST_STAGE_EMBED = 2,
-  VECMILL_INGEST_STAGE_WRITER = 3
+  VECMILL_INGEST_STAGE_WRITER = 3,
+  /* none of them: for rows that other processes held, or for the database itself */
+  VECMILL_INGEST_STAGE_WAITING = 4
 } vecmill_ingest_stage;
 
 /* What a run did. Released by vecmill_ingest_report_fini. */
@@ -188,15 +190,15 @@ typedef struct vecmill_ingest_report {
 
 VECMILL_API void vecmill_ingest_report_fini(vecmill_ingest_report *report);
 
-/* "reader", "embed", "writer", or "nothing". */
+/* "reader", "embed", "writer", "waiting", or "nothing". */
 VECMILL_API const char *vecmill_ingest_stage_name(vecmill_ingest_stage stage);
 
 /*
  * Runs to the end. *report_out is always initialised, and filled as far as the run came.
  * VECMILL_OK: every row that could be is embedded. PARTIAL: some rows failed, now or in an earlier
- * run that was not retried, or are left as n_left says. STOPPED: vecmill_ingest_stop. CONFLICT: another model made the column.
- * BUSY: another vecmill works on it, or a stop was asked for while the database was locked.
- * NOT_FOUND, ARGUMENT, UNSUPPORTED, DATABASE, IO, MEMORY, FORMAT.
+ * run that was not retried, or are left as n_left says. STOPPED: vecmill_ingest_stop. CONFLICT:
+ * another model made the column. BUSY: another vecmill works on it, or a stop was asked for while
+ * the database was locked. NOT_FOUND, ARGUMENT, UNSUPPORTED, DATABASE, IO, MEMORY, FORMAT.
  */
 VECMILL_API vecmill_status vecmill_ingest_run(const vecmill_ingest_options *options,
                                               vecmill_ingest_report *report_out,

@@ -14,7 +14,7 @@ void vecmill_ingest_stop(vecmill_ingest_control *control) {
 }
 
 const char *vecmill_ingest_stage_name(vecmill_ingest_stage stage) {
-  static const char *const names[] = {"nothing", "reader", "embed", "writer"};
+  static const char *const names[] = {"nothing", "reader", "embed", "writer", "waiting"};
   return (size_t)stage < sizeof names / sizeof *names ? names[stage] : "nothing";
 }
 

@@ -64,6 +64,7 @@ struct pipeline {
   vecmill_status status;
   vecmill_error error;
   uint64_t reader_blocked_ns, reader_gone_ns, writers_blocked_ns;
+  uint64_t reader_slept_ns;    /* of the first of these: in the store, which waited for somebody */
   uint64_t n_given_up, n_worn; /* the reader's, as below; read once it has gone */
   tries tries;
   struct reader_pass {
@@ -314,6 +315,8 @@ static void *reader_thread(void *context) {
     keep_error(p, status, &error);
   p->reader_gone = true;
   p->reader_gone_ns = clock_now_ns();
+  p->reader_slept_ns = clock_slept_ns();
+  p->reader_blocked_ns += p->reader_slept_ns;
   pthread_cond_signal(&p->changed_for_caller);
   pthread_mutex_unlock(&p->mutex);
   return NULL;
@@ -540,6 +543,7 @@ static void measure(pipeline *p, uint64_t start_ns) {
   p->reader_blocked_ns += now_ns - p->reader_gone_ns;
   outcome->seconds = (double)elapsed_ns * 1e-9;
   outcome->reader_busy = share(p->reader_blocked_ns, elapsed_ns);
+  if (elapsed_ns) outcome->reader_waiting = (double)p->reader_slept_ns / (double)elapsed_ns;
   outcome->writer_busy = share(p->writers_blocked_ns / p->n_writers, elapsed_ns);
   outcome->n_workers = embed_n_workers(p->embed);
   outcome->worker_busy = mem_calloc(outcome->n_workers, sizeof(double));

@@ -66,6 +66,9 @@ typedef struct ingest_outcome {
   double seconds;
   double *worker_busy; /* n_workers; mem_free */
   double reader_busy, writer_busy, embed_busy;
+  /* share of the time that the store waited for what others hold: rows of other processes, a lock,
+   * a server that does not answer */
+  double reader_waiting;
   double embed_rest;   /* share of the time that workers rested */
   ingest_sums sums;    /* metrics of the rows that were written */
   char *first_failure; /* mem_free */

@@ -230,10 +230,12 @@ static void on_progress(void *context, const ingest_progress *now) {
 }
 
 static vecmill_ingest_stage least_blocked(const ingest_outcome *outcome) {
+  /* Workers that rest are not blocked: it is they for whom the others wait. */
+  double working = outcome->embed_busy + outcome->embed_rest, waiting = outcome->reader_waiting;
+  if (waiting > working && waiting > outcome->reader_busy && waiting > outcome->writer_busy)
+    return VECMILL_INGEST_STAGE_WAITING;
   /* What was embedded may all have been held up where it is written. */
   if (outcome->n_batches == 0 && outcome->n_tokens == 0) return VECMILL_INGEST_STAGE_NONE;
-  /* Workers that rest are not blocked: it is they for whom the others wait. */
-  double working = outcome->embed_busy + outcome->embed_rest;
   if (working >= outcome->reader_busy && working >= outcome->writer_busy)
     return VECMILL_INGEST_STAGE_EMBED;
   return outcome->writer_busy > outcome->reader_busy ? VECMILL_INGEST_STAGE_WRITER

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <signal.h>
 
+#include "base/clock.h"
 #include "base/thread.h"
 
 /* The answer follows the affinity mask, as under taskset, and never exceeds it. */
@@ -42,10 +43,30 @@ static void test_signals_stay_with_the_caller(void **state) {
   assert_false(sigismember(&after, SIGTERM));
 }
 
+static void *slept(void *context) {
+  clock_sleep_ms(20);
+  *(uint64_t *)context += clock_slept_ns();
+  return context;
+}
+
+/* Each thread's own. */
+static void test_what_a_thread_slept(void **state) {
+  uint64_t before = clock_slept_ns(), of_thread = 0;
+  pthread_t thread;
+  assert_int_equal(thread_start(&thread, slept, &of_thread, NULL), VECMILL_OK);
+  pthread_join(thread, NULL);
+  assert_true(of_thread >= 20000000);
+  assert_true(clock_slept_ns() == before);
+  clock_sleep_ms(5);
+  clock_sleep_ms(5);
+  assert_true(clock_slept_ns() >= before + 10000000);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_n_cpus_follows_affinity),
       cmocka_unit_test(test_signals_stay_with_the_caller),
+      cmocka_unit_test(test_what_a_thread_slept),
   };
   return cmocka_run_group_tests_name("thread", tests, NULL, NULL);
 }

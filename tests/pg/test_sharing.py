@@ -537,6 +537,23 @@ def test_bouncer(vecmill, folder):
             expect(0 < n_sessions <= pool_size, f"{n_sessions} sessions")
 
 
+def test_limited_by_waiting(vecmill, folder):
+    """Who waits for a page that a frozen process holds, in the middle of a pass or at its end, says so: that is no work of its reader's."""
+    with fresh() as server:
+        for n in (100, 2000):
+            server.psql("DROP TABLE IF EXISTS t")
+            fill(server, n)
+            frozen = start(vecmill, server.uri, 50, "--lease", 3, "--workers", 1, "--sleep", 0.2)
+            begun(frozen, 1)
+            stop_between_pages(server, frozen)
+            output, _ = (run := start(vecmill, server.uri, 50)).communicate(timeout=60)
+            frozen.kill()
+            frozen.communicate()
+            expect(run.returncode == 0 and "; limited by: waiting (reader " in output, output)
+            busy = float(output.split("waiting (reader ")[1].split("%")[0])
+            expect(busy < 50, output)
+
+
 def test_bouncer_by_session(vecmill, folder):
     """In session mode each connection keeps one of the pool's, and one more waits for good: who has some goes on with these."""
     with fresh() as server:
