@@ -14,7 +14,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 from ingest_case import expect, run_tests  # noqa: E402
 from proxy import Fate, Gate  # noqa: E402
-from runs import each_written_once, fill, fresh, ingest, locked, log_writes, start, stop_between_pages, until, waiting  # noqa: E402
+from runs import begun, each_written_once, fill, fresh, ingest, locked, log_writes, start, stop_between_pages, until, waiting  # noqa: E402
 
 
 def at_its_end(run, n: int) -> None:
@@ -337,6 +337,30 @@ def test_commit_of_another_run(vecmill, folder):
         output = ingest(vecmill, server.uri, "--changed").stdout
         expect("Embedded 1 rows" in output, output)
         expect("Nothing to embed" in ingest(vecmill, server.uri, "--changed").stdout, "embedded again")
+
+
+def test_progress_of_others(vecmill, folder):
+    """What another process has done since is in the first line that follows, and not only in the last."""
+    with fresh() as server:
+        fill(server, 2000)
+        slow = start(vecmill, server.uri, 20, "--workers", 1, "--connections", 1, "--sleep", 0.3)
+        begun(slow, 1)
+        stop_between_pages(server, slow)
+        other = start(vecmill, server.uri, 20, "--workers", 1, "--sleep", 0.02)
+        begun(other, 10)
+        other.send_signal(signal.SIGINT)
+        output, errors = other.communicate(timeout=60)
+        expect(other.returncode == 130, f"exit {other.returncode}: {errors}")
+        n_others = int(output.split("\nEmbedded ")[1].split()[0])
+        n_done = int(server.psql("SELECT count(embedding) FROM t")[0][0])
+        expect(n_others >= 200 and n_done > n_others, f"{n_others} of {n_done}")
+        slow.send_signal(signal.SIGCONT)
+        # its own pages that were committed when it was stopped may be told first, one in each line
+        lines = [slow.stdout.readline() for _ in range(2 + (n_done - n_others) // 20)]
+        slow.kill()
+        slow.communicate()
+        places = [tuple(map(int, line.split(" Progress: ")[1].split(" / "))) for line in lines if " Progress: " in line]
+        expect(len(places) == len(lines) and places[-1][0] > n_done and places[-1][1] == 2000, f"{n_done} done when it went on, and then: {lines}")
 
 
 if __name__ == "__main__":
