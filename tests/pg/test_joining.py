@@ -351,7 +351,7 @@ def test_progress_of_others(vecmill, folder):
         other.send_signal(signal.SIGINT)
         output, errors = other.communicate(timeout=60)
         expect(other.returncode == 130, f"exit {other.returncode}: {errors}")
-        n_others = int(output.split("\nEmbedded ")[1].split()[0])
+        n_others = int(("\n" + output).split("\nEmbedded ")[1].split()[0])
         n_done = int(server.psql("SELECT count(embedding) FROM t")[0][0])
         expect(n_others >= 200 and n_done > n_others, f"{n_others} of {n_done}")
         slow.send_signal(signal.SIGCONT)
