@@ -346,7 +346,7 @@ vecmill_status pg_store_commit(store *base, const store_page *page, store_commit
   give_writer_back(s, role);
   if (status == VECMILL_OK) {
     settle(s, head, page->n_rows);
-    if (counts_out->n_written == a.n_rows) mark_all(s, page);
+    if (s->metrics.is_on && counts_out->n_written == a.n_rows) mark_all(s, page);
     uint64_t n_rest = a.n_rows + a.n_failed - counts_out->n_written - counts_out->n_failed;
     *(is_ours ? &counts_out->n_changed : &counts_out->n_taken_over) = n_rest;
   }
