@@ -48,12 +48,34 @@ static vecmill_status keep_hash(sqlite_store *s, const store_row *row, vecmill_e
   return code == SQLITE_DONE ? VECMILL_OK : sqlite_error(s, code, "cannot write a hash", err);
 }
 
+/* The row goes, with all that its transaction did: the page is written again without it. */
+static void roll_back(sqlite_store *s, bool *rolled_back_out) {
+  if (!sqlite3_get_autocommit(s->db)) sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+  *rolled_back_out = true;
+}
+
+/* Whether the vector still stands beside its text once the triggers of its UPDATE have done what
+ * they do; looked for only where they have written anything. */
+static vecmill_status look_at_row(sqlite_store *s, const store_row *row, bool triggers_wrote,
+                                  bool *landed_out, vecmill_error *err) {
+  *landed_out = true;
+  if (!triggers_wrote) return VECMILL_OK;
+  bind_row(s->landed, row);
+  int code = sqlite3_step(s->landed);
+  sqlite3_reset(s->landed);
+  *landed_out = code == SQLITE_ROW;
+  return code == SQLITE_ROW || code == SQLITE_DONE
+             ? VECMILL_OK
+             : sqlite_error(s, code, "cannot read a row", err);
+}
+
 static vecmill_status write_vector(sqlite_store *s, const store_row *row,
                                    store_commit_counts *counts, bool *rolled_back_out,
                                    vecmill_error *err) {
   bind_row(s->update, row);
   int vector = sqlite3_bind_parameter_index(s->update, ":vector");
   sqlite3_bind_blob64(s->update, vector, row->vector, s->n_vector_bytes, SQLITE_STATIC);
+  sqlite3_int64 n_changes_before = sqlite3_total_changes64(s->db);
   int code = sqlite3_step(s->update);
   sqlite3_reset(s->update);
   if ((code & 0xFF) == SQLITE_CONSTRAINT) {
@@ -74,7 +96,16 @@ static vecmill_status write_vector(sqlite_store *s, const store_row *row,
       sqlite3_snprintf(sizeof counts->refusal, counts->refusal, "%s", passed_over);
     return status;
   }
-  vecmill_status status = keep_hash(s, row, err);
+  bool has_landed = true, triggers_wrote = sqlite3_total_changes64(s->db) - n_changes_before > 1;
+  vecmill_status status = look_at_row(s, row, triggers_wrote, &has_landed, err);
+  if (status == VECMILL_OK && !has_landed) {
+    sqlite3_snprintf(sizeof counts->refusal, counts->refusal,
+                     "the database passed over the vector: a trigger on the table takes it away, or "
+                     "changes the text with it");
+    roll_back(s, rolled_back_out);
+    return VECMILL_OK;
+  }
+  if (status == VECMILL_OK) status = keep_hash(s, row, err);
   if (status != VECMILL_OK) return status;
   counts->n_written++;
   if (s->metrics.is_on) {
@@ -83,8 +114,7 @@ static vecmill_status write_vector(sqlite_store *s, const store_row *row,
       /* the vector goes with them */
       sqlite3_snprintf(sizeof counts->refusal, counts->refusal,
                        "the database refused the metrics: %s", sqlite3_errmsg(s->db));
-      if (!sqlite3_get_autocommit(s->db)) sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
-      *rolled_back_out = true;
+      roll_back(s, rolled_back_out);
       return VECMILL_OK;
     }
     if (code != SQLITE_DONE) return sqlite_error(s, code, "cannot write metrics", err);

@@ -176,7 +176,8 @@ static int wait_for_lock(void *context, int n_before) {
 
 static void finalize_all(sqlite_store *s) {
   sqlite3_stmt **all[] = {&s->first_page, &s->next_page, &s->update,
-                          &s->fail,       &s->unfail,    &s->keep_hash};
+                          &s->fail,       &s->unfail,    &s->keep_hash,
+                          &s->landed};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
     sqlite3_finalize(*all[i]);
     *all[i] = NULL;

@@ -107,14 +107,32 @@ static vecmill_status compile_page(sqlite_store *s, bool first, sqlite3_stmt **s
   return status;
 }
 
-/* " WHERE key = :k AND vecmill_same(text, :text) AND", and it still wants a vector */
-static void append_same_row(str *sql, const sqlite_store *s) {
+/* " WHERE key = :k AND vecmill_same(text, :text) AND " */
+static void append_same_text(str *sql, const sqlite_store *s) {
   str_append_text(sql, " WHERE ");
   sql_append_compare(sql, s, "=", 'k');
   str_append_text(sql, " AND vecmill_same(");
   sql_append_column(sql, s, s->text_column);
   str_append_text(sql, ", :text) AND ");
+}
+
+/* .., and it still wants a vector */
+static void append_same_row(str *sql, const sqlite_store *s) {
+  append_same_text(sql, s);
   sqlite_append_wants(sql, s);
+}
+
+/* Whether the vector is there, beside the text that it was made from. */
+static vecmill_status compile_landed(sqlite_store *s, vecmill_error *err) {
+  str sql = {0};
+  str_append_text(&sql, "SELECT 1 FROM ");
+  sql_append_table(&sql, s);
+  append_same_text(&sql, s);
+  sql_append_column(&sql, s, s->vector_column);
+  str_append_text(&sql, " IS NOT NULL");
+  vecmill_status status = sqlite_compile(s, &sql, "cannot read a row", &s->landed, err);
+  str_fini(&sql);
+  return status;
 }
 
 static vecmill_status compile_update(sqlite_store *s, vecmill_error *err) {
@@ -310,6 +328,7 @@ vecmill_status sqlite_store_count(store *base, store_counts *counts_out, vecmill
   if (status == VECMILL_OK) status = compile_page(s, true, &s->first_page, err);
   if (status == VECMILL_OK) status = compile_page(s, false, &s->next_page, err);
   if (status == VECMILL_OK) status = compile_update(s, err);
+  if (status == VECMILL_OK) status = compile_landed(s, err);
   if (status == VECMILL_OK) status = sqlite_compile_hash(s, err);
   if (status == VECMILL_OK) status = compile_failures(s, err);
   if (status == VECMILL_OK) status = look_for_failures(s, err);

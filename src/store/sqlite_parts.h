@@ -62,7 +62,7 @@ typedef struct sqlite_store {
   bool is_preview; /* nothing is recorded yet, no failures either; texts come later */
 
   /* begin and later: prepared statements, owned */
-  sqlite3_stmt *first_page, *next_page, *update, *fail, *unfail, *keep_hash;
+  sqlite3_stmt *first_page, *next_page, *update, *landed, *fail, *unfail, *keep_hash;
   str cut; /* the last key within `limit`; "" though it is known: there was no row */
   bool knows_cut;
   str cursor; /* the last key claimed; empty: the pass begins */

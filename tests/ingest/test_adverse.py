@@ -57,6 +57,21 @@ def vectors_of(vecmill, folder, texts: dict) -> dict:
     return vectors(path)
 
 
+def test_triggers_undo(vecmill, folder):
+    """A trigger that takes the vector away again, or changes the text with it, within the statement that writes it: the row has failed, beside one that only logs."""
+    path = folder / "t.db"
+    for words in ((), ("--changed",)):
+        path.unlink(missing_ok=True)
+        make_table(path, 60, seed=4, blank_every=0)
+        execute(path, """CREATE TRIGGER b AFTER UPDATE OF embedding ON t WHEN new.id = 7 AND new.embedding IS NOT NULL BEGIN UPDATE t SET embedding = NULL WHERE id = 7; END;
+            CREATE TRIGGER c AFTER UPDATE OF embedding ON t WHEN new.id IN (9, 50) BEGIN UPDATE t SET text = text || '!' WHERE id = new.id; END""")
+        done = vecmill.ingest(path, 20, *words, "--create-metrics", status=3)
+        expect("3 rows could not be embedded, the first because: the database passed over the vector: a trigger on the table takes it away, or changes the text with it" in done.stderr, done.stderr)
+        expect(query(path, "SELECT key FROM vecmill_failures ORDER BY key") == [("50",), ("7",), ("9",)], "which failed")
+        expect(query(path, "SELECT count(embedding), sum(text LIKE '%!'), (SELECT count(*) FROM t_metrics), (SELECT count(*) FROM vecmill_hashes), (SELECT count(*) FROM log) FROM t")
+               == [(57, 0, 57, 57, 57)], "what is there")
+
+
 def test_generated_columns(vecmill, folder):
     """Texts and ids may be generated, and others may be made from the vector; the vector itself may not."""
     expected = vectors_of(vecmill, folder, {1: "small engine", 2: "the stars"})
