@@ -21,9 +21,6 @@
 #define TICK_NS 100000000ull
 /* Passes in a row whose rows somebody kept changing, all of them, or that came too often. */
 #define MAX_FRUITLESS_PASSES 3
-/* Of a pass so many rows are counted, and the rest is taken to be like them: of a table that loses
- * all vectors again the first rows come in each pass, whatever other processes take of them. */
-#define MAX_COUNTED 4096
 #define TEXTS_PER_WORKER 128 /* claimed ahead, so that token batches can be planned full */
 
 typedef struct pipeline pipeline;
@@ -67,10 +64,7 @@ struct pipeline {
   uint64_t reader_slept_ns;    /* of the first of these: in the store, which waited for somebody */
   uint64_t n_given_up, n_worn; /* the reader's, as below; read once it has gone */
   tries tries;
-  struct reader_pass {
-    bool leaves_worn; /* the last that may be fruitless */
-    uint64_t n_claimed, n_counted, n_worn, n_rest;
-  } pass;
+  tries_pass pass;
 
   progress progress; /* the caller's from here on */
   uint64_t n_told;   /* n_done, when a line was told last */
@@ -179,33 +173,18 @@ static void count_out(pipeline *p, int n_pages, size_t n_rows) {
   pthread_mutex_unlock(&p->mutex);
 }
 
-/* Whether the row is to be embedded. */
-static vecmill_status try_row(pipeline *p, const store_row *row, bool *wanted_out,
-                              vecmill_error *err) {
-  struct reader_pass *pass = &p->pass;
-  unsigned n_before = 0;
-  *wanted_out = true;
-  if (p->outcome->n_passes < 2 || row->outcome == STORE_FAILED) return VECMILL_OK;
-  bool is_counted = pass->n_counted < MAX_COUNTED;
-  vecmill_status status =
-      is_counted ? tries_add(&p->tries, row->key, row->n_key_bytes, &n_before, err) : VECMILL_OK;
-  bool is_worn = n_before >= INGEST_MAX_TRIES;
-  pass->n_counted += is_counted;
-  pass->n_worn += is_worn;
-  pass->n_rest += !is_counted;
-  *wanted_out = !pass->leaves_worn || !(is_counted ? is_worn : pass->n_worn > 0);
-  return status;
-}
-
 /* Takes those out of the page that are not to be embedded: its commit leaves them as they are. If
  * none is left nothing else will commit it, and it would only be claimed again. */
 static vecmill_status try_page(pipeline *p, store_page *page, vecmill_error *err) {
   size_t n_wanted = 0;
   vecmill_status status = VECMILL_OK;
+  if (p->outcome->n_passes < 2) return status;
   for (size_t i = 0; status == VECMILL_OK && i < page->n_rows; i++) {
-    bool wanted = false;
-    status = try_row(p, &page->rows[i], &wanted, err);
-    if (wanted) page->rows[n_wanted++] = page->rows[i];
+    const store_row *row = &page->rows[i];
+    bool wanted = true;
+    if (row->outcome != STORE_FAILED)
+      status = tries_look(&p->tries, &p->pass, row->key, row->n_key_bytes, &wanted, err);
+    if (wanted) page->rows[n_wanted++] = *row;
   }
   if (status != VECMILL_OK) return status;
   page->n_rows = n_wanted;
@@ -279,10 +258,8 @@ static vecmill_status read_pass(pipeline *p, vecmill_error *err) {
 
 /* Whether more was settled than what may be rows that come again and again. */
 static bool was_fruitful(pipeline *p, uint64_t n_settled_before) {
-  const struct reader_pass *pass = &p->pass;
-  double n_worn = (double)pass->n_worn;
-  if (pass->n_counted > 0) n_worn += n_worn * (double)pass->n_rest / (double)pass->n_counted;
-  return (double)(settled(p) - n_settled_before) > (pass->leaves_worn ? 0 : n_worn);
+  double n_worn = p->pass.leaves_worn ? 0 : tries_n_worn(&p->pass);
+  return (double)(settled(p) - n_settled_before) > n_worn;
 }
 
 static vecmill_status read_all(pipeline *p, vecmill_error *err) {
@@ -290,7 +267,7 @@ static vecmill_status read_all(pipeline *p, vecmill_error *err) {
   for (unsigned n_fruitless = 0; n_fruitless < MAX_FRUITLESS_PASSES;) {
     bool may_find = true;
     uint64_t n_before = settled(p);
-    p->pass = (struct reader_pass){.leaves_worn = n_fruitless == MAX_FRUITLESS_PASSES - 1};
+    p->pass = (tries_pass){.leaves_worn = n_fruitless == MAX_FRUITLESS_PASSES - 1};
     vecmill_status status = s->operations->pass_begin(s, &may_find, err);
     if (status == VECMILL_OK && may_find) {
       p->outcome->n_passes++;

@@ -15,7 +15,7 @@
  * So are rows whose vector somebody took away after it was committed, or whose text changed
  * then and is looked for: a trigger may do that each time, for ever. From the second pass on it is
  * counted how often each row came to this process. A pass is in vain if it got nothing done but
- * rows that came INGEST_MAX_TRIES times before; after three in a row, of which the last leaves
+ * rows that came TRIES_UNTIL_WORN times before; after three in a row, of which the last leaves
  * such rows alone, the run is over, and what that one found is left. While there is anything else
  * to do they are embedded again, as those of an application that edits them should be. Each of
  * several processes counts what came to itself, which is enough for each to end.
@@ -27,10 +27,9 @@
 
 #include "embed/embed.h"
 #include "ingest/measure.h"
+#include "ingest/tries.h"
 #include "observe/progress.h"
 #include "store/store.h"
-
-#define INGEST_MAX_TRIES 10 /* below what tries.h counts to */
 
 /* What a pipeline is told while it runs; by the thread that called ingest_pipeline_run. */
 typedef struct ingest_progress {
@@ -61,7 +60,7 @@ typedef struct ingest_plan {
 typedef struct ingest_outcome {
   uint64_t n_written, n_failed, n_changed, n_taken_over, n_left, n_truncated, n_repaired, n_tokens,
       n_batches;
-  uint64_t n_worn; /* of n_left, left because they came INGEST_MAX_TRIES times */
+  uint64_t n_worn; /* of n_left, left because they came TRIES_UNTIL_WORN times */
   unsigned n_passes, n_workers;
   double seconds;
   double *worker_busy; /* n_workers; mem_free */

@@ -316,7 +316,7 @@ static vecmill_status some_left(const run *r, vecmill_error *err) {
   return err_set(err, VECMILL_ERROR_PARTIAL,
                  "table %s: %llu rows were embedded %d times, and each time a trigger or another "
                  "program took the vector away or changed the text%s (end that and run again)",
-                 r->columns.table, n_worn, INGEST_MAX_TRIES, others);
+                 r->columns.table, n_worn, TRIES_UNTIL_WORN, others);
 }
 
 static vecmill_status final_status(const run *r, vecmill_error *err) {

@@ -57,6 +57,30 @@ vecmill_status tries_add(tries *t, const void *key, size_t n_key_bytes, unsigned
   return VECMILL_OK;
 }
 
+/* --- pass by pass --- */
+
+/* Of a pass so many rows are counted: of a table that loses all vectors again the first rows come
+ * in each pass, whatever other processes take of them. */
+#define MAX_COUNTED 4096
+
+vecmill_status tries_look(tries *t, tries_pass *pass, const void *key, size_t n_key_bytes,
+                          bool *wanted_out, vecmill_error *err) {
+  unsigned n_before = 0;
+  bool is_counted = pass->n_counted < MAX_COUNTED;
+  vecmill_status status = is_counted ? tries_add(t, key, n_key_bytes, &n_before, err) : VECMILL_OK;
+  bool is_worn = n_before >= TRIES_UNTIL_WORN;
+  pass->n_counted += is_counted;
+  pass->n_worn += is_worn;
+  pass->n_rest += !is_counted;
+  *wanted_out = !pass->leaves_worn || !(is_counted ? is_worn : pass->n_worn > 0);
+  return status;
+}
+
+double tries_n_worn(const tries_pass *pass) {
+  double n_worn = (double)pass->n_worn;
+  return pass->n_counted ? n_worn + n_worn * (double)pass->n_rest / (double)pass->n_counted : 0;
+}
+
 void tries_fini(tries *t) {
   mem_free(t->slots);
   *t = (tries){0};

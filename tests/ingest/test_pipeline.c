@@ -327,7 +327,7 @@ static void test_vectors_taken_away(void **state) {
   assert_int_equal(run_pipeline(&how, &outcome), VECMILL_OK);
   assert_int_equal(outcome.n_left, 1);
   assert_int_equal(outcome.n_worn, 1);
-  assert_in_range(outcome.n_written, 59 + INGEST_MAX_TRIES, 59 + INGEST_MAX_TRIES + 4);
+  assert_in_range(outcome.n_written, 59 + TRIES_UNTIL_WORN, 59 + TRIES_UNTIL_WORN + 4);
   outcome_fini(&outcome);
   assert_int_equal(ask_number("SELECT count(*) FROM t WHERE embedding IS NOT NULL"), 59);
 }
@@ -361,7 +361,7 @@ static void test_all_vectors_taken_away(void **state) {
   assert_int_equal(run_pipeline(&how, &outcome), VECMILL_OK);
   assert_int_equal(outcome.n_left, 6000);
   assert_int_equal(outcome.n_worn, 6000);
-  assert_int_equal(outcome.n_passes, 1 + INGEST_MAX_TRIES + 3);
+  assert_int_equal(outcome.n_passes, 1 + TRIES_UNTIL_WORN + 3);
   assert_int_equal(n_commits, outcome.n_passes); /* the last one of nothing */
   assert_int_equal(n_rows_committed, 6000 * (outcome.n_passes - 1));
   outcome_fini(&outcome);
