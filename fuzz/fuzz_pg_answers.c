@@ -136,7 +136,7 @@ static void metrics(store *s) {
     if (!good(s->operations->metrics_page(s, kind, 5, &page, &err))) return;
     check_page(s, &page);
     work_on(&page, 0);
-    bool goes_on = page.n_rows == 0 || good(s->operations->metrics_commit(s, &page, &n, &err));
+    bool goes_on = page.n_rows == 0 || good(s->operations->metrics_commit(s, kind, &page, &n, &err));
     s->operations->page_free(s, &page);
     if (!goes_on) return;
   }
@@ -169,10 +169,14 @@ static void metrics_only(store *s, how h) {
 
 static void dry_run(store *s, how h) {
   store_counts counts;
-  store_page page = {0};
-  if (!look(s, &h) || !good(s->operations->preview(s, 4, &counts, &page, &err))) return;
-  check_page(s, &page);
-  s->operations->page_free(s, &page);
+  store_page picked = {0}, page = {0};
+  if (!look(s, &h) || !good(s->operations->preview(s, 4, &counts, &picked, &err))) return;
+  for (size_t next = 0; next < picked.n_rows;) {
+    if (!good(s->operations->preview_texts(s, &picked, 3, &next, &page, &err))) break;
+    check_page(s, &page);
+    s->operations->page_free(s, &page);
+  }
+  s->operations->page_free(s, &picked);
 }
 
 static vecmill_status each_row(void *context, const store_scan_row *row, vecmill_error *e) {

@@ -12,9 +12,11 @@
  *   metrics_begin
  *   count     the totals
  *   passes of { pass_begin; claim until it gives no rows; commit or release each page }
+ *   metrics_page, metrics_commit, metrics_count_twins
+ *             at the end; the last one counts equal texts
  *   close
- *   metrics_page, metrics_commit, metrics_count_twins    at the end; the last one counts equal
- * texts Metrics alone: open, find, metrics_find, record, metrics_begin, metrics_count, then as at
+ *
+ * Metrics alone: open, find, metrics_find, record, metrics_begin, metrics_count, then as at
  * the end. A look that writes nothing: open, find, metrics_find, record, inspect, preview,
  * preview_texts, close.
  * A search: open, find, record, scan, read_text, close.
