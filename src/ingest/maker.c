@@ -12,6 +12,7 @@
 
 #define N_PROOF_ROWS 20
 #define MIN_PROOF_COSINE 0.99
+#define SAME_COSINE 0.9999 /* the same text, prefix and model, computed by others or kept as half */
 
 void ingest_maker_fini(ingest_maker *m) {
   if (m->provider) m->provider->operations->close(m->provider);
@@ -145,6 +146,7 @@ static double cosine(const float *a, const float *b, size_t n) {
 /* Between what is stored and what the model gives. */
 typedef struct cosines {
   double lowest, highest;
+  size_t n_rows, n_close;
 } cosines;
 
 static vecmill_status embed_again(const ingest_maker *m, const store_page *page, cosines *out,
@@ -164,7 +166,7 @@ static vecmill_status embed_again(const ingest_maker *m, const store_page *page,
   if (status == VECMILL_OK) status = embed_submit(e, &job, err);
   if (status == VECMILL_OK) embed_drain(e);
   embed_close(&e);
-  *out = (cosines){.lowest = 1, .highest = -1};
+  *out = (cosines){.lowest = 1, .highest = -1, .n_rows = page->n_rows};
   for (size_t i = 0; i < page->n_rows; i++) {
     if (status == VECMILL_OK && texts[i].status != VECMILL_OK)
       status =
@@ -173,15 +175,36 @@ static vecmill_status embed_again(const ingest_maker *m, const store_page *page,
         status == VECMILL_OK ? cosine(texts[i].vector, page->rows[i].vector, dimension) : 1;
     if (!(now >= out->lowest)) out->lowest = now;
     if (now > out->highest) out->highest = now;
+    out->n_close += now >= MIN_PROOF_COSINE;
     mem_free(texts[i].reason);
   }
   mem_free(vectors);
   return status;
 }
 
+/* What the furthest must come to. */
+static double least_of(const ingest_maker *m, const store_maker *in_doubt, bool agrees) {
+  bool is_same_model = in_doubt && strcmp(in_doubt->revision, m->maker.revision) == 0;
+  return is_same_model && !agrees ? SAME_COSINE : MIN_PROOF_COSINE;
+}
+
+/* Whether what was asked for made them. Texts may have been edited after their vectors were made:
+ * of a record in doubt that agrees one row is enough, and half of them where it names another
+ * model, which comes close to none. But where only the text column or the prefix differs many
+ * rows may come close that were not made so. */
+static bool is_proven(const ingest_maker *m, const cosines *found, const store_maker *in_doubt,
+                      bool agrees) {
+  if (found->n_rows == 0) return agrees;
+  if (agrees) return found->n_close > 0;
+  if (in_doubt && strcmp(in_doubt->revision, m->maker.revision) != 0)
+    return 2 * found->n_close >= found->n_rows;
+  return found->lowest >= least_of(m, in_doubt, agrees);
+}
+
 vecmill_status ingest_maker_prove(const ingest_maker *m, store *s, const store_columns *columns,
                                   const store_maker *in_doubt, vecmill_error *err) {
   bool agrees = in_doubt && ingest_maker_match(m, in_doubt, columns, NULL) == VECMILL_OK;
+  if (!m->was_named && in_doubt && !agrees) return ingest_maker_match(m, in_doubt, columns, err);
   if (!m->was_named && !agrees)
     return err_set(err, VECMILL_ERROR_CONFLICT,
                    "table %s: column %s holds vectors and nothing says which model made them (name "
@@ -189,25 +212,23 @@ vecmill_status ingest_maker_prove(const ingest_maker *m, store *s, const store_c
                    "or give another --vector-column)",
                    columns->table, columns->vector_column);
   store_page page;
-  cosines found = {.lowest = 1, .highest = -1};
+  cosines found = {0};
   vecmill_status status = s->operations->sample(s, m->maker.dimension, N_PROOF_ROWS, &page, err);
   if (status != VECMILL_OK) return status;
   if (page.n_rows > 0) status = embed_again(m, &page, &found, err);
-  size_t n_rows = page.n_rows;
   s->operations->page_free(s, &page);
-  double decides = in_doubt ? found.highest : found.lowest;
-  if (status != VECMILL_OK || (n_rows == 0 && agrees)) return status;
-  if (n_rows > 0 && decides >= MIN_PROOF_COSINE) return VECMILL_OK;
-  if (n_rows == 0)
+  if (status != VECMILL_OK || is_proven(m, &found, in_doubt, agrees)) return status;
+  if (found.n_rows == 0)
     return err_set(err, VECMILL_ERROR_CONFLICT,
                    "table %s: column %s holds vectors, but beside no text, so that nothing "
                    "can prove that %s made them (give another --vector-column)",
                    columns->table, columns->vector_column, m->maker.model);
   return err_set(
       err, VECMILL_ERROR_CONFLICT,
-      "table %s: column %s was not made by %s: of %zu rows embedded again the %s has cosine "
-      "%.4f, "
-      "below %.2f (name the model that made it, check --prefix, or give another --vector-column)",
-      columns->table, columns->vector_column, m->maker.model, n_rows,
-      in_doubt ? "nearest" : "furthest", decides, MIN_PROOF_COSINE);
+      "table %s: column %s was not made by %s%s: of %zu rows embedded again the %s has cosine %.4f, "
+      "below %g (name the model that made it, check --prefix, or give another --vector-column)",
+      columns->table, columns->vector_column, m->maker.model,
+      in_doubt && !agrees ? " as it is asked for" : "", found.n_rows,
+      agrees ? "nearest" : "furthest", agrees ? found.highest : found.lowest,
+      least_of(m, in_doubt, agrees));
 }

@@ -57,8 +57,9 @@ vecmill_status ingest_maker_match(const ingest_maker *m, const store_maker *reco
 /*
  * For a column with vectors and no record: the model must have been named, and up to twenty rows
  * embedded again must come within cosine 0.99 of what is stored. Beside a record
- * in doubt (NULL: none) the model may be the record's, and texts may have been edited since: one
- * row is enough, and where there is none the record stands. CONFLICT otherwise.
+ * in doubt (NULL: none) that agrees the model may be the record's, and one row is enough, or none
+ * at all; where it names another model, half of them; where another prefix or text column, all of
+ * them by far closer. CONFLICT otherwise.
  */
 vecmill_status ingest_maker_prove(const ingest_maker *m, store *s, const store_columns *columns,
                                   const store_maker *in_doubt, vecmill_error *err);

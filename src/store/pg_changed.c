@@ -12,6 +12,10 @@
 
 /* "(SELECT hash FROM hashes of this row)"; what pg_append_from has joined, where it has. */
 static void append_kept(str *sql, const pg_store *s) {
+  if (s->has_other_key) { /* they would be other rows' */
+    str_append_text(sql, "NULL::uuid");
+    return;
+  }
   if (s->looks_only) {
     str_append_text(sql, "vecmill_h.vecmill_hash");
     return;
@@ -37,7 +41,7 @@ static void append_page_hashes(str *sql, const pg_store *s) {
 
 void pg_append_from(str *sql, const pg_store *s) {
   str_append_format(sql, " FROM %s", s->table_sql);
-  if (!s->looks_only || !s->changed) return;
+  if (!s->looks_only || !s->changed || s->has_other_key) return;
   str_append_text(sql, " LEFT JOIN (WITH p AS (SELECT id, keys, hashes FROM ");
   pg_append_state(sql, s, "hash_pages");
   str_append_format(sql,

@@ -367,7 +367,7 @@ void pg_append_write(str *sql, const pg_store *s, pg_write_part part, const pg_a
   if (placed) snprintf(all_written, sizeof all_written, "(SELECT n FROM n) = %zu", a->n_rows);
   append_lease(sql, s);
   append_update(sql, s, placed);
-  append_hashes(sql, s, placed, a->n_rows);
+  if (!s->has_other_key) append_hashes(sql, s, placed, a->n_rows); /* else in place of others' */
   append_forgive(sql, s);
   if (!placed) append_failed(sql, s, n_first_failed);
   if (part != PG_WRITE_ROW) append_counters(sql, s, !placed, all_written, before);

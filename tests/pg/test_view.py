@@ -111,6 +111,11 @@ def test_unseen_vectors(vecmill, folder):
         ingest(vecmill, server.uri_of(user="b"))
 
 
+def copied(server) -> None:
+    """The table is restored: another one of the same rows has its name."""
+    server.psql("CREATE TABLE copy AS TABLE t; ALTER TABLE copy ADD PRIMARY KEY(id); DROP TABLE t; ALTER TABLE copy RENAME TO t")
+
+
 def test_swapped(vecmill, folder):
     """A table that has taken another one's name has vectors of whatever made them, and not of what made the other's."""
     other = other_model(folder)
@@ -138,7 +143,8 @@ def test_restored(vecmill, folder):
     with fresh() as server:
         fill(server, 40)
         ingest(vecmill, server.uri)
-        server.psql("""CREATE TABLE copy AS TABLE t; ALTER TABLE copy ADD PRIMARY KEY(id); DROP TABLE t; ALTER TABLE copy RENAME TO t; UPDATE t SET text = 'moon ' || id WHERE id <= 25;
+        copied(server)
+        server.psql("""UPDATE t SET text = 'moon ' || id WHERE id <= 25;
             INSERT INTO t(id, text) VALUES(41, 'new')""")
         done = ingest(vecmill, server.uri)
         expect("Embedded 1 rows" in done.stdout, done.stdout)
@@ -149,6 +155,40 @@ def test_restored(vecmill, folder):
         server.psql(f"UPDATE t SET embedding = array_fill(id::real, ARRAY[{N_DIMENSIONS}])::vector")
         done = ingest(vecmill, server.uri, status=1)
         expect(f"column embedding was not made by {vecmill.model}: of 20 rows embedded again the nearest" in done.stderr, done.stderr)
+
+
+def test_restored_and_mistaken(vecmill, folder):
+    """Beside a copy of the table another text column or prefix is refused as it is beside the table, though many rows come close to it."""
+    with fresh() as server:
+        fill(server, 100)
+        server.psql("ALTER TABLE t ADD other text; UPDATE t SET other = CASE WHEN id % 2 = 0 THEN text ELSE 'moon ' || id END")
+        ingest(vecmill, server.uri)
+        copied(server)
+        server.psql("INSERT INTO t(id, text, other) VALUES(101, 'new', 'neuf')")
+        for words, named, unnamed in ((("--text-column", "other"), "as it is asked for: of 20 rows embedded again the furthest has cosine ", 'made with text column "text", not "other"'),
+                                      (("--prefix", "moon: "), "as it is asked for: of 20 rows embedded again the furthest has cosine ", 'made with prefix "", not "moon: "')):
+            done = ingest(vecmill, server.uri, *words, status=1)
+            expect(named in done.stderr and "below 0.9999 (" in done.stderr, done.stderr)
+            done = vecmill.run("ingest", "t", "--db", server.uri, *words, status=1)
+            expect(unnamed in done.stderr, done.stderr)
+        expect(server.psql("SELECT text_column, prefix, (SELECT count(*) FROM t WHERE embedding IS NULL) FROM vecmill.columns") == [("text", "", "1")], "the record")
+        ingest(vecmill, server.uri)
+
+
+def test_other_keys_hashes(vecmill, folder):
+    """Hashes by one key are no other's, whose values may be the same: they are neither found nor written over."""
+    with fresh() as server:
+        fill(server, 40)
+        server.psql("ALTER TABLE t ADD alt integer UNIQUE; UPDATE t SET alt = 41 - id; ALTER TABLE t ALTER alt SET NOT NULL")
+        ingest(vecmill, server.uri)
+        for words in (("--id-column", "alt"), ("--id-column", "alt", "--dry-run"), ()):
+            done = ingest(vecmill, server.uri, "--changed", *words)
+            expect("edited since" not in done.stdout and "Embedded" not in done.stdout, f"{words}: {done.stdout}")
+        server.psql("UPDATE t SET embedding = NULL WHERE id <= 10")
+        ingest(vecmill, server.uri, "--id-column", "alt")
+        server.psql("UPDATE t SET text = 'moon' WHERE id IN (5, 36)")
+        done = ingest(vecmill, server.uri, "--changed")
+        expect("Embedded 2 rows" in done.stdout, done.stdout)
 
 
 if __name__ == "__main__":
