@@ -341,8 +341,9 @@ vecmill_status pg_store_metrics_commit(store *base, store_metrics_rows kind, con
   pg_metrics_add_params(&p, &a);
   failed = hashes.failed || pg_metrics_arrays_failed(&a);
   for (size_t i = 0; i < s->n_keys; i++) failed |= keys[i].failed;
-  vecmill_status status = failed ? err_set_memory(err, "metrics", hashes.n)
-                                 : write_metrics(s, &sql, &p, n_written_out, err);
+  vecmill_status status =
+      failed ? err_set_memory(err, "metrics", hashes.n) : pg_metrics_claim(s, err);
+  if (status == VECMILL_OK) status = write_metrics(s, &sql, &p, n_written_out, err);
   str_fini(&sql);
   str_fini(&hashes);
   for (size_t i = 0; i < s->n_keys; i++) str_fini(&keys[i]);

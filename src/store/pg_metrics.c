@@ -545,7 +545,6 @@ vecmill_status pg_store_metrics_begin(store *base, vecmill_error *err) {
     str_fini(&sql);
   }
   if (status == VECMILL_OK) status = check_rights(s, err);
-  if (status == VECMILL_OK && s->has_begun) status = pg_metrics_note_owner(s, err);
   s->metrics.is_on = status == VECMILL_OK;
   /* Where nothing is embedded this is where the run begins. All that comes bears to be done again:
    * what is written already is not written twice. */

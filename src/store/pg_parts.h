@@ -293,10 +293,14 @@ vecmill_status pg_store_metrics_find(store *s, const store_metrics_target *targe
 vecmill_status pg_store_metrics_begin(store *s, vecmill_error *err);
 
 /* pg_metrics_owner.c */
+/* What columns.metrics_table is where an earlier version kept none: by what its last run wrote. */
+#define PG_METRICS_OF_SELECTION                                                                    \
+  "coalesce(E'\\n' || substring(regexp_replace(selection, ' by word list [0-9a-f]+$', '') from '; " \
+  "metrics in (.*)$') || E'\\n', E'\\n')"
 /* CONFLICT: the table of metrics holds the numbers of another text of these rows. */
 vecmill_status pg_metrics_check_owner(pg_store *s, vecmill_error *err);
-/* From now on it holds those of ours. After begin. */
-vecmill_status pg_metrics_note_owner(pg_store *s, vecmill_error *err);
+/* Before the first are written: from now on it holds those of ours. CONFLICT as above. */
+vecmill_status pg_metrics_claim(pg_store *s, vecmill_error *err);
 
 /* pg_backfill.c */
 vecmill_status pg_store_metrics_count(store *s, uint64_t *n_out, vecmill_error *err);

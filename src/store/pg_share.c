@@ -535,6 +535,7 @@ vecmill_status pg_store_pass_begin(store *base, bool *may_find_out, vecmill_erro
     if (pg_stop_asked(s)) return err_set(err, VECMILL_ERROR_STOPPED, "stopped");
     clock_sleep_ms(PG_POLL_MS);
   }
+  if (status == VECMILL_OK && look.may_find) status = pg_metrics_claim(s, err);
   if (status == VECMILL_OK && look.may_find && s->changed && !s->is_first_pass)
     status = pg_remove_blank(s, err);
   s->is_first_pass = false;

@@ -36,12 +36,14 @@ static const part parts[N_PARTS] = {
      "DEFAULT 0, cursor text[], pass_over boolean NOT NULL DEFAULT false, pass_claimed bigint NOT "
      "NULL DEFAULT 0, n_total bigint NOT NULL DEFAULT 0, n_done bigint NOT NULL DEFAULT 0, "
      "run_began timestamptz, run bigint NOT NULL DEFAULT 0, cut text[], table_oid oid, id_columns "
-     "text NOT NULL DEFAULT '', metrics_table text NOT NULL DEFAULT '', "
+     "text NOT NULL DEFAULT '', metrics_table text NOT NULL DEFAULT E'\\n', "
      "UNIQUE(schema_name, table_name, vector_column));\n",
      "ALTER TABLE %s.columns ADD COLUMN IF NOT EXISTS run_began timestamptz, ADD COLUMN IF NOT "
      "EXISTS run bigint NOT NULL DEFAULT 0, ADD COLUMN IF NOT EXISTS cut text[], ADD COLUMN IF "
      "NOT EXISTS table_oid oid, ADD COLUMN IF NOT EXISTS id_columns text NOT NULL DEFAULT '', ADD "
-     "COLUMN IF NOT EXISTS metrics_table text NOT NULL DEFAULT '';\n"},
+     "COLUMN IF NOT EXISTS metrics_table text NOT NULL DEFAULT E'\\n';\n"
+     "UPDATE %s.columns SET metrics_table = " PG_METRICS_OF_SELECTION " WHERE metrics_table = "
+     "E'\\n';\n"},
     {"leases", "column_id,owner,fence,attempts,first_key,last_key,n_rows,expires,done", "",
      "CREATE TABLE IF NOT EXISTS %s.leases(id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
      "column_id bigint NOT NULL REFERENCES %s.columns ON DELETE CASCADE, owner uuid NOT NULL, "

@@ -56,6 +56,7 @@ typedef struct pg_metrics {
   bool has_more;                     /* it has columns of others too */
   bool is_strict[METRICS_N_COLUMNS]; /* the column takes no NULL */
   bool is_on, has_ratios;
+  bool is_claimed; /* it is noted that it holds the numbers of our text */
   /* With --changed: the corpus's other tables whose texts the rows may be of, as SQL; NULL: none */
   char *sharers[METRICS_N_SHARERS];
   uint64_t words; /* of the word list */

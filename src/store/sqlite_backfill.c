@@ -183,7 +183,8 @@ vecmill_status sqlite_store_metrics_commit(store *base, store_metrics_rows kind,
   (void)kind;
   *n_written_out = 0;
   pthread_mutex_lock(&s->mutex);
-  vecmill_status status = sqlite_begin(s, err);
+  vecmill_status status = sqlite_metrics_claim(s, err);
+  if (status == VECMILL_OK) status = sqlite_begin(s, err);
   if (status == VECMILL_OK) {
     uint64_t n_written = 0;
     for (size_t i = 0; status == VECMILL_OK && i < page->n_rows; i++) {

@@ -295,7 +295,6 @@ vecmill_status sqlite_store_metrics_begin(store *base, vecmill_error *err) {
   vecmill_status status = VECMILL_OK;
   if (s->metrics.is_missing) status = create_table(s, err);
   if (status == VECMILL_OK) status = compile_upsert(s, err);
-  if (status == VECMILL_OK) status = sqlite_metrics_note_owner(s, err);
   s->metrics.is_on = status == VECMILL_OK;
   return status;
 }

@@ -381,6 +381,7 @@ vecmill_status sqlite_store_pass_begin(store *base, bool *may_find_out, vecmill_
   /* a pass that found nothing was the last, even if others go on writing elsewhere */
   *may_find_out = version != s->data_version && !(s->pass_over && s->cursor.n == 0);
   s->data_version = version;
+  if (status == VECMILL_OK && *may_find_out) status = sqlite_metrics_claim(s, err);
   /* after the look: what comes in between is the next pass's */
   if (status == VECMILL_OK && *may_find_out && s->changed && !s->is_first_pass)
     status = sqlite_remove_blank(s, err);

@@ -31,6 +31,7 @@ typedef struct sqlite_metrics {
   bool has_more;                     /* it has columns of others too */
   bool is_strict[METRICS_N_COLUMNS]; /* the column takes no NULL */
   bool is_on, has_ratios;
+  bool is_claimed; /* it is noted that it holds the numbers of our text */
   bool sharers[METRICS_N_SHARERS]; /* with --changed: the rows may be of texts of this one too */
   sqlite3_stmt *upsert;
   str cursor; /* of metrics_page */
@@ -187,7 +188,7 @@ void sqlite_metrics_append_joins_not_null(str *sql, const sqlite_store *s);
 void sqlite_append_has_vector(str *sql, const sqlite_store *s);
 /* sqlite_metrics_owner.c: as pg_metrics_owner.c. */
 vecmill_status sqlite_metrics_check_owner(sqlite_store *s, vecmill_error *err);
-vecmill_status sqlite_metrics_note_owner(sqlite_store *s, vecmill_error *err);
+vecmill_status sqlite_metrics_claim(sqlite_store *s, vecmill_error *err);
 /* The statement by which rows of metrics go, or are emptied where others have columns there:
  * `removed` is the WHERE of the rows of texts that they are of. */
 void sqlite_metrics_append_removal(str *sql, const sqlite_store *s, const str *removed);

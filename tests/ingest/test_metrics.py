@@ -287,7 +287,9 @@ def test_second_text(vecmill, folder):
     execute(path, "CREATE TABLE t(id INTEGER PRIMARY KEY, text TEXT, english TEXT); INSERT INTO t VALUES(1, 'Aloha', 'hello to you'), (2, 'star', 'a star')")
     vecmill.ingest(path, "--create-metrics")
     execute(path, "ALTER TABLE vecmill_columns DROP COLUMN metrics_table")  # as it was before
+    execute(path, "DELETE FROM t_metrics WHERE id = 2")
     vecmill.ingest(path, "--metrics-only")
+    vecmill.ingest(path, "--metrics-table", "more", "--create-metrics")
     before = query(path, "SELECT * FROM t_metrics")
     english = ("--text-column", "english", "--vector-column", "v2")
     why = "table t_metrics holds the numbers of column text, whose vectors are in embedding (name another for this text with --metrics-table)"
@@ -300,6 +302,11 @@ def test_second_text(vecmill, folder):
     done = vecmill.ingest(path)
     expect(not done.stderr and query(path, "SELECT * FROM t_metrics") == before, "the first one's own")
     expect(query(path, "SELECT id, word_count FROM other") == [(1, 3), (2, 2)], "its own")
+    execute(path, "DROP TABLE t_metrics; UPDATE t SET v2 = NULL")
+    vecmill.ingest(path, *english, "--create-metrics")
+    expect(query(path, "SELECT id, word_count FROM t_metrics") == [(1, 3), (2, 2)], "one that was made anew")
+    done = vecmill.ingest(path, "--metrics-only", status=1)
+    expect("table t_metrics holds the numbers of column english, whose vectors are in v2" in done.stderr, done.stderr)
 
 
 def test_blanked_in_one_table(vecmill, folder):

@@ -275,6 +275,34 @@ def test_blanked_beside_others(vecmill, folder):
                 server.psql("DROP OWNED BY guest CASCADE; DROP ROLE guest", options="-c client_min_messages=error")
 
 
+def test_texts_together(vecmill, folder):
+    """Of two texts whose runs begin together one gets the table; who measured nothing has none; one that was emptied, or made by an earlier version, has the owner that it should."""
+    with fresh() as server:
+        server.psql(f"""CREATE TABLE t(id integer PRIMARY KEY, a text, b text, ea vector({N_DIMENSIONS}), eb vector({N_DIMENSIONS}));
+            INSERT INTO t SELECT i, 'one two ' || i, 'one two three four ' || i FROM generate_series(1, 2000) AS i""")
+        ways = [("--text-column", name, "--vector-column", f"e{name}") for name in "ab"]
+        for _ in range(3):
+            runs = [start(vecmill, server.uri, 50, *way, "--create-metrics") for way in ways]
+            told = [run.communicate(timeout=60) for run in runs]
+            lost = [i for i, run in enumerate(runs) if run.returncode]
+            expect(len(lost) == 1 and "table t_metrics holds the numbers of column " + "ba"[lost[0]] in told[lost[0]][1], f"{told}")
+            expect(server.psql("SELECT count(*), min(word_count), max(word_count) FROM t_metrics") == [("2000", *("53"[lost[0]],) * 2)], "numbers of both")
+            server.psql("DROP TABLE t_metrics; UPDATE t SET ea = NULL, eb = NULL")
+        ingest(vecmill, server.uri, *ways[0])
+        ingest(vecmill, server.uri, *ways[1])
+        server.psql("ALTER TABLE vecmill.columns DROP metrics_table; DELETE FROM vecmill.version; INSERT INTO vecmill.version VALUES(3)")
+        ingest(vecmill, server.uri, *ways[0], "--create-metrics")  # nothing to embed: it measures none
+        ingest(vecmill, server.uri, *ways[1], "--metrics-only")
+        expect(server.psql("SELECT DISTINCT word_count FROM t_metrics") == [("5",)], "not the second's")
+        server.psql("INSERT INTO t VALUES(2001, 'new', 'and new')")
+        done = ingest(vecmill, server.uri, *ways[0])
+        expect("no metrics: table t_metrics holds the numbers of column b" in done.stderr, done.stderr)
+        server.psql("ALTER TABLE vecmill.columns DROP metrics_table; DELETE FROM vecmill.version; INSERT INTO vecmill.version VALUES(3); UPDATE vecmill.columns SET selection = 'id id (integer); text b; metrics in t_metrics' "
+                    "WHERE vector_column = 'eb'; UPDATE vecmill.columns SET selection = 'id id (integer); text a' WHERE vector_column = 'ea'; INSERT INTO t VALUES(2002, 'new', 'and new')")
+        done = ingest(vecmill, server.uri, *ways[0])
+        expect("no metrics: table t_metrics holds the numbers of column b" in done.stderr, done.stderr)
+
+
 def test_kills(vecmill, folder):
     """Two processes, killed anywhere: a row has its vector and its metrics or neither."""
     rng, words = random.Random(8), list_files(folder)
