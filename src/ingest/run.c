@@ -314,7 +314,7 @@ static vecmill_status some_left(const run *r, vecmill_error *err) {
   char others[80] = "";
   if (n_changing > 0) snprintf(others, sizeof others, "; %llu more kept changing", n_changing);
   return err_set(err, VECMILL_ERROR_PARTIAL,
-                 "table %s: %llu rows were embedded %d times, and each time a trigger or another "
+                 "table %s: %llu rows were embedded %d times or more, and each time a trigger or another "
                  "program took the vector away or changed the text%s (end that and run again)",
                  r->columns.table, n_worn, TRIES_UNTIL_WORN, others);
 }
