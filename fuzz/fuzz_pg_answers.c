@@ -136,7 +136,8 @@ static void metrics(store *s) {
     if (!good(s->operations->metrics_page(s, kind, 5, &page, &err))) return;
     check_page(s, &page);
     work_on(&page, 0);
-    bool goes_on = page.n_rows == 0 || good(s->operations->metrics_commit(s, kind, &page, &n, &err));
+    bool goes_on =
+        page.n_rows == 0 || good(s->operations->metrics_commit(s, kind, &page, &n, &err));
     s->operations->page_free(s, &page);
     if (!goes_on) return;
   }

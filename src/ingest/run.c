@@ -313,10 +313,11 @@ static vecmill_status some_left(const run *r, vecmill_error *err) {
         r->columns.table, n_changing);
   char others[80] = "";
   if (n_changing > 0) snprintf(others, sizeof others, "; %llu more kept changing", n_changing);
-  return err_set(err, VECMILL_ERROR_PARTIAL,
-                 "table %s: %llu rows were embedded %d times or more, and each time a trigger or another "
-                 "program took the vector away or changed the text%s (end that and run again)",
-                 r->columns.table, n_worn, TRIES_UNTIL_WORN, others);
+  return err_set(
+      err, VECMILL_ERROR_PARTIAL,
+      "table %s: %llu rows were embedded %d times or more, and each time a trigger or another "
+      "program took the vector away or changed the text%s (end that and run again)",
+      r->columns.table, n_worn, TRIES_UNTIL_WORN, others);
 }
 
 static vecmill_status final_status(const run *r, vecmill_error *err) {

@@ -1,16 +1,15 @@
 #include "ingest/tries.h"
 
+#include "base/hash.h"
 #include "base/mem.h"
 
 #define FIRST_SLOTS 1024
 #define COUNT_MASK 0xFFull
 
-/* FNV-1a (Fowler, Noll, Vo), and the finalizer of MurmurHash3 (Appleby) for keys that differ in
- * their last byte alone. Never 0 in what is kept of it. */
+/* With the finalizer of MurmurHash3 (Appleby) for keys that differ in their last byte alone. Never
+ * 0 in what is kept of it. */
 static uint64_t hash_of(const void *key, size_t n_key_bytes) {
-  const unsigned char *bytes = key;
-  uint64_t h = 0xCBF29CE484222325ull;
-  for (size_t i = 0; i < n_key_bytes; i++) h = (h ^ bytes[i]) * 0x100000001B3ull;
+  uint64_t h = hash_bytes(key, n_key_bytes);
   h = (h ^ h >> 33) * 0xFF51AFD7ED558CCDull;
   h = (h ^ h >> 33) * 0xC4CEB9FE1A85EC53ull;
   h = (h ^ h >> 33) & ~COUNT_MASK;

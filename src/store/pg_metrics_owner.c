@@ -28,6 +28,7 @@ static void append_owner(str *sql, const pg_store *s) {
                        "ORDER BY id LIMIT 1");
 }
 
+/* Both statements name them all: the server wants to know the type of each. */
 static void add_params(const pg_store *s, pg_params *p) {
   const char *values[] = {s->schema,       s->table,     s->text_column,
                           s->metrics.name, s->table_oid, s->vector_column};

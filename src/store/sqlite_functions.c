@@ -2,6 +2,7 @@
  * passed over never leaves SQLite. */
 #include <string.h>
 
+#include "base/hash.h"
 #include "store/blank.h"
 #include "store/sqlite_parts.h"
 
@@ -37,14 +38,11 @@ static void same_function(sqlite3_context *context, int n, sqlite3_value **value
   sqlite3_result_int(context, !null && n_a == n_b && memcmp(a, b, n_a) == 0);
 }
 
-/* FNV-1a, 64 bits: tells whether a text is still the one that failed, or that a vector was made
- * from. */
+/* Tells whether a text is still the one that failed, or that a vector was made from. */
 static void hash_function(sqlite3_context *context, int n, sqlite3_value **values) {
   size_t n_bytes;
   const char *text = text_of_value(values[0], &n_bytes);
-  uint64_t hash = 0xCBF29CE484222325u;
-  for (size_t i = 0; i < n_bytes; i++) hash = (hash ^ (unsigned char)text[i]) * 0x100000001B3u;
-  sqlite3_result_int64(context, (sqlite3_int64)hash);
+  sqlite3_result_int64(context, (sqlite3_int64)hash_bytes(text, n_bytes));
 }
 
 static void key_function(sqlite3_context *context, int n, sqlite3_value **values) {
