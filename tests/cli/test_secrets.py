@@ -18,7 +18,6 @@ from cases import given_vecmill, run_cases  # noqa: E402
 
 VECMILL = ""
 SECRET = "S3cret0451"
-F_SETPIPE_SZ = 1031
 NEITHER = ("vecmill: --db: not an SQLite file and not an address of PostgreSQL (give a file that exists, "
            "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, or \"host=HOST dbname=DATABASE user=USER\")\n")
 PLACE = f"ana:{SECRET}@127.0.0.1:1/d"
@@ -39,7 +38,7 @@ def seen(folder, *words) -> tuple:
     """(what a list of processes shows, output, exit status). The command's first word of output has to wait, so that the
     list is looked at when it has begun and before it ends."""
     read, write = os.pipe()
-    fcntl.fcntl(write, F_SETPIPE_SZ, 4096)
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
     os.write(write, b"." * 4096)
     process = subprocess.Popen([VECMILL, *words], cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=write, stderr=write)
     os.close(write)

@@ -280,7 +280,7 @@ def test_service_file(folder):
 def test_process_list(folder):
     """The password of --db is gone from the list of arguments before anything else happens."""
     read, write = os.pipe()
-    fcntl.fcntl(write, 1031, 4096)  # F_SETPIPE_SZ
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
     os.write(write, b"x" * 4096)  # full: the first line of output waits
     words = [VECMILL, "ingest", "t", "--model", MODEL, "--db", "postgresql://ana:s3cret@127.0.0.1:1/d"]
     process = subprocess.Popen(words, cwd=folder, env=environment(), stdout=write, stderr=subprocess.DEVNULL)
