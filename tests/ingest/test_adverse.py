@@ -12,6 +12,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -328,6 +329,7 @@ class Editor:
         if len(waiting) < 6 or len(done) < 2 or done[0] <= self.at:
             self.db.execute("ROLLBACK")
             return False
+        time.sleep(0.1)  # the run may read, and not write: the next rows come to be in flight
         self.behind, self.ahead = self.behind - 1, self.ahead + 1
         new = {waiting[0]: "changed, not yet embedded", waiting[3]: self.texts[waiting[3]][::-1], waiting[4]: ""}
         changes = [(f"UPDATE t SET text = '{text}' WHERE id = {i}", i, text) for i, text in new.items()]
@@ -351,9 +353,8 @@ class Editor:
 def test_edits_meanwhile(vecmill, folder):
     """Rows changed, deleted and inserted by another connection, before and behind where the run is. An edit has the
     lock for writing, so rows in flight are met: the next in key order have been claimed, as a rule. The run's lines go through
-    a pipe of one page: where nobody reads it, the run halts between two commits, and an edit finds the lock free and the run
-    not at its end, however fast that is and however slow the disk.
-    """
+    a pipe of one page: while nobody reads it, the run halts between two commits, and an edit finds the lock free and the run
+    not at its end, however fast that is and however slow the disk."""
     foreign = bytes(len(vectors_of(vecmill, folder, {1: "a"})[1]))
     for mode in ("wal", "delete"):
         path = folder / f"{mode}.db"
