@@ -15,7 +15,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 from ingest_case import expect, run_tests  # noqa: E402
-from runs import N_DIMENSIONS, by_sqlite, each_written_once, floats, fresh, ingest, log_writes, start, state_grants, waiting  # noqa: E402
+from runs import N_DIMENSIONS, by_sqlite, each_written_once, first_batch, floats, fresh, ingest, locked, log_writes, start, state_grants, waiting  # noqa: E402
 
 TABLE = f"CREATE TABLE t(id integer PRIMARY KEY, text text, embedding vector({N_DIMENSIONS}));"
 
@@ -160,10 +160,12 @@ def test_processes_share(vecmill, folder):
         ingest(vecmill, server.uri, 1000)
         server.psql("UPDATE t SET text = 'new ' || id WHERE id % 2 = 0")
         log_writes(server, "t", "id")
-        runs = [start(vecmill, server.uri, 25, "--workers", 1, "--changed") for _ in range(4)]
-        while "Processed batch" not in runs[0].stdout.readline():
-            pass
-        done = ingest(vecmill, server.uri, status=None)
+        words = 25, "--workers", 1, "--sleep", 0.02, "--changed"
+        with locked(server, "id = 6000"):  # nobody is at the end before the plain run has asked
+            runs = [start(vecmill, server.uri, *words)]
+            first_batch(runs[0])
+            runs += [start(vecmill, server.uri, *words) for _ in range(3)]
+            done = ingest(vecmill, server.uri, status=None)
         told = [run.communicate(timeout=120) for run in runs]
         expect(done.returncode == 1 and "with other rows in view, or other metrics: id id (integer); text text; --changed" in done.stderr, done.stderr)
         expect([run.returncode for run in runs] == [0] * 4 and not any(errors for _, errors in told), str(told)[-1500:])
@@ -181,8 +183,7 @@ def test_kills(vecmill, folder):
         log_writes(server, "t", "id")
         for _ in range(4):
             runs = [start(vecmill, server.uri, 25, "--workers", 1, "--sleep", 0.02, "--changed") for _ in range(2)]
-            while "Processed batch" not in runs[0].stdout.readline():
-                pass
+            first_batch(runs[0])
             time.sleep(rng.uniform(0, 0.1))
             for run in runs:
                 run.kill()
@@ -203,8 +204,7 @@ def test_jobs(vecmill, folder):
         filled(server, 20000)
         runs = [start(vecmill, server.uri, 20, "--workers", 1, "--sleep", 0.05, "--lease", 2) for _ in range(2)]
         for run in runs:
-            while "Processed batch" not in run.stdout.readline():
-                pass
+            first_batch(run)
         for _ in range(100):  # at some moments one has committed all that it had claimed
             (job,) = jobs()
             if all(worker["in_flight"] > 0 for worker in job["workers"]):
@@ -226,8 +226,7 @@ def test_jobs(vecmill, folder):
         expect(text.count("(lost: its rows will be taken over by the next run)") == 2 and text.count("\n") == 3, text)
         expect(f", {job['expired_leases']} batches of lost processes to be taken over by the next run\n" in text, text)
         slow = start(vecmill, server.uri, 1000, "--workers", 1, "--sleep", 0.2)
-        while "Processed batch" not in slow.stdout.readline():
-            pass
+        first_batch(slow)
         # another machine's, which nobody here can ask whether it lives
         server.psql("INSERT INTO vecmill.workers SELECT md5(pid::text)::uuid, column_id, 'another', 12345, lease_seconds, started, now() - interval '1 h' FROM vecmill.workers")
         text = vecmill.run("jobs", "--db", server.uri_of()).stdout
@@ -245,8 +244,7 @@ def test_jobs(vecmill, folder):
         # one that is asked to stop gives back what it has not embedded: nothing of it is lost
         server.psql("UPDATE t SET embedding = NULL")
         run = start(vecmill, server.uri, 20, "--workers", 1, "--sleep", 0.2)
-        while "Processed batch" not in run.stdout.readline():
-            pass
+        first_batch(run)
         run.send_signal(signal.SIGTERM)
         run.communicate(timeout=60)
         (job,) = jobs()

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 import corpus  # noqa: E402
 from ingest_case import MAKE_TINY_MODEL, expect, run_tests  # noqa: E402
 from proxy import Fate, Gate  # noqa: E402
-from runs import (N_DIMENSIONS, by_sqlite, each_written_once, fill, floats, fresh, ingest, log_writes,  # noqa: E402
+from runs import (N_DIMENSIONS, by_sqlite, each_written_once, fill, first_batch, floats, fresh, ingest, log_writes,  # noqa: E402
                   model_of_384, narrow, quoted, start)
 from servers import Server  # noqa: E402
 
@@ -225,8 +225,7 @@ def test_kills(vecmill, folder):
         n_in_flight = 0
         for _ in range(4):
             runs = [start(vecmill, server.uri, 25, "--workers", 1, table="contents") for _ in range(2)]
-            while "Processed batch" not in runs[0].stdout.readline():
-                pass
+            first_batch(runs[0])
             time.sleep(rng.uniform(0, 0.1))
             for run in rng.sample(runs, 2):
                 run.kill()

@@ -11,7 +11,7 @@ import time
 
 sys.dont_write_bytecode = True
 import corpus
-from runs import N_DIMENSIONS, fill, fresh, ingest, locked, model_of_384, narrow, quoted, start, until, waiting  # noqa: E402, first: it sets the path
+from runs import N_DIMENSIONS, fill, first_batch, fresh, ingest, locked, model_of_384, narrow, quoted, start, until, waiting  # noqa: E402, first: it sets the path
 from ingest_case import expect, run_tests  # noqa: E402
 from metrics_case import COLUMNS, averages, golden_texts, left_out, list_files, ratio_of  # noqa: E402
 
@@ -312,8 +312,7 @@ def test_kills(vecmill, folder):
         narrow(server)
         for _ in range(6):
             runs = [vecmill.start("ingest", "contents", 20, "--db", server.uri_of(), "--model", vecmill.model, "--workers", 1, "--sleep", 0.02, *words) for _ in range(2)]
-            while "Processed batch" not in (line := runs[0].stdout.readline()) and line:
-                pass
+            first_batch(runs[0])
             time.sleep(rng.uniform(0, 0.1))
             for run in runs:
                 run.kill()
