@@ -132,8 +132,16 @@ static void metrics(store *s) {
   uint64_t n;
   for (int i = 0; i < 8; i++) {
     store_page page = {0};
-    store_metrics_rows kind = i < 4 ? STORE_METRICS_LACKING : STORE_METRICS_SHARED;
+    store_metrics_rows kind = i < 4 ? STORE_METRICS_LACKING : STORE_METRICS_FIRST;
     if (!good(s->operations->metrics_page(s, kind, 5, &page, &err))) return;
+    if (kind == STORE_METRICS_FIRST) {
+      store_page texts = {0};
+      size_t next = 0;
+      bool read = good(s->operations->preview_texts(s, &page, 5, &next, &texts, &err));
+      s->operations->page_free(s, &page);
+      if (!read) return;
+      page = texts;
+    }
     check_page(s, &page);
     work_on(&page, 0);
     bool goes_on =

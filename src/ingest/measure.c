@@ -1,6 +1,7 @@
 #include "ingest/measure.h"
 
-#define SHARED_PAGE 2000 /* each page looks at the whole table again */
+#define FIRST_PAGE 100000 /* keys alone: each page looks at the whole table again */
+#define TEXT_PAGE 1000
 
 void measure_row(store_row *row, const wordlist *list) {
   text_metrics m;
@@ -35,25 +36,45 @@ double measure_average(double sum, uint64_t n) {
   return n ? sum / (double)n : -1;
 }
 
-vecmill_status measure_settle(store *s, const wordlist *list, const int *stop,
-                              uint64_t *n_changed_out, vecmill_error *err) {
-  *n_changed_out = 0;
-  for (;;) {
+static vecmill_status check_stop(const int *stop, vecmill_error *err) {
+  return stop && __atomic_load_n(stop, __ATOMIC_RELAXED)
+             ? err_set(err, VECMILL_ERROR_STOPPED,
+                       "stopped before equal texts were counted (run again to go on)")
+             : VECMILL_OK;
+}
+
+static vecmill_status settle_page(store *s, const wordlist *list, const int *stop,
+                                  const store_page *first, vecmill_error *err) {
+  vecmill_status status = VECMILL_OK;
+  for (size_t next = 0; status == VECMILL_OK && next < first->n_rows;) {
     store_page page;
     uint64_t n_written = 0;
-    if (stop && __atomic_load_n(stop, __ATOMIC_RELAXED))
-      return err_set(err, VECMILL_ERROR_STOPPED,
-                     "stopped before equal texts were counted (run again to go on)");
-    vecmill_status status =
-        s->operations->metrics_page(s, STORE_METRICS_SHARED, SHARED_PAGE, &page, err);
-    if (status != VECMILL_OK) return status;
-    size_t n_rows = page.n_rows;
-    for (size_t i = 0; i < n_rows; i++) measure_row(&page.rows[i], list);
-    if (n_rows > 0)
-      status = s->operations->metrics_commit(s, STORE_METRICS_SHARED, &page, &n_written, err);
+    status = check_stop(stop, err);
+    if (status == VECMILL_OK)
+      status = s->operations->preview_texts(s, first, TEXT_PAGE, &next, &page, err);
+    if (status != VECMILL_OK) break;
+    for (size_t i = 0; i < page.n_rows; i++) measure_row(&page.rows[i], list);
+    if (page.n_rows > 0)
+      status = s->operations->metrics_commit(s, STORE_METRICS_FIRST, &page, &n_written, err);
     s->operations->page_free(s, &page);
+  }
+  return status;
+}
+
+vecmill_status measure_settle(store *s, const wordlist *list, const int *stop,
+                              uint64_t *n_changed_out, vecmill_error *err) {
+  bool any = true;
+  *n_changed_out = 0;
+  while (any) {
+    store_page first;
+    vecmill_status status = check_stop(stop, err);
+    if (status == VECMILL_OK)
+      status = s->operations->metrics_page(s, STORE_METRICS_FIRST, FIRST_PAGE, &first, err);
     if (status != VECMILL_OK) return status;
-    if (n_rows == 0) break;
+    any = first.n_rows > 0;
+    status = settle_page(s, list, stop, &first, err);
+    s->operations->page_free(s, &first);
+    if (status != VECMILL_OK) return status;
   }
   return s->operations->metrics_count_twins(s, n_changed_out, err);
 }

@@ -130,12 +130,12 @@ vecmill_status pg_store_metrics_count(store *base, uint64_t *n_out, vecmill_erro
   return status;
 }
 
-/* "table"."key", .., the text, and what metrics go by: each once */
-static void append_needed(str *sql, const pg_store *s) {
+/* "table"."key", .., what metrics go by, and perhaps the text: each once */
+static void append_needed(str *sql, const pg_store *s, bool with_text) {
   const char *names[2 * PG_MAX_KEYS + 1];
   size_t n = 0, n_all = 0;
   for (size_t i = 0; i < s->n_keys; i++) names[n_all++] = s->keys[i].name;
-  names[n_all++] = s->text_column;
+  if (with_text) names[n_all++] = s->text_column;
   for (size_t i = 0; i < s->metrics.n_joins; i++) names[n_all++] = s->metrics.joins[i].name;
   for (size_t i = 0; i < n_all; i++) {
     bool is_new = true;
@@ -154,22 +154,34 @@ static void append_place(str *sql, const pg_store *s) {
   str_append_format(sql, " ORDER BY %s) AS vecmill_i", s->keys_sql);
 }
 
-/* Subqueries under the table's own name, so that all else reads as if it were the table. */
-static void append_shared(str *sql, const pg_store *s) {
-  str_append_text(sql, " FROM (SELECT ");
-  append_needed(sql, s);
-  str_append_text(sql, ", ");
+/* What is there may be the numbers of another row, one that is gone too, or of another table's. */
+static bool is_contended(const pg_store *s) {
+  return s->metrics.is_shared || s->metrics.sharers[0];
+}
+
+/* The first of each of those that share a row, without its text, as a preview picks rows. A
+ * subquery under the table's own name, so that all else reads as if it were the table. */
+static void append_first_page(str *sql, const pg_store *s, const char *cursor, size_t n_max) {
+  str_append_text(sql, "SELECT ");
+  pg_append_key_texts(sql, s);
+  str_append_text(sql, ", vecmill_l::text, '' FROM (SELECT ");
+  append_needed(sql, s, false);
+  str_append_text(sql, ", octet_length(");
+  pg_append_column(sql, s, s->text_column);
+  str_append_text(sql, "::text) AS vecmill_l, ");
   append_place(sql, s);
-  str_append_text(sql, ", count(*) OVER (PARTITION BY ");
-  pg_metrics_append_joins(sql, s);
-  str_append_format(sql, ") AS vecmill_n FROM %s WHERE ", s->table_sql);
+  str_append_format(sql, " FROM %s WHERE ", s->table_sql);
   append_has_vector(sql, s);
+  str_append_text(sql, " AND ");
+  pg_append_column(sql, s, s->text_column);
+  str_append_text(sql, " IS NOT NULL");
   append_joins_not_null(sql, s);
   str_append_text(sql, ") AS ");
   pg_append_name(sql, s->table);
-  /* Whose row nobody shares, it is that text's; but where vectors have gone it may have been
-   * theirs. */
-  str_append_format(sql, " WHERE vecmill_i = 1 AND vecmill_n > %d", s->n_removed > 0 ? 0 : 1);
+  str_append_text(sql, " WHERE vecmill_i = 1");
+  if (cursor) str_append_text(sql, " AND ");
+  if (cursor) pg_append_compare(sql, s, ">", cursor);
+  str_append_format(sql, " ORDER BY %s LIMIT %zu", s->keys_sql, n_max);
 }
 
 /* The rows that lack metrics, of a page of them: where several share a row of metrics, the first
@@ -181,7 +193,7 @@ static void append_lacking_page(str *sql, const pg_store *s, const char *cut, co
     str_append_text(sql, " FROM (SELECT *, ");
     append_place(sql, s);
     str_append_text(sql, " FROM (SELECT ");
-    append_needed(sql, s);
+    append_needed(sql, s, true);
   }
   append_lacking(sql, s, cut);
   if (cursor) str_append_text(sql, " AND ");
@@ -192,13 +204,6 @@ static void append_lacking_page(str *sql, const pg_store *s, const char *cut, co
     pg_append_name(sql, s->table);
   }
   if (is_shared) str_append_format(sql, " WHERE vecmill_i = 1 ORDER BY %s", s->keys_sql);
-}
-
-static void append_shared_page(str *sql, const pg_store *s, const char *cursor, size_t n_max) {
-  append_shared(sql, s);
-  if (cursor) str_append_text(sql, " AND ");
-  if (cursor) pg_append_compare(sql, s, ">", cursor);
-  str_append_format(sql, " ORDER BY %s LIMIT %zu", s->keys_sql, n_max);
 }
 
 typedef struct metrics_read {
@@ -232,12 +237,12 @@ static vecmill_status read_body(pg_store *s, PGconn *conn, void *context, vecmil
     pg_key_array(&cursor, s->metrics.cursor.data, s->metrics.cursor.n);
     pg_add_binary(&p, &cursor);
   }
-  pg_append_page_columns(&sql, s);
   if (read->kind == STORE_METRICS_LACKING) {
+    pg_append_page_columns(&sql, s);
     append_lacking_page(&sql, s, has_cursor ? "$2::text[]" : "$1::text[]", after, read->n_max);
     if (status == VECMILL_OK) status = pg_add_cut(s, &p, &cut, err);
   } else {
-    append_shared_page(&sql, s, after, read->n_max);
+    append_first_page(&sql, s, after, read->n_max);
   }
   if (status == VECMILL_OK && cursor.failed) status = err_set_memory(err, "page", cursor.n);
   if (status == VECMILL_OK)
@@ -253,11 +258,13 @@ vecmill_status pg_store_metrics_page(store *base, store_metrics_rows kind, size_
   pg_store *s = pg_of(base);
   metrics_read read = {.kind = kind, .n_max = n_max};
   *page_out = (store_page){0};
-  if (kind == STORE_METRICS_SHARED && !s->metrics.is_shared) return VECMILL_OK;
+  if (kind == STORE_METRICS_FIRST && !is_contended(s)) return VECMILL_OK;
   pg_stop_at_once(true);
   vecmill_status status = pg_transact(s, PG_READER, read_body, &read, "cannot read a page", err);
   pg_stop_at_once(false);
   if (status == VECMILL_OK) status = pg_take_page(s, pg_all_rows(read.rows), page_out, err);
+  for (size_t i = 0; kind == STORE_METRICS_FIRST && i < page_out->n_rows; i++)
+    pg_take_length(s, read.rows, i, &page_out->rows[i]);
   PQclear(read.rows);
   return status == VECMILL_OK ? metrics_follow_page(base, &s->metrics.cursor, page_out, err)
                               : status;
@@ -356,7 +363,7 @@ vecmill_status pg_store_metrics_commit(store *base, store_metrics_rows kind, con
 /* Blank texts have none; but where rows share one, it is of the first, whatever that is, until
  * --changed takes its vector. */
 static void append_has_metrics(str *sql, const pg_store *s) {
-  if (s->metrics.is_shared) {
+  if (is_contended(s)) {
     pg_append_column(sql, s, s->text_column);
     str_append_text(sql, " IS NOT NULL");
   } else {
@@ -373,7 +380,7 @@ static void append_twins(str *sql, const pg_store *s) {
                     s->table_sql);
   append_has_metrics(sql, s);
   str_append_text(sql, " GROUP BY 1), r AS (SELECT ");
-  if (s->metrics.is_shared) {
+  if (is_contended(s)) {
     str_append_text(sql, "DISTINCT ON (");
     pg_metrics_append_joins(sql, s);
     str_append_text(sql, ") ");
@@ -382,8 +389,10 @@ static void append_twins(str *sql, const pg_store *s) {
   str_append_text(sql, " AS h");
   pg_metrics_append_places(sql, s);
   str_append_format(sql, " FROM %s", s->table_sql);
-  if (s->metrics.is_shared) {
+  if (is_contended(s)) {
     str_append_text(sql, " WHERE ");
+    append_has_metrics(sql, s);
+    str_append_text(sql, " AND ");
     append_has_vector(sql, s);
     str_append_text(sql, " ORDER BY ");
     pg_metrics_append_joins(sql, s);

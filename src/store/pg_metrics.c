@@ -413,7 +413,7 @@ static vecmill_status find_sharers(pg_store *s, vecmill_error *err) {
   str sql = {0};
   pg_params p = {0};
   PGresult *rows = NULL;
-  if (!s->changed || !key || m->n_joins != 1 || strcmp(m->joins[0].name, key) != 0)
+  if (!key || m->n_joins != 1 || strcmp(m->joins[0].name, key) != 0)
     return VECMILL_OK;
   str_append_text(&sql, sharers_sql);
   const char *values[] = {s->schema,          m->name,     key, metrics_sharers[0],

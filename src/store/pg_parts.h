@@ -166,6 +166,8 @@ void pg_append_any_failed(str *sql, const pg_store *s);
 void pg_append_failed(str *sql, const pg_store *s);
 /* "SELECT .." of key, text and hash: what pg_take_page reads. */
 void pg_append_page_columns(str *sql, const pg_store *s);
+/* Of a row of a page without texts: its text's length, in the server's encoding, is there. */
+void pg_take_length(const pg_store *s, const PGresult *rows, size_t i, store_row *row);
 /* " FROM .. WHERE ..": the rows to embed. */
 void pg_append_left(str *sql, const pg_store *s, const char *cut);
 /* The columns and ctid, xmin of these. */

@@ -13,6 +13,11 @@ static void append_picked(str *sql, const pg_store *s) {
   str_append_text(sql, "::text)::text, ''");
 }
 
+void pg_take_length(const pg_store *s, const PGresult *rows, size_t i, store_row *row) {
+  row->text = NULL;
+  row->n_text_bytes = (size_t)pg_integer(rows, (int)i, (int)s->n_keys);
+}
+
 vecmill_status pg_store_preview(store *base, size_t n_max, store_counts *counts_out,
                                 store_page *page_out, vecmill_error *err) {
   pg_store *s = pg_of(base);
@@ -32,10 +37,7 @@ vecmill_status pg_store_preview(store *base, size_t n_max, store_counts *counts_
   str_append_format(&sql, " ORDER BY random() LIMIT %zu", n_max);
   if (status == VECMILL_OK) status = pg_run(s, PG_READER, &sql, &p, "cannot read rows", &rows, err);
   if (status == VECMILL_OK) status = pg_take_page(s, pg_all_rows(rows), page_out, err);
-  for (size_t i = 0; i < page_out->n_rows; i++) {
-    page_out->rows[i].text = NULL;
-    page_out->rows[i].n_text_bytes = (size_t)pg_integer(rows, (int)i, (int)s->n_keys);
-  }
+  for (size_t i = 0; i < page_out->n_rows; i++) pg_take_length(s, rows, i, &page_out->rows[i]);
   PQclear(rows);
   str_fini(&sql);
   str_fini(&cut);

@@ -57,13 +57,13 @@ vecmill_status sqlite_store_metrics_count(store *base, uint64_t *n_out, vecmill_
   return status;
 }
 
-/* "table"."id" AS "id", .., the text, and what metrics go by: each once. By name: a rowid has none
- * outside of a subquery. */
-static void append_needed(str *sql, const sqlite_store *s) {
+/* "table"."id" AS "id", .., what metrics go by, and perhaps the text: each once. By name: a rowid
+ * has none outside of a subquery. */
+static void append_needed(str *sql, const sqlite_store *s, bool with_text) {
   const char *names[2 * SQLITE_STORE_MAX_KEYS + 1];
   size_t n = 0, n_all = 0;
   for (size_t i = 0; i < s->n_ids; i++) names[n_all++] = s->ids[i];
-  names[n_all++] = s->text_column;
+  if (with_text) names[n_all++] = s->text_column;
   for (size_t i = 0; i < s->metrics.n_joins; i++) names[n_all++] = s->metrics.joins[i];
   for (size_t i = 0; i < n_all; i++) {
     bool is_new = true;
@@ -86,24 +86,31 @@ static void append_place(str *sql, const sqlite_store *s) {
   str_append_text(sql, ") AS vecmill_i");
 }
 
-/* Subqueries under the table's own name, so that all else reads as if it were the table. */
-static void append_shared(str *sql, const sqlite_store *s) {
+/* What is there may be the numbers of another row, one that is gone too, or of another table's. */
+static bool is_contended(const sqlite_store *s) {
+  bool any = s->metrics.is_shared;
+  for (size_t i = 0; i < METRICS_N_SHARERS; i++) any |= s->metrics.sharers[i];
+  return any;
+}
+
+/* The first of each of those that share a row. A subquery under the table's own name, so that all
+ * else reads as if it were the table. */
+static void append_first(str *sql, const sqlite_store *s) {
   str_append_text(sql, " FROM (SELECT ");
-  append_needed(sql, s);
+  append_needed(sql, s, false);
   str_append_text(sql, ", ");
   append_place(sql, s);
-  str_append_text(sql, ", count(*) OVER (PARTITION BY ");
-  sqlite_metrics_append_joins(sql, s);
-  str_append_text(sql, ") AS vecmill_n FROM ");
+  str_append_text(sql, " FROM ");
   sql_append_table(sql, s);
   str_append_text(sql, " WHERE ");
   sqlite_append_has_vector(sql, s);
+  str_append_text(sql, " AND ");
+  sql_append_column(sql, s, s->text_column);
+  str_append_text(sql, " IS NOT NULL");
   sqlite_metrics_append_joins_not_null(sql, s);
   str_append_text(sql, ") AS ");
   sql_append_name(sql, s->table);
-  /* Whose row nobody shares, it is that text's; but where vectors have gone it may have been
-   * theirs. */
-  str_append_format(sql, " WHERE vecmill_i = 1 AND vecmill_n > %d", s->n_removed > 0 ? 0 : 1);
+  str_append_text(sql, " WHERE vecmill_i = 1");
 }
 
 /* " AND after the cursor ORDER BY ids LIMIT :n" */
@@ -125,7 +132,7 @@ static void append_lacking_page(str *sql, const sqlite_store *s) {
     str_append_text(sql, " FROM (SELECT *, ");
     append_place(sql, s);
     str_append_text(sql, " FROM (SELECT ");
-    append_needed(sql, s);
+    append_needed(sql, s, true);
   }
   append_lacking(sql, s);
   append_page_end(sql, s);
@@ -144,9 +151,14 @@ static vecmill_status compile_page(sqlite_store *s, store_metrics_rows kind,
   str_append_text(&sql, "SELECT ");
   sql_append_ids(&sql, s);
   str_append_text(&sql, ", ");
-  sql_append_column(&sql, s, s->text_column);
-  if (kind == STORE_METRICS_LACKING) append_lacking_page(&sql, s);
-  else append_shared(&sql, s), append_page_end(&sql, s);
+  if (kind == STORE_METRICS_LACKING) {
+    sql_append_column(&sql, s, s->text_column);
+    append_lacking_page(&sql, s);
+  } else {
+    str_append_text(&sql, "''"); /* as in a preview */
+    append_first(&sql, s);
+    append_page_end(&sql, s);
+  }
   vecmill_status status = sqlite_compile(s, &sql, "cannot read a page", statement_out, err);
   str_fini(&sql);
   return status;
@@ -158,7 +170,7 @@ vecmill_status sqlite_store_metrics_page(store *base, store_metrics_rows kind, s
   str *cursor = &s->metrics.cursor;
   sqlite3_stmt *statement = NULL;
   *page_out = (store_page){0};
-  if (kind == STORE_METRICS_SHARED && !s->metrics.is_shared) return VECMILL_OK;
+  if (kind == STORE_METRICS_FIRST && !is_contended(s)) return VECMILL_OK;
   pthread_mutex_lock(&s->mutex);
   sqlite_stop_at_once(s, true);
   vecmill_status status = compile_page(s, kind, &statement, err);
@@ -211,7 +223,7 @@ static void append_exact_text(str *sql, const sqlite_store *s) {
 /* Blank texts have none; but where rows share one, it is of the first, whatever that is, until
  * --changed takes its vector. */
 static void append_has_metrics(str *sql, const sqlite_store *s) {
-  if (s->metrics.is_shared) {
+  if (is_contended(s)) {
     sql_append_column(sql, s, s->text_column);
     str_append_text(sql, " IS NOT NULL");
   } else {
@@ -233,7 +245,7 @@ static void append_twins(str *sql, const sqlite_store *s) {
     sql_append_column(sql, s, s->metrics.joins[i]);
     str_append_format(sql, " AS j%zu", i);
   }
-  if (s->metrics.is_shared) {
+  if (is_contended(s)) {
     str_append_text(sql, ", row_number() OVER (PARTITION BY ");
     sqlite_metrics_append_joins(sql, s);
     str_append_text(sql, " ORDER BY ");
@@ -246,7 +258,7 @@ static void append_twins(str *sql, const sqlite_store *s) {
   sql_append_table(sql, s);
   str_append_text(sql, " WHERE ");
   append_has_metrics(sql, s);
-  if (s->metrics.is_shared) {
+  if (is_contended(s)) {
     str_append_text(sql, " AND ");
     sqlite_append_has_vector(sql, s);
   }

@@ -134,7 +134,7 @@ static vecmill_status find_sharers(sqlite_store *s, vecmill_error *err) {
   sqlite_metrics *m = &s->metrics;
   const char *key = metrics_shared_key(m->name);
   vecmill_status status = VECMILL_OK;
-  if (!s->changed || !key || m->n_joins != 1 || !str_same(m->joins[0], key)) return VECMILL_OK;
+  if (!key || m->n_joins != 1 || !str_same(m->joins[0], key)) return VECMILL_OK;
   for (size_t i = 0; status == VECMILL_OK && i < METRICS_N_SHARERS; i++) {
     sqlite3_int64 n = 0;
     str sql = {0};

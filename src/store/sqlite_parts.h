@@ -32,7 +32,7 @@ typedef struct sqlite_metrics {
   bool is_strict[METRICS_N_COLUMNS]; /* the column takes no NULL */
   bool is_on, has_ratios;
   bool is_claimed; /* it is noted that it holds the numbers of our text */
-  bool sharers[METRICS_N_SHARERS]; /* with --changed: the rows may be of texts of this one too */
+  bool sharers[METRICS_N_SHARERS]; /* the rows may be of texts of this one too */
   sqlite3_stmt *upsert;
   str cursor; /* of metrics_page */
 } sqlite_metrics;

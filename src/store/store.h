@@ -106,9 +106,9 @@ typedef enum store_metrics_rows {
   /* considered rows with a vector and without metrics; of those that share one row of metrics at
    * least one */
   STORE_METRICS_LACKING = 0,
-  /* of the rows with a vector that share one row of metrics, the first in key order; none where the
-   * metrics are keyed as the table is */
-  STORE_METRICS_SHARED = 1
+  /* of the rows with a vector and a text that share one row of metrics, the first in key order,
+   * without their texts, which preview_texts reads; none where nobody else writes to those rows */
+  STORE_METRICS_FIRST = 1
 } store_metrics_rows;
 
 typedef enum store_outcome {
@@ -284,7 +284,7 @@ typedef struct store_operations {
   vecmill_status (*preview)(store *s, size_t n_max, store_counts *counts_out, store_page *page_out,
                             vecmill_error *err);
 
-  /* The texts of such rows, *next and those behind it: n_max at most, and, but for the last of
+  /* The texts of such rows, or of STORE_METRICS_FIRST's, *next and those behind it: n_max at most, and, but for the last of
    * them, no more than STORE_PREVIEW_BYTES. Rows that are gone are left out. *next becomes the
    * first that was not asked for. page_free frees them. */
   vecmill_status (*preview_texts)(store *s, const store_page *picked, size_t n_max, size_t *next,

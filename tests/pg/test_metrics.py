@@ -11,7 +11,7 @@ import time
 
 sys.dont_write_bytecode = True
 import corpus
-from runs import N_DIMENSIONS, fill, first_batch, fresh, ingest, locked, model_of_384, narrow, quoted, start, until, waiting  # noqa: E402, first: it sets the path
+from runs import N_DIMENSIONS, begun, fill, fresh, ingest, locked, model_of_384, narrow, quoted, start, until, waiting  # noqa: E402, first: it sets the path
 from ingest_case import expect, run_tests  # noqa: E402
 from metrics_case import COLUMNS, averages, golden_texts, left_out, list_files, ratio_of  # noqa: E402
 
@@ -238,7 +238,8 @@ def test_blanked_in_one_table(vecmill, folder):
             expect([row[:3] for row in before] == [("1", "3", "13"), ("2", "2", "9"), ("3", "1", "5"), ("4", "1", "5")], str(before))
             done = ingest(vecmill, server.uri, "--changed", table="contents")
             expect("2 blank now, vector removed" in done.stdout, done.stdout)
-            expect(server.psql(numbers) == before, f"contents took the numbers of documents: {server.psql(numbers)}")
+            got = server.psql(numbers)
+            expect([row[:3] for row in got] == [("1", "3", "13"), ("2", "2", "3"), ("3", "1", "5"), ("4", "1", "5")], f"contents took the numbers of documents: {got}")
             server.psql("UPDATE contents SET text = 'a b c d' WHERE sourceid IN (1, 2)")
             ingest(vecmill, server.uri, "--changed", table="contents")
             expect(server.psql(numbers)[0] == ("1", "4", "7", "2"), str(server.psql(numbers)))
@@ -251,6 +252,41 @@ def test_blanked_in_one_table(vecmill, folder):
             expect(server.psql(numbers) == [("4", "1", "5", "1")], f"of a text that is gone: {server.psql(numbers)}")
             ingest(vecmill, server.uri, "--changed", table="documents")
             expect(server.psql(numbers) == [("1", "1", "1", "1"), ("4", "1", "5", "1")], str(server.psql(numbers)))
+
+
+def test_first_is_gone(vecmill, folder):
+    """Of rows that share one of metrics the first goes, in each way that it can: any run's end puts there what is of the first that is left, as it would be if that had always been so."""
+    numbers = "SELECT sourceid, word_count, length, entity_count, frequency FROM document_metrics WHERE sourceid = 1"
+    for gone in ("DELETE FROM documents WHERE doc_id = 1", "UPDATE documents SET sourceid = 9 WHERE doc_id = 1", "UPDATE documents SET text = '', embedding = NULL WHERE doc_id = 1",
+                 "UPDATE documents SET text = NULL WHERE doc_id = 1", "UPDATE documents SET embedding = NULL, text = ' ' WHERE doc_id = 1; INSERT INTO documents VALUES(3, 2, 'new')"):
+        for words in ((), ("--changed",), ("--metrics-only",)):
+            with fresh() as server:
+                corpus.create(server, ["documents", "document_metrics"])
+                server.psql("ALTER TABLE documents DROP COLUMN text_vector; INSERT INTO documents(doc_id, sourceid, text) VALUES(1, 1, 'Aloha Kai'), (2, 1, 'aloha kai')")
+                ingest(vecmill, server.uri, table="documents")
+                expect(server.psql(numbers) == [("1", "2", "9", "1", "1")], str(server.psql(numbers)))
+                server.psql(gone)
+                ingest(vecmill, server.uri, *words, table="documents")
+                expect(server.psql(numbers) == [("1", "2", "9", "0", "1")], f"{gone} {words}: {server.psql(numbers)}")
+                ways = server.psql("SELECT count(*) FROM document_metrics WHERE sourceid = 9")
+                expect(ways == [("1" if "sourceid" in gone else "0",)], f"{gone} {words}: of the other source {ways}")
+
+
+def test_of_two_tables(vecmill, folder):
+    """documents and contents share document_metrics: whichever ran last, its rows hold its own texts' numbers, all of them, and nobody else's frequency."""
+    with fresh() as server:
+        corpus.create(server, ["documents", "contents", "document_metrics"])
+        server.psql("""ALTER TABLE documents DROP COLUMN text_vector; ALTER TABLE contents DROP COLUMN embedding;
+            INSERT INTO documents(doc_id, sourceid, text) VALUES(1, 1, 'aloha'), (2, 1, 'aloha'), (3, 2, 'aloha'), (4, 9, 'kai');
+            INSERT INTO contents VALUES(1, 'a b c d e'), (2, 'f g h i j'), (3, 'k'), (7, 'not embedded'), (9, 'not embedded')""")
+        numbers = "SELECT sourceid, word_count, length, frequency FROM document_metrics ORDER BY 1"
+        ours = {"documents": [("1", "1", "5", "3"), ("2", "1", "5", "3"), ("9", "1", "3", "1")], "contents": [("1", "5", "9", "1"), ("2", "5", "9", "1"), ("3", "1", "1", "1")]}
+        ingest(vecmill, server.uri, table="documents")
+        for words in ((), ("--changed",), ("--metrics-only",), ()):
+            for table, other in (("contents", "documents"), ("documents", "contents")):
+                ingest(vecmill, server.uri, *words, *(("--where", "sourceid < 7") if table == "contents" else ()), table=table)
+                wanted = {row[0]: row for row in ours[other] + ours[table]}
+                expect(server.psql(numbers) == [wanted[key] for key in sorted(wanted)], f"{table} {words}: {server.psql(numbers)}")
 
 
 def test_blanked_beside_others(vecmill, folder):
@@ -312,7 +348,7 @@ def test_kills(vecmill, folder):
         narrow(server)
         for _ in range(6):
             runs = [vecmill.start("ingest", "contents", 20, "--db", server.uri_of(), "--model", vecmill.model, "--workers", 1, "--sleep", 0.02, *words) for _ in range(2)]
-            first_batch(runs[0])
+            begun(runs[0], 1)
             time.sleep(rng.uniform(0, 0.1))
             for run in runs:
                 run.kill()

@@ -44,8 +44,10 @@ def test_shared_meanwhile(vecmill, folder):
             old = start(vecmill, server.uri, "--metrics-only", table="documents")
             waiting(server)
             server.psql("DELETE FROM documents WHERE doc_id = 2; UPDATE documents SET text = 'three words now' WHERE doc_id = 3")
-            ingest(vecmill, server.uri, "--changed", table="documents")
+            new = start(vecmill, server.uri, "--changed", table="documents")
+            waiting(server, 2)  # its end goes over all rows
         ended(old, 0, 60)
+        ended(new, 0, 60)
         got = server.psql("SELECT sourceid, word_count FROM document_metrics ORDER BY 1")
         expect(got == [("9", "1"), ("10", "3")], f"numbers of an old text: {got}")
 
