@@ -151,8 +151,14 @@ static vecmill_status begin(run *r, vecmill_error *err) {
   bool has_vectors = false, is_sure = r->has_record && !r->record.is_doubtful;
   vecmill_error mismatch = {0};
   vecmill_status status = VECMILL_OK, match = VECMILL_OK;
-  if (r->has_record) match = ingest_maker_match(&r->maker, &r->record, &r->columns, &mismatch);
+  /* The column's first vectors may be those of another process, which began beside this one: then
+   * there is a record by now. */
   status = operations->inspect(r->store, r->maker.maker.dimension, &has_vectors, err);
+  if (status == VECMILL_OK && has_vectors && !r->has_record) {
+    status = operations->record(r->store, &r->record, &r->has_record, err);
+    is_sure = r->has_record && !r->record.is_doubtful;
+  }
+  if (r->has_record) match = ingest_maker_match(&r->maker, &r->record, &r->columns, &mismatch);
   /* A record that no vector stands behind is begin's to replace, and one that is in doubt. */
   if (match != VECMILL_OK && is_sure && (has_vectors || status != VECMILL_OK)) {
     if (err) *err = mismatch;

@@ -186,10 +186,10 @@ static void close_store(store *base) {
     mem_free(s->values[i]);
   }
   for (size_t i = 0; i < s->n_keys; i++) pg_key_column_fini(&s->keys[i]);
-  char *texts[] = {s->shown,      s->schema_wanted, s->state,       s->schema,
-                   s->table,      s->where,         s->text_column, s->id_list,
-                   s->column_id,  s->vector_column, s->keys_sql,    s->table_sql,
-                   s->table_name, s->vector_type,   s->index,       s->vector_schema};
+  char *texts[] = {s->shown,         s->schema_wanted, s->state,     s->schema,     s->table,
+                   s->where,         s->text_column,   s->id_list,   s->column_id,  s->record_since,
+                   s->vector_column, s->keys_sql,      s->table_sql, s->table_name, s->vector_type,
+                   s->index,         s->vector_schema};
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) mem_free(texts[i]);
   for (size_t i = 0; i < sizeof s->maker_text / sizeof *s->maker_text; i++)
     mem_free(s->maker_text[i]);

@@ -192,13 +192,20 @@ bool pg_take_ahead(pg_store *s, store_page *page_out);
 /* Gives all of them back. */
 void pg_free_ahead(pg_store *s);
 
+/* With the column's row locked: that its record is of `maker`, in whose place that is put where
+ * nobody works (`is_free`) and it has no vectors to show, or is in doubt: the caller has seen that
+ * `maker` made them. Else BUSY or CONFLICT. What it is then stands until the transaction ends. */
+vecmill_status pg_hold_record(pg_store *s, PGconn *conn, const store_maker *maker, bool is_free,
+                              vecmill_error *err);
+
 /* pg_share.c */
 vecmill_status pg_store_pass_begin(store *s, bool *may_find_out, vecmill_error *err);
 uint64_t pg_store_n_run_done(const store *s);
 
 /* Makes this process known as one that works on the column: it joins the run that others are in, or
- * begins one. BUSY when those have other rows in view (--where, --limit, --retry-failed). */
-vecmill_status pg_join(pg_store *s, vecmill_error *err);
+ * begins one. BUSY when those have other rows in view (--where, --limit, --retry-failed), or embed
+ * otherwise than `maker`. */
+vecmill_status pg_join(pg_store *s, const store_maker *maker, vecmill_error *err);
 /* Ends the beat and leaves: nobody need wait for this process. */
 void pg_end_beat(pg_store *s);
 /* With the column's row locked until the transaction ends. */

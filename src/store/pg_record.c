@@ -105,6 +105,17 @@ static vecmill_status look_for_rules(pg_store *s, vecmill_error *err) {
   return status;
 }
 
+static void append_any_vector(str *sql, const pg_store *s) {
+  str_append_format(sql, "SELECT EXISTS (SELECT 1 FROM %s WHERE ", s->table_sql);
+  pg_append_column(sql, s, s->vector_column);
+  str_append_text(sql, " IS NOT NULL)::text");
+}
+
+/* Those that this user may not see are no less made by what the record says. */
+static bool shows_any(const pg_store *s, const PGresult *rows) {
+  return (s->sees_part && s->column_id) || pg_text(rows, 0, 0)[0] == 't';
+}
+
 vecmill_status pg_store_inspect(store *base, size_t dimension, bool *has_vectors_out,
                                 vecmill_error *err) {
   pg_store *s = pg_of(base);
@@ -120,18 +131,15 @@ vecmill_status pg_store_inspect(store *base, size_t dimension, bool *has_vectors
                    s->table, s->vector_column, s->vector_dimension, dimension);
   str sql = {0};
   PGresult *rows = NULL;
-  str_append_format(&sql, "SELECT EXISTS (SELECT 1 FROM %s WHERE ", s->table_sql);
-  pg_append_column(&sql, s, s->vector_column);
-  str_append_text(&sql, " IS NOT NULL)::text");
+  append_any_vector(&sql, s);
   status = pg_run(s, PG_READER, &sql, NULL, "cannot read the vector column", &rows, err);
-  /* those that this user may not see are no less made by what the record says */
-  bool may_hide = s->sees_part && s->column_id;
-  *has_vectors_out = status == VECMILL_OK && (may_hide || pg_text(rows, 0, 0)[0] == 't');
+  *has_vectors_out = status == VECMILL_OK && shows_any(s, rows);
   PQclear(rows);
   str_fini(&sql);
   return status;
 }
 
+/* Of all rows, `where` or not: what it leaves out may have been made by another model. */
 vecmill_status pg_store_sample(store *base, size_t dimension, size_t n_max, store_page *page_out,
                                vecmill_error *err) {
   pg_store *s = pg_of(base);
@@ -149,10 +157,15 @@ vecmill_status pg_store_sample(store *base, size_t dimension, size_t n_max, stor
   pg_append_column(&sql, s, s->vector_column);
   str_append_text(&sql, " IS NOT NULL AND NOT ");
   pg_append_blank(&sql, s);
-  pg_append_considered(&sql, s, "$1");
   str_append_format(&sql, " ORDER BY random() LIMIT %zu", n_max);
   vecmill_status status =
       pg_run(s, PG_READER, &sql, NULL, "cannot read the vector column", &rows, err);
+  if (status == VECMILL_OK && PQntuples(rows) == 0 && s->sees_part && s->column_id)
+    status = err_set(err, VECMILL_ERROR_CONFLICT,
+                     "table %s: the record of column %s may be that of another table, which had "
+                     "this name, and row-level security shows this user no vector beside a text to "
+                     "tell by (have somebody who sees all rows run once)",
+                     s->table, s->vector_column);
   if (status == VECMILL_OK)
     status = pg_take_page(s, (pg_rows){rows, 0, (size_t)PQntuples(rows), dimension}, page_out, err);
   PQclear(rows);
@@ -221,9 +234,10 @@ static bool agrees(const pg_store *s, const store_maker *there, const store_make
          (!*there->text_column || strcmp(there->text_column, s->text_column) == 0);
 }
 
-/* Adds the record, or, where `replaces`, takes the place of one that no vector stands behind. */
-static vecmill_status write_record(pg_store *s, const store_maker *maker, bool replaces,
-                                   vecmill_error *err) {
+/* Adds the record, or, where `replaces`, takes the place of one that no vector stands behind: in
+ * the transaction that is open on `conn`. */
+static vecmill_status write_record(pg_store *s, PGconn *conn, const store_maker *maker,
+                                   bool replaces, vecmill_error *err) {
   str sql = {0};
   pg_params p = {0};
   PGresult *rows = NULL;
@@ -258,7 +272,9 @@ static vecmill_status write_record(pg_store *s, const store_maker *maker, bool r
                           maker->model,  maker->revision,  dimension,        maker->pooling,
                           maker->prefix, maker->precision, s->table_oid,     s->id_list};
   for (size_t i = 0; i < sizeof values / sizeof *values; i++) pg_add_text(&p, values[i]);
-  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot write the record", &rows, err);
+  static const char what[] = "cannot write the record";
+  vecmill_status status = replaces ? pg_step(s, conn, &sql, &p, what, &rows, err)
+                                   : pg_run(s, PG_READER, &sql, &p, what, &rows, err);
   PQclear(rows);
   str_fini(&sql);
   return status;
@@ -284,30 +300,95 @@ static vecmill_status note_table(pg_store *s, vecmill_error *err) {
   return status;
 }
 
+/* One that is there and does not agree is pg_hold_record's to judge. */
 static vecmill_status settle_record(pg_store *s, const store_maker *maker, vecmill_error *err) {
   store_maker there = {0};
-  bool found = false, has_vectors = false;
+  bool found = false;
   vecmill_status status = pg_store_record(&s->base, &there, &found, err);
-  if (status == VECMILL_OK && found && !agrees(s, &there, maker)) {
-    status = pg_store_inspect(&s->base, maker->dimension, &has_vectors, err);
-    if (status == VECMILL_OK && (!has_vectors || there.is_doubtful))
-      status = write_record(s, maker, true, err);
-  } else if (status == VECMILL_OK && !found) {
-    status = write_record(s, maker, false, err);
+  if (status == VECMILL_OK && !found) {
+    status = write_record(s, NULL, maker, false, err);
+    /* read again: somebody may have come between, and this is whose record stands */
+    if (status == VECMILL_OK) status = pg_store_record(&s->base, &there, &found, err);
   }
-  /* read again: somebody may have come between, and this is whose record stands */
-  if (status == VECMILL_OK) status = pg_store_record(&s->base, &there, &found, err);
-  if (status == VECMILL_OK && found && agrees(s, &there, maker) && !s->is_noted)
-    return note_table(s, err);
-  if (status != VECMILL_OK || (found && agrees(s, &there, maker))) return status;
+  if (status != VECMILL_OK) return status;
   if (!found)
     return err_set(err, VECMILL_ERROR_CONFLICT,
                    "%s: the record of column %s is gone (somebody removed it; run again)", s->shown,
                    s->vector_column);
-  return err_set(err, VECMILL_ERROR_CONFLICT,
-                 "table %s: column %s is made by %s, prefix \"%s\", from column %s (run it so, or "
-                 "give another --vector-column)",
-                 s->table, s->vector_column, there.model, there.prefix, there.text_column);
+  return agrees(s, &there, maker) && !s->is_noted ? note_table(s, err) : VECMILL_OK;
+}
+
+/* The record as it is now: whether it agrees, as agrees() has it; since when it stands; whether it
+ * is in doubt; and what it says. */
+static vecmill_status look_at_record(pg_store *s, PGconn *conn, const store_maker *maker,
+                                     PGresult **rows_out, vecmill_error *err) {
+  str sql = {0};
+  pg_params p = {0};
+  char dimension[24];
+  snprintf(dimension, sizeof dimension, "%zu", maker->dimension);
+  str_append_text(&sql, "SELECT (revision = $1::text AND dimension = $2::integer AND prefix = "
+                        "$3::text AND precision = $4::text AND (text_column = $5::text OR NOT "
+                        "EXISTS (SELECT 1 FROM pg_attribute WHERE attrelid = $6::oid AND attname = "
+                        "text_column AND NOT attisdropped)))::text, extract(epoch FROM "
+                        "created)::text, (table_oid <> $6::oid)::text, model, prefix, text_column "
+                        "FROM ");
+  pg_append_state(&sql, s, "columns");
+  str_append_format(&sql, " WHERE id = %s", s->column_id);
+  const char *values[] = {maker->revision,  dimension,      maker->prefix,
+                          maker->precision, s->text_column, s->table_oid};
+  for (size_t i = 0; i < sizeof values / sizeof *values; i++) pg_add_text(&p, values[i]);
+  vecmill_status status = pg_step(s, conn, &sql, &p, "cannot read the record", rows_out, err);
+  str_fini(&sql);
+  return status;
+}
+
+static vecmill_status look_for_vectors(pg_store *s, PGconn *conn, bool *any_out,
+                                       vecmill_error *err) {
+  str sql = {0};
+  PGresult *rows = NULL;
+  append_any_vector(&sql, s);
+  vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot read the vector column", &rows, err);
+  *any_out = status == VECMILL_OK && shows_any(s, rows);
+  PQclear(rows);
+  str_fini(&sql);
+  return status;
+}
+
+vecmill_status pg_hold_record(pg_store *s, PGconn *conn, const store_maker *maker, bool is_free,
+                              vecmill_error *err) {
+  PGresult *rows = NULL;
+  bool any = true;
+  vecmill_status status = look_at_record(s, conn, maker, &rows, err);
+  if (status != VECMILL_OK) return status;
+  if (pg_text(rows, 0, 0)[0] != 't' && is_free) {
+    status = look_for_vectors(s, conn, &any, err);
+    if (status == VECMILL_OK && (!any || pg_text(rows, 0, 2)[0] == 't')) {
+      status = write_record(s, conn, maker, true, err);
+      s->is_noted = true;
+      s->has_other_key = false;
+      PQclear(rows);
+      rows = NULL;
+      if (status == VECMILL_OK) status = look_at_record(s, conn, maker, &rows, err);
+    }
+  }
+  const char *model = pg_text(rows, 0, 3), *prefix = pg_text(rows, 0, 4),
+             *text_column = pg_text(rows, 0, 5);
+  if (status == VECMILL_OK && pg_text(rows, 0, 0)[0] != 't')
+    status = is_free
+                 ? err_set(err, VECMILL_ERROR_CONFLICT,
+                           "table %s: column %s is made by %s, prefix \"%s\", from column %s (run "
+                           "it so, or give another --vector-column)",
+                           s->table, s->vector_column, model, prefix, text_column)
+                 : err_set(err, VECMILL_ERROR_BUSY,
+                           "table %s: another vecmill is working on its column %s, with model %s, "
+                           "prefix \"%s\", from column %s (run it so, wait until it has finished, "
+                           "or give another --vector-column)",
+                           s->table, s->vector_column, model, prefix, text_column);
+  mem_free(s->record_since);
+  s->record_since = status == VECMILL_OK ? mem_strdup(pg_text(rows, 0, 1)) : NULL;
+  if (status == VECMILL_OK && !s->record_since) status = err_set_memory(err, "record", 64);
+  PQclear(rows);
+  return status;
 }
 
 vecmill_status pg_store_begin(store *base, const store_maker *maker, vecmill_error *err) {
@@ -318,7 +399,7 @@ vecmill_status pg_store_begin(store *base, const store_maker *maker, vecmill_err
   if (status == VECMILL_OK) status = look_for_triggers(s, err);
   if (status == VECMILL_OK) status = settle_record(s, maker, err);
   if (status == VECMILL_OK) status = pg_open_all(s, err);
-  if (status == VECMILL_OK) status = pg_join(s, err);
+  if (status == VECMILL_OK) status = pg_join(s, maker, err);
   if (status == VECMILL_OK && s->changed) status = pg_sort_hashes(s, err);
   if (status == VECMILL_OK) s->has_begun = true;
   return status;

@@ -161,7 +161,7 @@ vecmill_status pg_lock_column(pg_store *s, PGconn *conn, const char *columns, PG
 vecmill_status pg_lock_run(pg_store *s, PGconn *conn, const char *columns, PGresult **rows_out,
                            vecmill_error *err) {
   str names = {0};
-  str_append_format(&names, "%s, selection, run::text", columns);
+  str_append_format(&names, "%s, extract(epoch FROM created)::text, selection, run::text", columns);
   pg_append_cut_names(&names, s);
   vecmill_status status = names.failed ? err_set_memory(err, "run", names.n)
                                        : pg_lock_column(s, conn, names.data, rows_out, err);
@@ -175,6 +175,12 @@ vecmill_status pg_lock_run(pg_store *s, PGconn *conn, const char *columns, PGres
                    "this one was not heard of for more than its --lease: %s (what was committed is "
                    "kept; run again when that one has finished)",
                    s->table, s->vector_column, now);
+  if (strcmp(pg_text(*rows_out, 0, first_cut - 3), s->record_since) != 0)
+    return err_set(err, VECMILL_ERROR_BUSY,
+                   "table %s: a run of another model, prefix or text column has taken its column "
+                   "%s, which held no vector, while this one was not heard of for more than its "
+                   "--lease (run again to see what it holds)",
+                   s->table, s->vector_column);
   int64_t run = pg_integer(*rows_out, 0, first_cut - 1);
   s->is_first_pass |= run != s->run;
   s->run = run;
@@ -369,8 +375,12 @@ static vecmill_status join_body(pg_store *s, PGconn *conn, void *context, vecmil
     s->pass = pg_integer(rows, 0, 0);
     s->is_alone = alone;
     s->run = pg_integer(rows, 0, 5);
-    if (alone) status = begin_run(s, conn, pg_text(rows, 0, 1), err);
-    else if (!is_same)
+    if (alone || is_same) {
+      bool is_free = pg_integer(rows, 0, 3) == 0 && pg_integer(rows, 0, 4) == 0;
+      status = pg_hold_record(s, conn, context, is_free, err);
+    }
+    if (status == VECMILL_OK && alone) status = begin_run(s, conn, pg_text(rows, 0, 1), err);
+    else if (status == VECMILL_OK && !is_same)
       status = err_set(err, VECMILL_ERROR_BUSY,
                        "table %s: another vecmill is working on its column %s with other rows in "
                        "view, or other metrics: %s (say the same, or wait until it has finished)",
@@ -395,12 +405,12 @@ static vecmill_status make_owner(pg_store *s, vecmill_error *err) {
   return VECMILL_OK;
 }
 
-vecmill_status pg_join(pg_store *s, vecmill_error *err) {
+vecmill_status pg_join(pg_store *s, const store_maker *maker, vecmill_error *err) {
   s->is_first_pass = true;
   vecmill_status status = make_owner(s, err);
   if (status == VECMILL_OK) status = name_selection(s, err);
   if (status == VECMILL_OK)
-    status = pg_transact(s, PG_READER, join_body, NULL, "cannot begin a run", err);
+    status = pg_transact(s, PG_READER, join_body, (void *)maker, "cannot begin a run", err);
   return status == VECMILL_OK ? start_beat(s, err) : status;
 }
 

@@ -154,14 +154,6 @@ def until(server, sql: str, wanted: str) -> None:
         time.sleep(0.02)
 
 
-def first_batch(run) -> None:
-    """Reads its lines until a batch has landed."""
-    for line in run.stdout:
-        if "Processed batch" in line:
-            return
-    raise AssertionError("ended before its first batch: " + run.stderr.read())
-
-
 def waiting(server, n: int = 1) -> None:
     """Until so many of vecmill's sessions wait for a lock."""
     for _ in range(600):

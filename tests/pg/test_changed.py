@@ -15,7 +15,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 from ingest_case import expect, run_tests  # noqa: E402
-from runs import N_DIMENSIONS, by_sqlite, each_written_once, first_batch, floats, fresh, ingest, locked, log_writes, start, state_grants, waiting  # noqa: E402
+from runs import N_DIMENSIONS, begun, by_sqlite, each_written_once, floats, fresh, ingest, locked, log_writes, start, state_grants, waiting  # noqa: E402
 
 TABLE = f"CREATE TABLE t(id integer PRIMARY KEY, text text, embedding vector({N_DIMENSIONS}));"
 
@@ -163,7 +163,7 @@ def test_processes_share(vecmill, folder):
         words = 25, "--workers", 1, "--sleep", 0.02, "--changed"
         with locked(server, "id = 6000"):  # nobody is at the end before the plain run has asked
             runs = [start(vecmill, server.uri, *words)]
-            first_batch(runs[0])
+            begun(runs[0], 1)
             runs += [start(vecmill, server.uri, *words) for _ in range(3)]
             done = ingest(vecmill, server.uri, status=None)
         told = [run.communicate(timeout=120) for run in runs]
@@ -183,7 +183,7 @@ def test_kills(vecmill, folder):
         log_writes(server, "t", "id")
         for _ in range(4):
             runs = [start(vecmill, server.uri, 25, "--workers", 1, "--sleep", 0.02, "--changed") for _ in range(2)]
-            first_batch(runs[0])
+            begun(runs[0], 1)
             time.sleep(rng.uniform(0, 0.1))
             for run in runs:
                 run.kill()
@@ -204,7 +204,7 @@ def test_jobs(vecmill, folder):
         filled(server, 20000)
         runs = [start(vecmill, server.uri, 20, "--workers", 1, "--sleep", 0.05, "--lease", 2) for _ in range(2)]
         for run in runs:
-            first_batch(run)
+            begun(run, 1)
         for _ in range(100):  # at some moments one has committed all that it had claimed
             (job,) = jobs()
             if all(worker["in_flight"] > 0 for worker in job["workers"]):
@@ -226,7 +226,7 @@ def test_jobs(vecmill, folder):
         expect(text.count("(lost: its rows will be taken over by the next run)") == 2 and text.count("\n") == 3, text)
         expect(f", {job['expired_leases']} batches of lost processes to be taken over by the next run\n" in text, text)
         slow = start(vecmill, server.uri, 1000, "--workers", 1, "--sleep", 0.2)
-        first_batch(slow)
+        begun(slow, 1)
         # another machine's, which nobody here can ask whether it lives
         server.psql("INSERT INTO vecmill.workers SELECT md5(pid::text)::uuid, column_id, 'another', 12345, lease_seconds, started, now() - interval '1 h' FROM vecmill.workers")
         text = vecmill.run("jobs", "--db", server.uri_of()).stdout
@@ -244,7 +244,7 @@ def test_jobs(vecmill, folder):
         # one that is asked to stop gives back what it has not embedded: nothing of it is lost
         server.psql("UPDATE t SET embedding = NULL")
         run = start(vecmill, server.uri, 20, "--workers", 1, "--sleep", 0.2)
-        first_batch(run)
+        begun(run, 1)
         run.send_signal(signal.SIGTERM)
         run.communicate(timeout=60)
         (job,) = jobs()

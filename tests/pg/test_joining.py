@@ -6,13 +6,14 @@
 import copy
 import signal
 import struct
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
-from ingest_case import expect, run_tests  # noqa: E402
+from ingest_case import MAKE_TINY_MODEL, expect, run_tests  # noqa: E402
 from proxy import Fate, Gate  # noqa: E402
 from runs import begun, each_written_once, fill, fresh, ingest, locked, log_writes, start, stop_between_pages, until, waiting  # noqa: E402
 
@@ -98,6 +99,82 @@ def test_rows_come_meanwhile(vecmill, folder):
             insert(server, 1001, 1100)
         for run in runs:
             at_its_end(run, 400)
+
+
+def test_begun_otherwise(vecmill, folder):
+    """Who comes with another model, prefix or text column before the first vector is there is refused, and leaves the record as it is; and so for all who begin at once but one."""
+    subprocess.run([MAKE_TINY_MODEL, "--seed", "7", "--layers", "2", folder / "other"], check=True, stdout=subprocess.DEVNULL)
+    ways = ("--prefix", "passage: "), ("--model", folder / "other"), ("--text-column", "other"), ("--prefix", "x: ", "--limit", 5)
+    record = "SELECT model, revision, prefix, text_column FROM vecmill.columns"
+
+    def made(server) -> None:
+        fill(server, 300)
+        server.psql("ALTER TABLE t ADD other text; UPDATE t SET other = 'no ' || id")
+
+    def ours(run, *words) -> tuple:
+        return vecmill.start("ingest", "t", 20, "--db", server.uri, *(() if "--model" in words else ("--model", vecmill.model)), *(() if "--text-column" in words else ("--text-column", "text")), *words)
+
+    for words in ways:
+        with fresh() as server:
+            made(server)
+            with locked(server, "true"):
+                first = ours(server)
+                waiting(server)
+                before = server.psql(record)
+                output, errors = ours(server, *words).communicate(timeout=60)
+                expect("table t: another vecmill is working on its column embedding" in errors and not "Processed" in output, f"{words}: {output} {errors}")
+                expect(server.psql(record) == before, f"{words}: who was refused wrote the record: {server.psql(record)}")
+            output, errors = first.communicate(timeout=60)
+            expect(first.returncode == 0 and not errors, f"{words}: {output} {errors}")
+            ended = ours(server, *words)
+            expect("table t: column embedding was made with " in (errors := ended.communicate(timeout=60)[1]), f"{words}: {errors}")
+            expect(ended.returncode == 1 and server.psql(record) == before, f"{words}: {server.psql(record)}")
+    for _ in range(6):
+        with fresh() as server:
+            made(server)
+            runs = [ours(server, *words) for words in ((), *ways[:3])]
+            ends = [run.communicate(timeout=60) for run in runs]
+            expect(sorted(run.returncode for run in runs) == [0, 1, 1, 1], f"{[run.returncode for run in runs]} {ends}")
+            expect(left(server) == [("0",)], str(ends))
+
+
+def test_begun_otherwise_meanwhile(vecmill, folder):
+    """Frozen before its first vector is there, beyond its lease: another run with another prefix has the column by then, and who wakes writes nothing there."""
+    with fresh() as server:
+        fill(server, 300)
+        with Gate(server, b"SET done = ", Fate.PASS) as gate:
+            frozen = start(vecmill, gate.uri, 20, "--connections", 1, "--lease", 1)
+            gate.wait()
+            frozen.send_signal(signal.SIGSTOP)
+            until(server, "SELECT count(*) FROM vecmill.workers WHERE seen > clock_timestamp() - lease_seconds * interval '1 s'", "0")
+            until(server, "SELECT count(*) FROM vecmill.leases WHERE NOT done AND expires > clock_timestamp()", "0")
+            output = ingest(vecmill, server.uri, "--prefix", "passage: ").stdout
+            expect("Embedded 300 rows" in output, output)
+            before = server.psql("SELECT id, embedding FROM t ORDER BY id")
+            gate.open()
+            frozen.send_signal(signal.SIGCONT)
+            output, errors = frozen.communicate(timeout=60)
+        expect(frozen.returncode == 1 and "table t: a run of another model, prefix or text column has taken its column embedding, which held no vector, while this one was not heard of "
+               "for more than its --lease (run again to see what it holds)\n" in errors, f"{frozen.returncode} {output} {errors}")
+        expect(server.psql("SELECT id, embedding FROM t ORDER BY id") == before, "vectors of two prefixes")
+
+
+def test_begun_at_once(vecmill, folder):
+    """The first vectors come while another one still loads its model: it finds the record beside them, and embeds none again to see who made them."""
+    with fresh() as server:
+        fill(server, 400)
+        counted, calls = copy.copy(vecmill), folder / "calls"
+        counted.environment = vecmill.environment | {"VECMILL_COUNT_CALLS": str(calls)}
+        with Gate(server, b'"embedding" IS NOT NULL)::text', Fate.PASS) as gate:
+            late = start(counted, gate.uri, 20)
+            gate.wait()
+            first = start(counted, server.uri, 20, "--workers", 1, "--sleep", 0.02)
+            begun(first, 1)
+            gate.open()
+            at_its_end(late, 400)
+            at_its_end(first, 400)
+        n_texts = struct.unpack("=QQ", calls.read_bytes())[0]
+        expect(n_texts == 400, f"{n_texts} texts embedded")
 
 
 def test_failed_elsewhere(vecmill, folder):

@@ -138,6 +138,28 @@ def test_swapped(vecmill, folder):
         expect(not done.stderr, done.stderr)
 
 
+def test_swapped_and_unseen(vecmill, folder):
+    """No choice of rows, and no policy, keeps the vectors that are there from being looked at: those of the other model would be passed over, and ours set beside them."""
+    other = other_model(folder)
+    with owned(True) as server:
+        let_in(vecmill, server)
+        ingest(vecmill, server.uri, table="t")
+        server.psql(f"""CREATE TABLE t_new(id integer PRIMARY KEY, owner text, text text, embedding vector({N_DIMENSIONS})); INSERT INTO t_new SELECT id, owner, text FROM t WHERE owner = 'b';
+            GRANT SELECT, UPDATE ON t_new TO a, b; ALTER TABLE t_new ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON t_new USING (owner = current_user)""")
+        ingest(vecmill, server.uri, table="t_new", model=other)
+        server.psql("ALTER TABLE t RENAME TO t_old; ALTER TABLE t_new RENAME TO t; INSERT INTO t SELECT i, 'a', 'star ' || i FROM generate_series(1001, 1040) AS i")
+        for _ in range(2):
+            done = ingest(vecmill, server.uri, "--where", "id > 1000", status=1)
+            expect(f"table t: column embedding was not made by {vecmill.model}: of 20 rows" in done.stderr, done.stderr)
+            done = ingest(vecmill, server.uri_of(user="a"), status=1)
+            expect("table t: the record of column embedding may be that of another table, which had this name, and row-level security shows this user no vector beside a text to tell by "
+                   "(have somebody who sees all rows run once)" in done.stderr, done.stderr)
+        expect(without_vector(server) == [("a", "40")], "vectors of two models")
+        ingest(vecmill, server.uri, "--where", "id = 1001", model=other)
+        ingest(vecmill, server.uri_of(user="a"), model=other)
+        expect(without_vector(server) == [], "not all")
+
+
 def test_restored(vecmill, folder):
     """A copy of the table in its place goes on under the record, with its hashes, also where some of its texts were edited; one of other vectors does not."""
     with fresh() as server:
