@@ -9,6 +9,7 @@ import random
 import signal
 import struct
 import subprocess
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ingest"))
 import corpus  # noqa: E402
 from ingest_case import MAKE_TINY_MODEL, expect, run_tests  # noqa: E402
 from proxy import Fate, Gate  # noqa: E402
-from runs import (N_DIMENSIONS, by_sqlite, each_written_once, fill, first_batch, floats, fresh, ingest, log_writes,  # noqa: E402
+from runs import (N_DIMENSIONS, begun, by_sqlite, each_written_once, fill, floats, fresh, ingest, log_writes,  # noqa: E402
                   model_of_384, narrow, quoted, start)
 from servers import Server  # noqa: E402
 
@@ -214,6 +215,18 @@ def test_processes_share(vecmill, folder):
         each_written_once(server, n)
 
 
+def test_closed_streams(vecmill, folder):
+    """Standard streams that are closed: a connection that took the number of one would be sent what is printed."""
+    with fresh() as server:
+        fill(server, 100)
+        for closed, status in ((">&-", 1), ("2>&-", 0), ("<&-", 0), ("<&- >&- 2>&-", 1)):
+            server.psql("UPDATE t SET embedding = NULL")
+            words = [vecmill.command, "ingest", "t", "50", "--db", server.uri, "--model", str(vecmill.model)]
+            done = subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", *words], env=vecmill.environment, capture_output=True, text=True, timeout=60, check=False)
+            expect(done.returncode == status and ("vecmill: cannot write standard output" in done.stderr) == (closed == ">&-"), f"{closed}: {done}")
+            expect(server.psql("SELECT count(embedding) FROM t") == [("100",)], f"{closed}: {done}")
+
+
 def test_kills(vecmill, folder):
     """Of two processes, one is killed, then the other: nothing is lost, nothing done twice."""
     rng = random.Random(20261121)
@@ -225,7 +238,7 @@ def test_kills(vecmill, folder):
         n_in_flight = 0
         for _ in range(4):
             runs = [start(vecmill, server.uri, 25, "--workers", 1, table="contents") for _ in range(2)]
-            first_batch(runs[0])
+            begun(runs[0], 1)
             time.sleep(rng.uniform(0, 0.1))
             for run in rng.sample(runs, 2):
                 run.kill()

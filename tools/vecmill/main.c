@@ -1,4 +1,6 @@
 /* vecmill: finds the subcommand and hands it the rest. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -68,9 +70,19 @@ static int run(int argc, char **argv) {
   return *word ? COMMAND_EXIT_USAGE : print_usage(stderr, COMMAND_EXIT_USAGE);
 }
 
+/* Who closes one of the three has the first file or connection that is opened in its place, and
+ * what is printed goes there. What stands there instead can be neither read nor written, so that it
+ * fails as if it were closed. */
+static void hold_standard_streams(void) {
+  for (int fd = 0; fd <= 2; fd++)
+    if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+      open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY); /* the lowest that is free: this one */
+}
+
 /* What was printed and could not be written is a failure, for every subcommand alike. */
 int main(int argc, char **argv) {
   vecmill_error error = {0};
+  hold_standard_streams();
   vecmill_log_set_handler(tell, NULL);
   int exit_status = run(argc, argv);
   if (exit_status != 0 || command_flush(stdout, "standard output", &error) == VECMILL_OK)
