@@ -16,13 +16,16 @@ static void tell(const pg_store *s, const char *name, bool is_hnsw) {
              s->table, name, name);
 }
 
-/* Those of the table, and those that a partition has for itself. */
+/* Those of the table, and those that a partition has for itself. With their schema where the table
+ * was given with one: who pastes what is said may not have that on the search path. */
 vecmill_status pg_tell_indexes(pg_store *s, vecmill_error *err) {
   str sql = {0};
   pg_params p = {0};
   PGresult *rows = NULL;
   str_append_text(&sql,
-                  "SELECT i.indexrelid::regclass::text, amname::text FROM pg_index AS i JOIN "
+                  "SELECT CASE WHEN $3::text = '' THEN i.indexrelid::regclass::text ELSE "
+                  "format('%I.%I', relnamespace::regnamespace::name, relname) END, amname::text "
+                  "FROM pg_index AS i JOIN "
                   "pg_class AS c ON c.oid = indexrelid JOIN pg_am AS m ON m.oid = relam JOIN "
                   "pg_attribute AS a ON a.attrelid = indrelid AND attnum = ANY (indkey::int2[]) "
                   "WHERE (indrelid = $1::regclass OR indrelid IN (SELECT relid FROM "
@@ -30,6 +33,7 @@ vecmill_status pg_tell_indexes(pg_store *s, vecmill_error *err) {
                   "$2::text AND amname IN ('hnsw', 'ivfflat') ORDER BY 1");
   pg_add_text(&p, s->table_name);
   pg_add_text(&p, s->vector_column);
+  pg_add_text(&p, s->schema_wanted ? s->schema_wanted : "");
   vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot read the indexes", &rows, err);
   for (int i = 0; status == VECMILL_OK && i < PQntuples(rows); i++)
     tell(s, pg_text(rows, i, 0), pg_text(rows, i, 1)[0] == 'h');

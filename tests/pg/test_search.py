@@ -112,6 +112,9 @@ def test_writing_beside_an_index(vecmill, folder):
         for wanted in (told, ""):
             done = vecmill.run("ingest", "t", "--db", server.uri, "--model", vecmill.model)
             expect(done.stderr == wanted, done.stderr)
+        server.psql("UPDATE t SET embedding = NULL")
+        done = vecmill.run("ingest", "t", "--schema", "public", "--db", server.uri, "--model", vecmill.model)  # the schema may be on nobody's path
+        expect('DROP INDEX public."N ear" first' in done.stderr and "REINDEX INDEX public.u)" in done.stderr, done.stderr)
 
 
 def test_indexes_of_partitions(vecmill, folder):
