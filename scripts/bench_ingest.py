@@ -198,7 +198,7 @@ def main() -> int:
     parser.add_argument("--only", choices=PARTS)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--rows", type=int, default=100000)
-    parser.add_argument("--model-rows", type=int, default=1500)
+    parser.add_argument("--model-rows", type=int, default=6000)
     parser.add_argument("--batch", type=int, nargs="+", default=list(BATCHES))
     parser.add_argument("--no-python", action="store_true")
     parser.add_argument("--dry", action="store_true")
