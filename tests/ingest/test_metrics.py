@@ -167,7 +167,7 @@ def test_kills(vecmill, folder):
     shutil.copy(path, whole)
     n_early = 0
     for _ in range(12):
-        process = vecmill.start("ingest", "t", 10, "--db", path, "--model", vecmill.model, "--create-metrics", *words)
+        process = vecmill.start("ingest", "t", 10, "--db", path, "--model", vecmill.model, "--sleep", 0.005, "--create-metrics", *words)
         while "Processed batch" not in (line := process.stdout.readline()) and line:
             pass
         time.sleep(rng.uniform(0, 0.05))
