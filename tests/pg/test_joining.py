@@ -111,8 +111,11 @@ def test_begun_otherwise(vecmill, folder):
         fill(server, 300)
         server.psql("ALTER TABLE t ADD other text; UPDATE t SET other = 'no ' || id")
 
-    def ours(run, *words) -> tuple:
-        return vecmill.start("ingest", "t", 20, "--db", server.uri, *(() if "--model" in words else ("--model", vecmill.model)), *(() if "--text-column" in words else ("--text-column", "text")), *words)
+    def ours(server, *words):
+        """All of it is said: what is not would be taken from the record."""
+        usual = {"--model": vecmill.model, "--text-column": "text", "--prefix": ""}
+        more = [word for name, value in usual.items() if name not in words for word in (name, value)]
+        return vecmill.start("ingest", "t", 20, "--db", server.uri, *more, *words)
 
     for words in ways:
         with fresh() as server:
