@@ -138,6 +138,22 @@ def test_swapped(vecmill, folder):
         expect(not done.stderr, done.stderr)
 
 
+def test_swapped_for_a_mixture(vecmill, folder):
+    """Whose record is another model's gives way to the model that made at least half of the vectors, and to none that made fewer."""
+    other = other_model(folder)
+    for n_foreign, status in ((11, 1), (10, 0)):
+        with fresh() as server:
+            fill(server, 20)
+            ingest(vecmill, server.uri)
+            server.psql(f"CREATE TABLE t_new(id integer PRIMARY KEY, text text, embedding vector({N_DIMENSIONS})); INSERT INTO t_new SELECT id, text FROM t")
+            ingest(vecmill, server.uri, table="t_new", model=other)
+            server.psql(f"UPDATE t_new SET embedding = array_fill(id::real, ARRAY[{N_DIMENSIONS}])::vector WHERE id <= {n_foreign}; "
+                        "ALTER TABLE t RENAME TO t_old; ALTER TABLE t_new RENAME TO t; INSERT INTO t VALUES(21, 'new')")
+            done = ingest(vecmill, server.uri, model=other, status=status)
+            expect((f"column embedding was not made by {other}" in done.stderr) == (status == 1), done.stderr)
+            expect(server.psql("SELECT model = $$%s$$ FROM vecmill.columns WHERE table_name = 't'" % other) == [("f" if status else "t",)], "the record")
+
+
 def test_swapped_and_unseen(vecmill, folder):
     """No choice of rows, and no policy, keeps the vectors that are there from being looked at: those of the other model would be passed over, and ours set beside them."""
     other = other_model(folder)
