@@ -354,36 +354,46 @@ static vecmill_status look_for_vectors(pg_store *s, PGconn *conn, bool *any_out,
   return status;
 }
 
+/* The record gives way to `maker`, if nothing stands behind it; then *rows is the new one. */
+static vecmill_status replace_record(pg_store *s, PGconn *conn, const store_maker *maker,
+                                     PGresult **rows, vecmill_error *err) {
+  bool any = true, is_doubtful = pg_text(*rows, 0, 2)[0] == 't';
+  vecmill_status status = look_for_vectors(s, conn, &any, err);
+  if (status != VECMILL_OK || (any && !is_doubtful)) return status;
+  status = write_record(s, conn, maker, true, err);
+  s->is_noted = true;
+  s->has_other_key = false;
+  if (status != VECMILL_OK) return status;
+  PQclear(*rows);
+  *rows = NULL;
+  return look_at_record(s, conn, maker, rows, err);
+}
+
+static vecmill_status refuse_maker(const pg_store *s, const PGresult *rows, bool is_free,
+                                   vecmill_error *err) {
+  const char *model = pg_text(rows, 0, 3), *prefix = pg_text(rows, 0, 4),
+             *text_column = pg_text(rows, 0, 5);
+  if (is_free)
+    return err_set(
+        err, VECMILL_ERROR_CONFLICT,
+        "table %s: column %s is made by %s, prefix \"%s\", from column %s (run it so, or "
+        "give another --vector-column)",
+        s->table, s->vector_column, model, prefix, text_column);
+  return err_set(err, VECMILL_ERROR_BUSY,
+                 "table %s: another vecmill is working on its column %s, with model %s, prefix "
+                 "\"%s\", from column %s (run it so, wait until it has finished, or give another "
+                 "--vector-column)",
+                 s->table, s->vector_column, model, prefix, text_column);
+}
+
 vecmill_status pg_hold_record(pg_store *s, PGconn *conn, const store_maker *maker, bool is_free,
                               vecmill_error *err) {
   PGresult *rows = NULL;
-  bool any = true;
   vecmill_status status = look_at_record(s, conn, maker, &rows, err);
-  if (status != VECMILL_OK) return status;
-  if (pg_text(rows, 0, 0)[0] != 't' && is_free) {
-    status = look_for_vectors(s, conn, &any, err);
-    if (status == VECMILL_OK && (!any || pg_text(rows, 0, 2)[0] == 't')) {
-      status = write_record(s, conn, maker, true, err);
-      s->is_noted = true;
-      s->has_other_key = false;
-      PQclear(rows);
-      rows = NULL;
-      if (status == VECMILL_OK) status = look_at_record(s, conn, maker, &rows, err);
-    }
-  }
-  const char *model = pg_text(rows, 0, 3), *prefix = pg_text(rows, 0, 4),
-             *text_column = pg_text(rows, 0, 5);
+  if (status == VECMILL_OK && is_free && pg_text(rows, 0, 0)[0] != 't')
+    status = replace_record(s, conn, maker, &rows, err);
   if (status == VECMILL_OK && pg_text(rows, 0, 0)[0] != 't')
-    status = is_free
-                 ? err_set(err, VECMILL_ERROR_CONFLICT,
-                           "table %s: column %s is made by %s, prefix \"%s\", from column %s (run "
-                           "it so, or give another --vector-column)",
-                           s->table, s->vector_column, model, prefix, text_column)
-                 : err_set(err, VECMILL_ERROR_BUSY,
-                           "table %s: another vecmill is working on its column %s, with model %s, "
-                           "prefix \"%s\", from column %s (run it so, wait until it has finished, "
-                           "or give another --vector-column)",
-                           s->table, s->vector_column, model, prefix, text_column);
+    status = refuse_maker(s, rows, is_free, err);
   mem_free(s->record_since);
   s->record_since = status == VECMILL_OK ? mem_strdup(pg_text(rows, 0, 1)) : NULL;
   if (status == VECMILL_OK && !s->record_since) status = err_set_memory(err, "record", 64);

@@ -200,13 +200,15 @@ typedef struct store_operations {
    */
   vecmill_status (*inspect)(store *s, size_t dimension, bool *has_vectors_out, vecmill_error *err);
 
-  /* Up to n_max rows, picked at random, that have a text and a vector. After inspect. page_free
-   * frees it. */
+  /* Up to n_max rows, picked at random, `where` or not, that have a text and a vector. After
+   * inspect. CONFLICT where there is a record and the database may hide all of them from this user.
+   * page_free frees it. */
   vecmill_status (*sample)(store *s, size_t dimension, size_t n_max, store_page *page_out,
                            vecmill_error *err);
 
   /*
-   * BUSY when another vecmill works on this column. Adds the column, the record and the store's own
+   * BUSY when another vecmill works on this column, or, where they share it, does so on other rows
+   * or as another maker. Adds the column, the record and the store's own
    * tables where they are missing, in one transaction; CONFLICT when a record of another maker
    * has vectors to show; one that has none is replaced, with what failed under it, and so is a
    * doubtful one: the caller has seen that `maker` made the vectors. Called once; writes nothing
@@ -284,9 +286,9 @@ typedef struct store_operations {
   vecmill_status (*preview)(store *s, size_t n_max, store_counts *counts_out, store_page *page_out,
                             vecmill_error *err);
 
-  /* The texts of such rows, or of STORE_METRICS_FIRST's, *next and those behind it: n_max at most, and, but for the last of
-   * them, no more than STORE_PREVIEW_BYTES. Rows that are gone are left out. *next becomes the
-   * first that was not asked for. page_free frees them. */
+  /* The texts of such rows, or of STORE_METRICS_FIRST's, *next and those behind it: n_max at most,
+   * and, but for the last of them, no more than STORE_PREVIEW_BYTES. Rows that are gone are left
+   * out. *next becomes the first that was not asked for. page_free frees them. */
   vecmill_status (*preview_texts)(store *s, const store_page *picked, size_t n_max, size_t *next,
                                   store_page *page_out, vecmill_error *err);
 
