@@ -181,18 +181,6 @@ void pg_append_add_column(str *sql, const pg_store *s, size_t dimension) {
   str_append_format(sql, " %s(%zu)", s->vector_type, dimension);
 }
 
-static vecmill_status add_column(pg_store *s, size_t dimension, vecmill_error *err) {
-  if (s->has_vector_column) return VECMILL_OK;
-  str sql = {0};
-  pg_append_add_column(&sql, s, dimension);
-  vecmill_status status =
-      sql.failed ? err_set_memory(err, s->table, sql.n)
-                 : pg_run_script(s, PG_READER, sql.data, "cannot add the vector column", err);
-  if (status == VECMILL_OK) s->has_vector_column = true;
-  str_fini(&sql);
-  return status;
-}
-
 vecmill_status pg_ask_rights(pg_store *s, const char *question, const pg_params *params, str *grant,
                              const char **wanted_out, vecmill_error *err) {
   str sql = {0};
@@ -354,11 +342,50 @@ static vecmill_status look_for_vectors(pg_store *s, PGconn *conn, bool *any_out,
   return status;
 }
 
+/* The vector column as it is now: whether it is for these vectors, and what it is. No row: there is
+ * none. */
+static vecmill_status look_at_column(pg_store *s, PGconn *conn, size_t dimension,
+                                     PGresult **rows_out, vecmill_error *err) {
+  str sql = {0};
+  pg_params p = {0};
+  char text[24];
+  snprintf(text, sizeof text, "%zu", dimension);
+  str_append_text(&sql, "SELECT (atttypid = ");
+  pg_append_string(&sql, s->vector_type);
+  str_append_text(&sql, "::regtype AND atttypmod = $1::integer)::text, format_type(atttypid, "
+                        "atttypmod) FROM pg_attribute WHERE attrelid = $2::oid AND attname = "
+                        "$3::text AND NOT attisdropped");
+  pg_add_text(&p, text);
+  pg_add_text(&p, s->table_oid);
+  pg_add_text(&p, s->vector_column);
+  vecmill_status status = pg_step(s, conn, &sql, &p, "cannot read the catalog", rows_out, err);
+  str_fini(&sql);
+  return status;
+}
+
+/* By whose record stands: another's column would refuse all that is written. */
+static vecmill_status add_column(pg_store *s, PGconn *conn, size_t dimension,
+                                 const PGresult *column, vecmill_error *err) {
+  str sql = {0};
+  PGresult *added = NULL;
+  if (PQntuples(column) > 0 && pg_text(column, 0, 0)[0] == 't') return VECMILL_OK;
+  if (PQntuples(column) > 0)
+    return err_set(err, VECMILL_ERROR_CONFLICT,
+                   "table %s: column %s was added meanwhile, as %s, and the model makes vectors of "
+                   "%zu numbers (use the model that it is for, or another --vector-column)",
+                   s->table, s->vector_column, pg_text(column, 0, 1), dimension);
+  pg_append_add_column(&sql, s, dimension);
+  vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot add the vector column", &added, err);
+  PQclear(added);
+  str_fini(&sql);
+  return status;
+}
+
 /* The record gives way to `maker`, if nothing stands behind it; then *rows is the new one. */
 static vecmill_status replace_record(pg_store *s, PGconn *conn, const store_maker *maker,
-                                     PGresult **rows, vecmill_error *err) {
-  bool any = true, is_doubtful = pg_text(*rows, 0, 2)[0] == 't';
-  vecmill_status status = look_for_vectors(s, conn, &any, err);
+                                     bool has_column, PGresult **rows, vecmill_error *err) {
+  bool any = false, is_doubtful = pg_text(*rows, 0, 2)[0] == 't';
+  vecmill_status status = has_column ? look_for_vectors(s, conn, &any, err) : VECMILL_OK;
   if (status != VECMILL_OK || (any && !is_doubtful)) return status;
   status = write_record(s, conn, maker, true, err);
   s->is_noted = true;
@@ -388,16 +415,22 @@ static vecmill_status refuse_maker(const pg_store *s, const PGresult *rows, bool
 
 vecmill_status pg_hold_record(pg_store *s, PGconn *conn, const store_maker *maker, bool is_free,
                               vecmill_error *err) {
-  PGresult *rows = NULL;
+  PGresult *rows = NULL, *column = NULL;
   vecmill_status status = look_at_record(s, conn, maker, &rows, err);
+  if (status == VECMILL_OK && !s->has_vector_column)
+    status = look_at_column(s, conn, maker->dimension, &column, err);
+  bool has_column = s->has_vector_column || PQntuples(column) > 0;
   if (status == VECMILL_OK && is_free && pg_text(rows, 0, 0)[0] != 't')
-    status = replace_record(s, conn, maker, &rows, err);
+    status = replace_record(s, conn, maker, has_column, &rows, err);
   if (status == VECMILL_OK && pg_text(rows, 0, 0)[0] != 't')
     status = refuse_maker(s, rows, is_free, err);
+  if (status == VECMILL_OK && !s->has_vector_column)
+    status = add_column(s, conn, maker->dimension, column, err);
   mem_free(s->record_since);
   s->record_since = status == VECMILL_OK ? mem_strdup(pg_text(rows, 0, 1)) : NULL;
   if (status == VECMILL_OK && !s->record_since) status = err_set_memory(err, "record", 64);
   PQclear(rows);
+  PQclear(column);
   return status;
 }
 
@@ -405,7 +438,6 @@ vecmill_status pg_store_begin(store *base, const store_maker *maker, vecmill_err
   pg_store *s = pg_of(base);
   s->dimension = maker->dimension;
   vecmill_status status = pg_create_state(s, err);
-  if (status == VECMILL_OK) status = add_column(s, maker->dimension, err);
   if (status == VECMILL_OK) status = look_for_triggers(s, err);
   if (status == VECMILL_OK) status = settle_record(s, maker, err);
   if (status == VECMILL_OK) status = pg_open_all(s, err);

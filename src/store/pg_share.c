@@ -361,6 +361,7 @@ void pg_end_beat(pg_store *s) {
 /* --- joining --- */
 
 static vecmill_status join_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
+  const store_maker *maker = context;
   PGresult *rows = NULL;
   vecmill_status status = pg_lock_column(s, conn, "id::text", &rows, err);
   PQclear(rows);
@@ -377,7 +378,7 @@ static vecmill_status join_body(pg_store *s, PGconn *conn, void *context, vecmil
     s->run = pg_integer(rows, 0, 5);
     if (alone || is_same) {
       bool is_free = pg_integer(rows, 0, 3) == 0 && pg_integer(rows, 0, 4) == 0;
-      status = pg_hold_record(s, conn, context, is_free, err);
+      status = pg_hold_record(s, conn, maker, is_free, err);
     }
     if (status == VECMILL_OK && alone) status = begin_run(s, conn, pg_text(rows, 0, 1), err);
     else if (status == VECMILL_OK && !is_same)
@@ -411,6 +412,7 @@ vecmill_status pg_join(pg_store *s, const store_maker *maker, vecmill_error *err
   if (status == VECMILL_OK) status = name_selection(s, err);
   if (status == VECMILL_OK)
     status = pg_transact(s, PG_READER, join_body, (void *)maker, "cannot begin a run", err);
+  s->has_vector_column |= status == VECMILL_OK;
   return status == VECMILL_OK ? start_beat(s, err) : status;
 }
 

@@ -3,6 +3,7 @@
 
   test_joining.py --vecmill PATH [NAME..]
 """
+import contextlib
 import copy
 import signal
 import struct
@@ -139,6 +140,36 @@ def test_begun_otherwise(vecmill, folder):
             ends = [run.communicate(timeout=60) for run in runs]
             expect(sorted(run.returncode for run in runs) == [0, 1, 1, 1], f"{[run.returncode for run in runs]} {ends}")
             expect(left(server) == [("0",)], str(ends))
+
+
+def test_begun_with_another_dimension(vecmill, folder):
+    """Of two models whose vectors differ in length, begun at once on a table without a vector column, one has record and column; the other says so and leaves them alone."""
+    wide = folder / "wide"
+    subprocess.run([MAKE_TINY_MODEL, "--seed", "7", "--hidden", "64", "--heads", "4", wide], check=True, stdout=subprocess.DEVNULL)
+    made = "SELECT atttypmod, (SELECT dimension FROM vecmill.columns), (SELECT count(*) FROM vecmill.columns) FROM pg_attribute WHERE attrelid = 't'::regclass AND attname = 'embedding'"
+    # each halt is where the other one comes between: before the record is written, and after
+    for halt in b'INSERT INTO "vecmill"."columns"', b"FOR NO KEY UPDATE", None, None, None, None:
+        with fresh() as server, contextlib.ExitStack() as held:
+            fill(server, 300)
+            server.psql("ALTER TABLE t DROP COLUMN embedding")
+            place = held.enter_context(Gate(server, halt, Fate.PASS)) if halt else server
+            first = vecmill.start("ingest", "t", 20, "--db", place.uri, "--model", wide)
+            if halt:
+                place.wait()
+            second = start(vecmill, server.uri, 20)
+            if halt:
+                output, errors = second.communicate(timeout=60)
+                expect(second.returncode == 0 and not errors, f"{halt}: {output[-400:]} {errors}")
+                place.open()
+            ends = [run.communicate(timeout=60) for run in (first, second)] if not halt else [first.communicate(timeout=60)]
+            codes = [run.returncode for run in (first, second)]
+            expect(sorted(codes) == [0, 1], f"{halt}: {codes} {ends}")
+            expect(left(server) == [("0",)], f"{halt}: {ends}")
+            n = "32" if codes[1] == 0 else "64"
+            expect(server.psql(made) == [(n, n, "1")], f"{halt}: {server.psql(made)} {ends}")
+            refused = ends[codes.index(1)][1]
+            expect("another vecmill is working on its column embedding, with model " in refused or "column embedding is made by " in refused
+                   or "column embedding was made with " in refused or "the model makes " in refused, f"{halt}: {refused}")
 
 
 def test_begun_otherwise_meanwhile(vecmill, folder):
