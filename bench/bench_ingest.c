@@ -24,6 +24,7 @@
 #include "base/thread.h"
 #include "free_provider.h"
 #include "ingest/database.h"
+#include "ingest/measure.h"
 #include "ingest/pipeline.h"
 
 #define MAX_CONNECTIONS 16
@@ -78,7 +79,7 @@ static void run(const char *database, const char *table, size_t batch, unsigned 
                       .n_total = counts.n_left};
   check(ingest_pipeline_run(&plan, &outcome, &error), &error);
   uint64_t n_twins = 0;
-  if (measures) check(s->operations->metrics_count_twins(s, &n_twins, &error), &error);
+  if (measures) check(measure_settle(s, NULL, NULL, &n_twins, &error), &error);
   s->operations->close(s);
   uint64_t ns = clock_now_ns() - from_ns;
   fprintf(stderr, "reader %.0f%%, writer %.0f%% busy, %.3f s of %.3f in the pipeline\n",

@@ -8,8 +8,7 @@ static vecmill_status one_batch(const backfill_plan *plan, progress *p, backfill
   store_page page;
   uint64_t n_written = 0;
   ingest_sums sums = {0};
-  vecmill_status status =
-      s->operations->metrics_page(s, STORE_METRICS_LACKING, plan->batch, &page, err);
+  vecmill_status status = s->operations->metrics_page(s, plan->batch, &page, err);
   *more_out = status == VECMILL_OK && page.n_rows > 0;
   if (status != VECMILL_OK) return status;
   if (!*more_out) {
@@ -21,7 +20,7 @@ static vecmill_status one_batch(const backfill_plan *plan, progress *p, backfill
     measure_add(&sums, &page.rows[i].metrics);
   }
   uint64_t n_rows = page.n_rows;
-  status = s->operations->metrics_commit(s, STORE_METRICS_LACKING, &page, &n_written, err);
+  status = s->operations->metrics_commit(s, &page, &n_written, err);
   s->operations->page_free(s, &page);
   if (status != VECMILL_OK) return status;
   outcome->n_written += n_written;

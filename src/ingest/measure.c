@@ -1,8 +1,5 @@
 #include "ingest/measure.h"
 
-#define FIRST_PAGE 100000 /* keys alone: each page looks at the whole table again */
-#define TEXT_PAGE 1000
-
 void measure_row(store_row *row, const wordlist *list) {
   text_metrics m;
   metrics_of(row->text, row->n_text_bytes, list, &m);
@@ -36,6 +33,11 @@ double measure_average(double sum, uint64_t n) {
   return n ? sum / (double)n : -1;
 }
 
+typedef struct settling {
+  const wordlist *list;
+  const int *stop;
+} settling;
+
 static vecmill_status check_stop(const int *stop, vecmill_error *err) {
   return stop && __atomic_load_n(stop, __ATOMIC_RELAXED)
              ? err_set(err, VECMILL_ERROR_STOPPED,
@@ -43,38 +45,18 @@ static vecmill_status check_stop(const int *stop, vecmill_error *err) {
              : VECMILL_OK;
 }
 
-static vecmill_status settle_page(store *s, const wordlist *list, const int *stop,
-                                  const store_page *first, vecmill_error *err) {
-  vecmill_status status = VECMILL_OK;
-  for (size_t next = 0; status == VECMILL_OK && next < first->n_rows;) {
-    store_page page;
-    uint64_t n_written = 0;
-    status = check_stop(stop, err);
-    if (status == VECMILL_OK)
-      status = s->operations->preview_texts(s, first, TEXT_PAGE, &next, &page, err);
-    if (status != VECMILL_OK) break;
-    for (size_t i = 0; i < page.n_rows; i++) measure_row(&page.rows[i], list);
-    if (page.n_rows > 0)
-      status = s->operations->metrics_commit(s, STORE_METRICS_FIRST, &page, &n_written, err);
-    s->operations->page_free(s, &page);
-  }
-  return status;
+static vecmill_status measure_page(void *context, store_page *page, vecmill_error *err) {
+  const settling *all = context;
+  for (size_t i = 0; i < page->n_rows; i++) measure_row(&page->rows[i], all->list);
+  return check_stop(all->stop, err);
 }
 
 vecmill_status measure_settle(store *s, const wordlist *list, const int *stop,
                               uint64_t *n_changed_out, vecmill_error *err) {
-  bool any = true;
+  settling all = {.list = list, .stop = stop};
   *n_changed_out = 0;
-  while (any) {
-    store_page first;
-    vecmill_status status = check_stop(stop, err);
-    if (status == VECMILL_OK)
-      status = s->operations->metrics_page(s, STORE_METRICS_FIRST, FIRST_PAGE, &first, err);
-    if (status != VECMILL_OK) return status;
-    any = first.n_rows > 0;
-    status = settle_page(s, list, stop, &first, err);
-    s->operations->page_free(s, &first);
-    if (status != VECMILL_OK) return status;
-  }
-  return s->operations->metrics_count_twins(s, n_changed_out, err);
+  vecmill_status status = check_stop(stop, err);
+  return status == VECMILL_OK
+             ? s->operations->metrics_settle(s, measure_page, &all, n_changed_out, err)
+             : status;
 }

@@ -42,6 +42,36 @@ void pg_metrics_append_places(str *sql, const pg_store *s) {
   }
 }
 
+void pg_metrics_append_joins_not_null(str *sql, const pg_store *s) {
+  for (size_t i = 0; i < s->metrics.n_joins; i++) {
+    str_append_text(sql, " AND ");
+    pg_append_column(sql, s, s->metrics.joins[i].name);
+    str_append_text(sql, " IS NOT NULL");
+  }
+}
+
+void pg_metrics_append_needed(str *sql, const pg_store *s, bool with_text) {
+  const char *names[2 * PG_MAX_KEYS + 1];
+  size_t n = 0, n_all = 0;
+  for (size_t i = 0; i < s->n_keys; i++) names[n_all++] = s->keys[i].name;
+  if (with_text) names[n_all++] = s->text_column;
+  for (size_t i = 0; i < s->metrics.n_joins; i++) names[n_all++] = s->metrics.joins[i].name;
+  for (size_t i = 0; i < n_all; i++) {
+    bool is_new = true;
+    for (size_t j = 0; j < n; j++) is_new &= strcmp(names[j], names[i]) != 0;
+    if (!is_new) continue;
+    if (n > 0) str_append_text(sql, ", ");
+    pg_append_column(sql, s, names[i]);
+    names[n++] = names[i];
+  }
+}
+
+void pg_metrics_append_place(str *sql, const pg_store *s) {
+  str_append_text(sql, "row_number() OVER (PARTITION BY ");
+  pg_metrics_append_joins(sql, s);
+  str_append_format(sql, " ORDER BY %s) AS vecmill_i", s->keys_sql);
+}
+
 void pg_metrics_append_insert(str *sql, const pg_store *s, const char *source) {
   const pg_metrics *m = &s->metrics;
   str_append_format(sql, "INSERT INTO %s AS m(", m->sql);

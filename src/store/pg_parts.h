@@ -314,15 +314,35 @@ vecmill_status pg_metrics_claim(pg_store *s, vecmill_error *err);
 
 /* pg_backfill.c */
 vecmill_status pg_store_metrics_count(store *s, uint64_t *n_out, vecmill_error *err);
-vecmill_status pg_store_metrics_page(store *s, store_metrics_rows kind, size_t n_max,
-                                     store_page *page_out, vecmill_error *err);
-vecmill_status pg_store_metrics_commit(store *s, store_metrics_rows kind, const store_page *page,
-                                       uint64_t *n_written_out, vecmill_error *err);
-vecmill_status pg_store_metrics_count_twins(store *s, uint64_t *n_changed_out, vecmill_error *err);
+vecmill_status pg_store_metrics_page(store *s, size_t n_max, store_page *page_out,
+                                     vecmill_error *err);
+vecmill_status pg_store_metrics_commit(store *s, const store_page *page, uint64_t *n_written_out,
+                                       vecmill_error *err);
+
+/* The metrics of a page's rows, as far as these have their texts still: "INSERT .. ON CONFLICT ..
+ * DO UPDATE SET ..", to be sent with `params`. A condition on what is overwritten may follow: of m,
+ * the row that is there, and excluded. */
+typedef struct pg_metrics_write {
+  str sql, hashes, keys[PG_MAX_KEYS];
+  pg_metrics_arrays metrics;
+  pg_params params;
+} pg_metrics_write;
+
+void pg_metrics_write_init(pg_metrics_write *w, const pg_store *s, const store_page *page);
+void pg_metrics_write_fini(pg_metrics_write *w);
+/* How often that is sent again where a foreign key refuses: a text may have gone meanwhile. */
+#define PG_MOST_REFUSALS 10
+
+/* pg_settle.c */
+vecmill_status pg_store_metrics_settle(store *s, store_measure_function *measure, void *context,
+                                       uint64_t *n_changed_out, vecmill_error *err);
 
 /* pg_preview.c */
 vecmill_status pg_store_preview(store *s, size_t n_max, store_counts *counts_out,
                                 store_page *page_out, vecmill_error *err);
+/* As preview_texts; in the transaction that is open on `conn`, or NULL. */
+vecmill_status pg_read_texts(pg_store *s, PGconn *conn, const store_page *picked, size_t n_max,
+                             size_t *next, store_page *page_out, vecmill_error *err);
 vecmill_status pg_store_preview_texts(store *s, const store_page *picked, size_t n_max,
                                       size_t *next, store_page *page_out, vecmill_error *err);
 

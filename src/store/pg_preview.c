@@ -71,9 +71,9 @@ static size_t n_in_piece(const store_page *picked, size_t from, size_t n_max) {
   return n;
 }
 
-vecmill_status pg_store_preview_texts(store *base, const store_page *picked, size_t n_max,
-                                      size_t *next, store_page *page_out, vecmill_error *err) {
-  pg_store *s = pg_of(base);
+vecmill_status pg_read_texts(pg_store *s, PGconn *conn, const store_page *picked, size_t n_max,
+                             size_t *next, store_page *page_out, vecmill_error *err) {
+  static const char what[] = "cannot read rows";
   str sql = {0}, keys[PG_MAX_KEYS] = {{0}};
   pg_params p = {0};
   PGresult *rows = NULL;
@@ -93,11 +93,17 @@ vecmill_status pg_store_preview_texts(store *base, const store_page *picked, siz
   }
   append_texts(&sql, s);
   vecmill_status status = failed ? err_set_memory(err, "sample", n)
-                                 : pg_run(s, PG_READER, &sql, &p, "cannot read rows", &rows, err);
+                          : conn ? pg_step(s, conn, &sql, &p, what, &rows, err)
+                                 : pg_run(s, PG_READER, &sql, &p, what, &rows, err);
   if (status == VECMILL_OK) status = pg_take_page(s, pg_all_rows(rows), page_out, err);
   *next += n;
   PQclear(rows);
   str_fini(&sql);
   for (size_t i = 0; i < s->n_keys; i++) str_fini(&keys[i]);
   return status;
+}
+
+vecmill_status pg_store_preview_texts(store *base, const store_page *picked, size_t n_max,
+                                      size_t *next, store_page *page_out, vecmill_error *err) {
+  return pg_read_texts(pg_of(base), NULL, picked, n_max, next, page_out, err);
 }

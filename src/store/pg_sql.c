@@ -36,6 +36,11 @@ void pg_append_column(str *sql, const pg_store *s, const char *column) {
   pg_append_name(sql, column);
 }
 
+void pg_append_has_vector(str *sql, const pg_store *s) {
+  pg_append_column(sql, s, s->vector_column);
+  str_append_text(sql, " IS NOT NULL");
+}
+
 const char *pg_alias(const pg_store *s, const char *alias) {
   return strcmp(s->table, alias) == 0 ? "vecmill_a" : alias;
 }

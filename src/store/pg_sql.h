@@ -37,6 +37,8 @@ void pg_append_string(str *sql, const char *text);
 void pg_append_state(str *sql, const pg_store *s, const char *name);
 /* "table"."column" */
 void pg_append_column(str *sql, const pg_store *s, const char *column);
+/* "table"."vector" IS NOT NULL */
+void pg_append_has_vector(str *sql, const pg_store *s);
 /* `alias` for something beside the table, whose columns go by its own name: or another one, where
  * the table is called so. */
 const char *pg_alias(const pg_store *s, const char *alias);
@@ -111,6 +113,12 @@ void pg_append_numbered(str *sql, const char *prefix, size_t n);
 void pg_metrics_append_collation(str *sql, const pg_key_column *join);
 /* "table"."join", .. */
 void pg_metrics_append_joins(str *sql, const pg_store *s);
+/* " AND "table"."join" IS NOT NULL ..": such rows have no metrics */
+void pg_metrics_append_joins_not_null(str *sql, const pg_store *s);
+/* "table"."key", .., what metrics go by, and perhaps the text: each once */
+void pg_metrics_append_needed(str *sql, const pg_store *s, bool with_text);
+/* "row_number() OVER (..) AS vecmill_i": the place among the rows that share one of metrics */
+void pg_metrics_append_place(str *sql, const pg_store *s);
 /* ", "table"."join" AS j0, .., "table"."key" AS o0, ..": what the next one reads, with m0 to m3 */
 void pg_metrics_append_places(str *sql, const pg_store *s);
 /* "INSERT .. SELECT .. FROM source WHERE .. ON CONFLICT .. DO UPDATE": of those that share a row

@@ -254,6 +254,42 @@ void sqlite_metrics_append_joins_not_null(str *sql, const sqlite_store *s) {
   }
 }
 
+void sqlite_metrics_append_needed(str *sql, const sqlite_store *s, bool with_text) {
+  const char *names[2 * SQLITE_STORE_MAX_KEYS + 1];
+  size_t n = 0, n_all = 0;
+  for (size_t i = 0; i < s->n_ids; i++) names[n_all++] = s->ids[i];
+  if (with_text) names[n_all++] = s->text_column;
+  for (size_t i = 0; i < s->metrics.n_joins; i++) names[n_all++] = s->metrics.joins[i];
+  for (size_t i = 0; i < n_all; i++) {
+    bool is_new = true;
+    for (size_t j = 0; j < n; j++) is_new &= !str_same(names[j], names[i]);
+    if (!is_new) continue;
+    if (n > 0) str_append_text(sql, ", ");
+    sql_append_column(sql, s, names[i]);
+    str_append_text(sql, " AS ");
+    sql_append_name(sql, names[i]);
+    names[n++] = names[i];
+  }
+}
+
+void sqlite_metrics_append_place(str *sql, const sqlite_store *s) {
+  str_append_text(sql, "row_number() OVER (PARTITION BY ");
+  sqlite_metrics_append_joins(sql, s);
+  str_append_text(sql, " ORDER BY ");
+  sql_append_ids(sql, s);
+  str_append_text(sql, ") AS vecmill_i");
+}
+
+void sqlite_metrics_append_page_end(str *sql, const sqlite_store *s) {
+  if (s->metrics.cursor.n) {
+    str_append_text(sql, " AND ");
+    sql_append_compare(sql, s, ">", 'k');
+  }
+  str_append_text(sql, " ORDER BY ");
+  sql_append_ids(sql, s);
+  str_append_text(sql, " LIMIT :n");
+}
+
 /* One statement serves commits, which have just written the vector, and what comes after. A row of
  * metrics that would stay as it is is not written. */
 static vecmill_status compile_upsert(sqlite_store *s, vecmill_error *err) {

@@ -186,6 +186,13 @@ void sqlite_metrics_append_table(str *sql, const sqlite_store *s);
 void sqlite_metrics_append_joins(str *sql, const sqlite_store *s);
 void sqlite_metrics_append_joins_not_null(str *sql, const sqlite_store *s);
 void sqlite_append_has_vector(str *sql, const sqlite_store *s);
+/* "table"."id" AS "id", .., what metrics go by, and perhaps the text: each once. By name: a rowid
+ * has none outside of a subquery. */
+void sqlite_metrics_append_needed(str *sql, const sqlite_store *s, bool with_text);
+/* "row_number() OVER (..) AS vecmill_i": the place among the rows that share one of metrics */
+void sqlite_metrics_append_place(str *sql, const sqlite_store *s);
+/* " AND after the cursor ORDER BY ids LIMIT :n" */
+void sqlite_metrics_append_page_end(str *sql, const sqlite_store *s);
 /* sqlite_metrics_owner.c: as pg_metrics_owner.c. */
 vecmill_status sqlite_metrics_check_owner(sqlite_store *s, vecmill_error *err);
 vecmill_status sqlite_metrics_claim(sqlite_store *s, vecmill_error *err);
@@ -197,13 +204,16 @@ vecmill_status sqlite_store_metrics_find(store *s, const store_metrics_target *t
 vecmill_status sqlite_store_metrics_begin(store *s, vecmill_error *err);
 /* sqlite_backfill.c */
 vecmill_status sqlite_store_metrics_count(store *s, uint64_t *n_out, vecmill_error *err);
-vecmill_status sqlite_store_metrics_page(store *s, store_metrics_rows kind, size_t n_max,
-                                         store_page *page_out, vecmill_error *err);
-vecmill_status sqlite_store_metrics_commit(store *s, store_metrics_rows kind,
-                                           const store_page *page, uint64_t *n_written_out,
-                                           vecmill_error *err);
-vecmill_status sqlite_store_metrics_count_twins(store *s, uint64_t *n_changed_out,
-                                                vecmill_error *err);
+vecmill_status sqlite_store_metrics_page(store *s, size_t n_max, store_page *page_out,
+                                         vecmill_error *err);
+/* In a transaction. */
+vecmill_status sqlite_metrics_write_page(sqlite_store *s, const store_page *page,
+                                         uint64_t *n_written_out, vecmill_error *err);
+vecmill_status sqlite_store_metrics_commit(store *s, const store_page *page,
+                                           uint64_t *n_written_out, vecmill_error *err);
+/* sqlite_settle.c */
+vecmill_status sqlite_store_metrics_settle(store *s, store_measure_function *measure, void *context,
+                                           uint64_t *n_changed_out, vecmill_error *err);
 
 /* Reads the rows of a statement whose columns are the ids, the text and, if has_vector, the
  * vector. */

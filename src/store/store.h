@@ -12,13 +12,16 @@
  *   metrics_begin
  *   count     the totals
  *   passes of { pass_begin; claim until it gives no rows; commit or release each page }
- *   metrics_page, metrics_commit, metrics_count_twins
- *             at the end; the last one counts equal texts
+ *   metrics_settle
+ *             what rows of metrics of several texts hold, and how many texts are equal
  *   close
  *
- * Metrics alone: open, find, metrics_find, record, metrics_begin, metrics_count, then as at
- * the end. A look that writes nothing: open, find, metrics_find, record, inspect, preview,
- * preview_texts, close.
+ * Metrics alone: open, find, metrics_find, record, metrics_begin, metrics_count, passes of
+ * { metrics_page, metrics_commit }, metrics_settle, close.
+ *
+ * A look that writes nothing: open, find, metrics_find, record, inspect, preview, preview_texts,
+ * close.
+ *
  * A search: open, find, record, scan, read_text, close.
  *
  * Threads: claim may run in one thread while commit runs in `n_writers` others, each with a page of
@@ -95,21 +98,11 @@ typedef struct store_metrics {
 typedef struct store_metrics_target {
   const char *table; /* NULL: the one that goes with the table (store/metrics_table.h) */
   bool is_asked;     /* a table that is missing or unfit is an error, else there are no metrics */
-  /* of the word list: the same for the same words; 0: there is none, and metrics_commit leaves a
-   * ratio whose text is still the same */
+  /* of the word list: the same for the same words; 0: there is none, and a ratio is left whose
+   * text is still the same */
   uint64_t words;
   bool creates; /* a missing one is made by metrics_begin */
 } store_metrics_target;
-
-/* Which rows metrics_page gives. */
-typedef enum store_metrics_rows {
-  /* considered rows with a vector and without metrics; of those that share one row of metrics at
-   * least one */
-  STORE_METRICS_LACKING = 0,
-  /* of the rows with a vector and a text that share one row of metrics, the first in key order,
-   * without their texts, which preview_texts reads; none where nobody else writes to those rows */
-  STORE_METRICS_FIRST = 1
-} store_metrics_rows;
 
 typedef enum store_outcome {
   STORE_UNTOUCHED = 0, /* not worked on: left as it is, found again later */
@@ -129,7 +122,7 @@ typedef struct store_row {
   store_outcome outcome;
   const float *vector;
   const char *reason;
-  store_metrics metrics; /* of STORE_EMBEDDED, and in metrics_commit; once there are metrics */
+  store_metrics metrics; /* of STORE_EMBEDDED, or measured; once there are metrics */
   bool is_written;       /* commit's: the vector has landed; once there are metrics */
 } store_row;
 
@@ -174,6 +167,9 @@ typedef struct store_scan_row {
   const void *vector;
   size_t n_vector_bytes;
 } store_scan_row;
+
+/* Fills the metrics of a page's rows from their texts. Anything but VECMILL_OK ends all. */
+typedef vecmill_status store_measure_function(void *context, store_page *page, vecmill_error *err);
 
 /* Anything but VECMILL_OK ends the scan and is its result. */
 typedef vecmill_status store_scan_function(void *context, const store_scan_row *row,
@@ -265,30 +261,36 @@ typedef struct store_operations {
    * now on commit writes metrics in the transaction of the vectors. */
   vecmill_status (*metrics_begin)(store *s, vecmill_error *err);
 
-  /* How many rows STORE_METRICS_LACKING is about, those that share one row of metrics as one. */
+  /* How many considered rows have a vector and no metrics, those that share one row of metrics as
+   * one. */
   vecmill_status (*metrics_count)(store *s, uint64_t *n_out, vecmill_error *err);
 
-  /* The next at most n_max rows in key order; none: that was all, and the next call begins anew.
-   * One kind at a time, and no pages of claim out. */
-  vecmill_status (*metrics_page)(store *s, store_metrics_rows kind, size_t n_max,
-                                 store_page *page_out, vecmill_error *err);
+  /* The next at most n_max of these rows in key order, of those that share one row of metrics at
+   * least one; none: that was all, and the next call begins anew. No pages of claim out. */
+  vecmill_status (*metrics_page)(store *s, size_t n_max, store_page *page_out, vecmill_error *err);
 
   /* Writes the metrics of rows of such a page whose text is still that of the page, where they
    * differ from what is there; never over what another process has written for a later text. */
-  vecmill_status (*metrics_commit)(store *s, store_metrics_rows kind, const store_page *page,
-                                   uint64_t *n_written_out, vecmill_error *err);
+  vecmill_status (*metrics_commit)(store *s, const store_page *page, uint64_t *n_written_out,
+                                   vecmill_error *err);
 
-  /* One aggregate over the table: rows with the identical text, written where it differs. */
-  vecmill_status (*metrics_count_twins)(store *s, uint64_t *n_changed_out, vecmill_error *err);
+  /*
+   * The end of a run, all or nothing, and one process after the other. A row of metrics that
+   * several rows share, or other tables, becomes that of the first of these in key order that has a
+   * vector and a text: `measure` is given them page by page. Then one aggregate over the table:
+   * rows with the identical text, written where it differs, to so many rows.
+   */
+  vecmill_status (*metrics_settle)(store *s, store_measure_function *measure, void *context,
+                                   uint64_t *n_changed_out, vecmill_error *err);
 
   /* Instead of begin, after inspect; writes nothing: the totals, and up to n_max of the rows to
    * embed, picked at random, without their texts. page_free frees them. */
   vecmill_status (*preview)(store *s, size_t n_max, store_counts *counts_out, store_page *page_out,
                             vecmill_error *err);
 
-  /* The texts of such rows, or of STORE_METRICS_FIRST's, *next and those behind it: n_max at most,
-   * and, but for the last of them, no more than STORE_PREVIEW_BYTES. Rows that are gone are left
-   * out. *next becomes the first that was not asked for. page_free frees them. */
+  /* The texts of such rows, *next and those behind it: n_max at most, and, but for the last of
+   * them, no more than STORE_PREVIEW_BYTES. Rows that are gone are left out. *next becomes the
+   * first that was not asked for. page_free frees them. */
   vecmill_status (*preview_texts)(store *s, const store_page *picked, size_t n_max, size_t *next,
                                   store_page *page_out, vecmill_error *err);
 

@@ -370,6 +370,21 @@ def test_of_two_tables(vecmill, folder):
             expect(query(path, numbers) == [wanted[key] for key in sorted(wanted)], f"{table} {words}: {query(path, numbers)}")
 
 
+def test_of_two_tables_together(vecmill, folder):
+    """Both at the same time, again and again: the rows are those of the one that was last, all of them, with counts and frequency of one text."""
+    path = folder / "t.db"
+    execute(path, """CREATE TABLE documents(doc_id INTEGER PRIMARY KEY, sourceid INTEGER, text TEXT); CREATE TABLE contents(sourceid INTEGER PRIMARY KEY, text TEXT);
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) INSERT INTO documents SELECT -i, i, 'aloha k' || (i % 3) FROM n;
+        INSERT INTO contents SELECT sourceid, 'a bc ' || char(97 + sourceid % 5) FROM documents""")
+    for i in range(8):
+        runs = [vecmill.start("ingest", table, 500, "--db", path, "--model", vecmill.model, "--create-metrics") for table in ("documents", "contents")]
+        for run in runs:
+            output, errors = run.communicate(timeout=60)
+            expect(run.returncode == 0 and not errors, f"exit {run.returncode}: {output[-400:]} {errors}")
+        got = query(path, "SELECT word_count, length, frequency, count(*) FROM document_metrics GROUP BY 1, 2, 3")
+        expect(got in ([(2, 8, 1000, 3000)], [(3, 6, 600, 3000)]), f"{i}: {got}")
+
+
 def test_keys(vecmill, folder):
     """A metrics table has the key of its table: composite, text, WITHOUT ROWID, a bare rowid."""
     path = folder / "t.db"

@@ -11,7 +11,8 @@ import time
 
 sys.dont_write_bytecode = True
 import corpus
-from runs import N_DIMENSIONS, begun, fill, fresh, ingest, locked, model_of_384, narrow, quoted, start, until, waiting  # noqa: E402, first: it sets the path
+from proxy import Fate, Gate
+from runs import N_DIMENSIONS, begun, ended, fill, fresh, ingest, locked, model_of_384, narrow, quoted, start, until, waiting  # noqa: E402, first: it sets the path
 from ingest_case import expect, run_tests  # noqa: E402
 from metrics_case import COLUMNS, averages, golden_texts, left_out, list_files, ratio_of  # noqa: E402
 
@@ -287,6 +288,47 @@ def test_of_two_tables(vecmill, folder):
                 ingest(vecmill, server.uri, *words, *(("--where", "sourceid < 7") if table == "contents" else ()), table=table)
                 wanted = {row[0]: row for row in ours[other] + ours[table]}
                 expect(server.psql(numbers) == [wanted[key] for key in sorted(wanted)], f"{table} {words}: {server.psql(numbers)}")
+
+
+def test_of_two_tables_at_once(vecmill, folder):
+    """documents and contents end at the same time: the rows are those of the one that was last, all of them, with counts and frequency of one text."""
+    numbers = "SELECT sourceid, word_count, length, frequency FROM document_metrics ORDER BY 1"
+    ours = {"documents": [(str(i), "2", "8", "500") for i in range(1, 1501)], "contents": [(str(i), "3", "6", "300") for i in range(1, 1501)]}
+    for halt, last in (b"pg_advisory_xact_lock(1447382861", "documents"), (b"SET frequency", "contents"):
+        with fresh() as server, Gate(server, halt, Fate.PASS) as gate:
+            corpus.create(server, ["documents", "contents", "document_metrics"])
+            server.psql("""ALTER TABLE documents DROP COLUMN text_vector; ALTER TABLE contents DROP COLUMN embedding;
+                INSERT INTO documents(doc_id, sourceid, text) SELECT -i, i, 'aloha k' || i % 3 FROM generate_series(1, 1500) AS i;
+                INSERT INTO contents SELECT i, 'a bc ' || chr(97 + i % 5) FROM generate_series(1, 1500) AS i""")
+            first = start(vecmill, gate.uri, 500, table="documents")
+            gate.wait()
+            second = start(vecmill, server.uri, 500, table="contents")
+            if last == "documents":
+                second.wait(60)
+            else:
+                waiting(server)
+            gate.open()
+            for run in (first, second):
+                ended(run, 0, 60)
+            expect(server.psql(numbers) == ours[last], f"{halt}: {collections.Counter(row[1:] for row in server.psql(numbers))}")
+
+
+def test_of_two_tables_together(vecmill, folder):
+    """The same again and again, as it comes, with ends of runs beside commits of others: nobody waits for ever, and each row is of one text."""
+    numbers = "SELECT word_count, length, frequency FROM document_metrics"
+    with fresh() as server:
+        corpus.create(server, ["documents", "contents", "document_metrics"])
+        server.psql("""ALTER TABLE documents DROP COLUMN text_vector; ALTER TABLE contents DROP COLUMN embedding;
+            INSERT INTO documents(doc_id, sourceid, text) SELECT -i, i, 'aloha k' || i % 3 FROM generate_series(1, 1500) AS i;
+            INSERT INTO contents SELECT 1501 - i, 'a bc ' || chr(97 + i % 5) FROM generate_series(1, 1500) AS i""")
+        for i in range(6):
+            runs = [start(vecmill, server.uri, 50, table=table) for table in ("documents", "contents")]
+            for run in runs:
+                ended(run, 0, 60)
+            got = collections.Counter(server.psql(numbers))
+            expect(got in ({("2", "8", "500"): 1500}, {("3", "6", "300"): 1500}), f"{i}: {got}")
+            if i % 2:
+                server.psql("UPDATE documents SET embedding = NULL WHERE doc_id % 2 = 0" if i % 4 == 1 else "UPDATE contents SET embedding = NULL")
 
 
 def test_blanked_beside_others(vecmill, folder):
