@@ -281,6 +281,28 @@ def test_blanked(vecmill, folder):
     expect(query(path, "SELECT word_count, length, frequency FROM t_metrics ORDER BY id") == [(1, 1, 1), (2, 7, 1), (0, None, 0)], "metrics of a blank text")
 
 
+def test_second_text_meanwhile(vecmill, folder):
+    """The table was emptied while the first text's run is at work: it is that run's all the same."""
+    path = folder / "t.db"
+    execute(path, """CREATE TABLE t(id INTEGER PRIMARY KEY, text TEXT, english TEXT);
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 400) INSERT INTO t SELECT i, 'aloha ' || i, 'hello to you ' || i FROM n""")
+    first = vecmill.start("ingest", "t", 5, "--db", path, "--model", vecmill.model, "--create-metrics", "--sleep", 0.02)
+    while not first.stdout.readline().startswith("Processed batch"):
+        expect(first.poll() is None, "it ended before its time")
+    with closing(sqlite3.connect(path, timeout=60)) as db:
+        db.execute("BEGIN IMMEDIATE")  # no commit is under way
+        first.send_signal(signal.SIGSTOP)
+        db.execute("DELETE FROM t_metrics")
+        db.commit()
+    done = vecmill.ingest(path, "--text-column", "english", "--vector-column", "v2")
+    expect("no metrics: table t_metrics holds the numbers of column text, whose vectors are in embedding" in done.stderr, done.stderr)
+    expect(query(path, "SELECT count(*) FROM t_metrics") == [(0,)] and query(path, "SELECT count(v2) FROM t") == [(400,)], "somebody measured")
+    first.send_signal(signal.SIGCONT)
+    output, errors = first.communicate(timeout=60)
+    expect(first.returncode == 0, f"exit {first.returncode}: {output[-400:]} {errors}")
+    expect(query(path, "SELECT DISTINCT word_count FROM t_metrics") == [(2,)], "numbers of both")
+
+
 def test_second_text(vecmill, folder):
     """The numbers are of the text that was first; another one of the same rows does without, and is told how to have its own."""
     path = folder / "t.db"

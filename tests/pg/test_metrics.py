@@ -381,6 +381,25 @@ def test_texts_together(vecmill, folder):
         expect("no metrics: table t_metrics holds the numbers of column b" in done.stderr, done.stderr)
 
 
+def test_texts_claim_at_once(vecmill, folder):
+    """One has seen that nobody has the table, and is about to note that it does: another one, which comes between, waits until it has."""
+    def of(name: str) -> tuple:
+        return "--text-column", name, "--vector-column", f"e{name}", "--create-metrics"
+
+    with fresh() as server, Gate(server, b"SET metrics_table", Fate.PASS) as gate:
+        server.psql(f"""CREATE TABLE t(id integer PRIMARY KEY, a text, b text, ea vector({N_DIMENSIONS}), eb vector({N_DIMENSIONS}));
+            INSERT INTO t SELECT i, 'one two ' || i, 'one two three four ' || i FROM generate_series(1, 200) AS i""")
+        first = start(vecmill, gate.uri, 50, *of("a"))
+        gate.wait()
+        second = start(vecmill, server.uri, 50, *of("b"))
+        waiting(server)
+        gate.open()
+        ended(first, 0, 60)
+        errors = ended(second, 1, 60)
+        expect("table t_metrics holds the numbers of column a" in errors, errors)
+        expect(server.psql("SELECT count(*), min(word_count), max(word_count) FROM t_metrics") == [("200", "3", "3")], "numbers of both")
+
+
 def test_kills(vecmill, folder):
     """Two processes, killed anywhere: a row has its vector and its metrics or neither."""
     rng, words = random.Random(8), list_files(folder)
