@@ -284,7 +284,8 @@ def test_blanked(vecmill, folder):
 def test_second_text_meanwhile(vecmill, folder):
     """The table was emptied while the first text's run is at work: it is that run's all the same."""
     path = folder / "t.db"
-    execute(path, """CREATE TABLE t(id INTEGER PRIMARY KEY, text TEXT, english TEXT);
+    # in that mode who reads, even if he is stopped in it, keeps no writer out
+    execute(path, """PRAGMA journal_mode = WAL; CREATE TABLE t(id INTEGER PRIMARY KEY, text TEXT, english TEXT);
         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 400) INSERT INTO t SELECT i, 'aloha ' || i, 'hello to you ' || i FROM n""")
     first = vecmill.start("ingest", "t", 5, "--db", path, "--model", vecmill.model, "--create-metrics", "--sleep", 0.02)
     while not first.stdout.readline().startswith("Processed batch"):
