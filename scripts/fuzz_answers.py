@@ -36,16 +36,18 @@ def always(words: str, answer: bytes) -> bytes:
 
 NONE, TRUE, FALSE = rows(), rows(["true"]), rows(["false"])
 HASH = "5eb63bbbe01eeed093cb22bb8f5acdc3"
+SINCE = "1700000000.5"  # a record's
 PLACE, WRITER = b"\0\0\0\1\0\1", b"\0\0\2\7"  # ctid and xmin
 VECTOR, OTHER = (struct.pack(">hh3f", 3, 0, *numbers) for numbers in ((0.5, -1, 2), (0, 1, 0)))
 
 
 def columns(vector: str | None = "vector") -> bytes:
-    """Name, type, its number and dimension, is it a text, type again, NOT NULL, generated, place in the key from 0."""
-    lines = [["id", "bigint", "20", "-1", "false", "int8", "true", "false", "0"], ["b", "text", "25", "-1", "true", "text", "true", "false", "1"],
-             ["Text", "character varying", "1043", "-1", "true", "varchar", "false", "false", "-1"]]
+    """Name, type, its number and dimension, is it a text, type again, NOT NULL, generated, place in the key from 1, is its form steady, collation, is it long, where its operators are."""
+    lines = [["id", "bigint", "20", "-1", "false", "int8", "true", "false", "1", "true", None, "false", None],
+             ["b", "text", "25", "-1", "true", "text", "true", "false", "2", "true", None, "true", None],
+             ["Text", "character varying", "1043", "-1", "true", "varchar", "false", "false", "0", "true", None, "true", None]]
     if vector:
-        lines.append(["embedding", f"{vector}(3)", "16500", "3", "false", vector, "false", "false", "-1"])
+        lines.append(["embedding", f"{vector}(3)", "16500", "3", "false", vector, "false", "false", "0", "false", None, "true", None])
     return rows(*lines)
 
 
@@ -53,9 +55,10 @@ def page(*ids: int) -> bytes:
     return rows(*[[str(i), f"key {i}", f"star {i}", HASH, PLACE, WRITER] for i in ids]) if ids else NONE
 
 
-METRICS = rows(*[[name, place, "bigint" if place == "0" else None] for name, place in
-                 (("id", "0"), ("hawaiian_word_ratio", "-1"), ("word_count", "-1"), ("length", "-1"), ("entity_count", "-1"), ("frequency", "-1"),
-                  ("updated_at", "-1"))])
+# of the metrics' table: name, place in the key, type, wants a value, collation, is it a table, is its key checked at once, rule, generated, NOT NULL, domain, takes no NULL,
+# is it partitioned, heirs
+METRICS = rows(*[[name, place, "bigint" if place == "1" else None, "false", None, "true", "true", "", None, "false", None, "false", "false", None] for name, place in
+                 (("id", "1"), ("hawaiian_word_ratio", "0"), ("word_count", "0"), ("length", "0"), ("entity_count", "0"), ("frequency", "0"), ("updated_at", "0"))])
 VECTORS = rows(["1", "k", VECTOR], ["2", "k", OTHER], ["3", "k", b"\0\1"])
 
 # what every call may ask, the more telling words first
@@ -63,36 +66,47 @@ SERVER = b"".join([
     always("parameter server_encoding", rows(["UTF8"])), always("parameter TimeZone", rows(["UTC"])),
     always("max_identifier_length", rows(["63", "1", "1", "1", "1", "1", "1"])),
     always("nspname::text, relname::text, relkind::text", rows(["16400", "public", "t", "r", None])),
-    once("format_type(atttypid, -1)", columns()), always("count(*)::text FROM pg_index", rows(["1"])),
-    always("y.oid::text", rows(["16500", "public", "vector"])), always("array_position(i.indkey", METRICS),
-    always("relkind = 'r' AND relname", rows(["1"])), always("FROM \"vecmill\".\"version\"", rows(["2"])), always("SELECT model, revision", rows(["model", "revision", "mean", "", "float32", "Text",
-                                                                                                          "3", "1"])),
-    always("has_column_privilege", rows(["true", "u"])), always("has_", rows(["true", "true", "true", "true"])), always("to_regclass", TRUE),
+    once("WITH RECURSIVE base", columns()), always("count(*)::text FROM pg_index", rows(["1"])),
+    always("y.oid::text", rows(["16500", "public", "vector"])), always("attgenerated = 'v'", METRICS),
+    always("relkind = 'r' AND relname", rows(["1"])), always("max(n)::text FROM", rows(["4"])),
+    always("SELECT model, revision", rows(["model", "revision", "mean", "", "float32", "Text", "3", "1", "false", "true", "false"])),
+    always("(n.oid IS NOT NULL)::text", rows(*[["true", "true", "true", kind, *["true"] * 5] for kind in ("table", "table", "index", *["table"] * 5)])),
+    always("row_security_active", rows(["false", "; as u, search path public"])),
+    # user, owner, reads, writes, grants, parent, type, makes tables, metrics; and each column that is read
+    always("pg_has_role(c.relowner, 'USAGE') AND NOT", rows(["u", "true", "true", "true", None, None, None, *["true"] * 12])),
+    always("has_", rows(["true", "u"])),
 ])
 LOOK = b"".join([
-    always("ORDER BY random", rows(["1", "k", "star", "", VECTOR], ["2", "k", "star", "", OTHER])), always("IS NOT NULL)::text", TRUE),
+    always("ORDER BY random", rows(["1", "k", "star", "", VECTOR], ["2", "k", "star", "", OTHER])), always("\"embedding\" IS NOT NULL)::text", TRUE),
 ])
 
 
-def run(selection: str = "id id, b (bigint, text); text Text") -> bytes:
-    """What is told of the run, which has these rows in view; two pages, and a lease to take over before."""
+def run(selection: str = "id id, b (bigint, text); text Text; metrics in t_metrics", cut: tuple = ()) -> bytes:
+    """What is told of the run, which has these rows in view, as far as `cut`; two pages, a lease to take over before, and one that was lost too often behind them."""
+    def column(*fields) -> bytes:
+        return rows([*fields, SINCE, selection, "2", *cut])
+
+    paths = [None] * 3  # set_config's answers
     return b"".join([
         once("owner::text, pid::text", rows(["7b1d0a52-0000-4000-8000-000000000000", "99999999"])),
-        always("SELECT pass::text, selection", rows(["1", "", "0", "0", "0"])), always("WITH l AS (DELETE", rows(["2"])),
-        once("SELECT pass::text, pass_claimed::text", rows(["2", "1", selection])), always("SELECT pass::text, pass_claimed::text", rows(["3", "0", selection])),
-        once("SELECT pass::text, pass_over::text", rows(["2", "false", None, selection]), rows(["2", "false", "{5,k}", selection]), rows(["2", "true", "{7,k}", selection])),
-        always("SELECT pass::text, pass_over::text", rows(["3", "true", None, selection])), always("FOR UPDATE)", rows(["1", "3", "1", "7", "1"])),
+        always("SELECT pass::text, selection", rows(["1", "", "false", "0", "0", "1"])), always("WITH l AS (DELETE", rows(["2", "0", "2"])),
+        always("text_column = $5::text OR NOT", rows(["true", SINCE, "false", "model", "", "Text"])),
+        once("SELECT pass::text, pass_claimed::text", column("2", "0", "false"), column("2", "1", "true")), always("SELECT pass::text, pass_claimed::text", column("3", "0", "true")),
+        once("SELECT pass::text, pass_over::text", column("2", "false", None, *paths), column("2", "false", "{5,k}", *paths), column("2", "true", "{7,k}", *paths)),
+        always("SELECT pass::text, pass_over::text", column("3", "true", None, *paths)),
+        always("SELECT id::text, extract(epoch FROM created)", column("1")), always("FOR UPDATE)", rows(["1", "3", "1", "7", "3", "1", "true", None])),
         always("FILTER (WHERE expires", rows(["0", "0"])), always("n_total = ", rows(["7", "0"])),
-        once("(fence + 1)::text", rows(["10", "2", "{0,k}", "{3,k}"])), always("(fence + 1)::text", NONE),
-        once("INSERT INTO \"vecmill\".\"leases\"", rows(["11"]), rows(["12"])), always("SELECT NULL::bigint AS id", rows([None])),
+        once("attempts < 3", rows(["10", "2", "{0,k}", "{3,k}", "1"])), once("attempts >= 3", rows(["13", "2", "{8,k}", "{9,k}", "3"])), always("(fence + 1)::text", NONE),
+        once("first_key = n.key", rows(["14"])), once("INSERT INTO \"vecmill\".\"leases\"", rows(["11"]), rows(["12"])), always("SELECT NULL::bigint AS id", rows([None])),
         always("SELECT EXISTS (SELECT 1 FROM \"vecmill\"", FALSE), always("SELECT count(*)::text, count(", rows(["9", "1", "1", "0", "0", "0", "0"])),
-        always("SELECT id::text FROM \"vecmill\"", rows(["1"])), once("ORDER BY \"t\".\"id\"", page(1, 2, 3, 4, 5), page(6, 7)),
+        always("SELECT id::text FROM \"vecmill\"", rows(["1"])), once("\"ctid\", \"t\".\"xmin\" FROM", page(1, 2, 3), page(4, 5), page(6, 7), page(8)),
     ])
 
 
 ALL_METRICS = b"".join([
-    always("FILTER (WHERE NOT", rows(["2"])), once("t_metrics", page(1, 2), ok(2)), once("row_number()", page(1, 2)), once("frequency", ok(3)),
-    once("SELECT count(*)::text FROM", rows(["2"])),
+    once("row_number()", ok(), page(1, 2), ok(), page(3)), always("EXPLAIN", rows(["Insert"])), always("INSERT INTO \"public\".\"t_metrics\"", ok(2)), once("SELECT count(*)::text FROM", rows(["2"])),
+    always("IS NOT NULL AND \"t\".\"id\" IS NOT NULL)::text", TRUE), once("FETCH", rows(["1", "k", "9", ""], ["2", "k", "9", ""]), rows(["3", "k", "9", ""])),
+    once("vecmill_r.*", page(1, 2), page(3)), always("SET frequency", ok(3)),
 ])
 NEAR = b"".join([always("c.relname::text FROM pg_index", rows(["t_hnsw"])), once("\"embedding\" FROM", VECTORS), once("\"embedding\"", VECTORS)])
 JOBS = b"".join([
@@ -112,13 +126,13 @@ INGEST, METRICS_ONLY, DRY_RUN, SEARCH, OF_JOBS, VECTOR_ALONE, SEVERAL_CONNECTION
 WHERE_LIMIT_CHANGED, EXACT, STREAM = 2 + 4 + 8 + 16 + 64, 32, 128
 
 SEEDS = {
-    "ingest": (INGEST, 0, LOOK + ALL_METRICS + run() + SERVER),
-    "halfvec": (SEVERAL_CONNECTIONS, 0, once("format_type(atttypid, -1)", columns("halfvec")) + LOOK + run() + SERVER),
-    "refused": (INGEST, WHERE_LIMIT_CHANGED, LOOK + REFUSED + run("id id, b (bigint, text); text Text; --limit 2; --changed; --where a > 1") + SERVER),
-    "answer-lost": (INGEST, 0, once("SET done = true", LOST) + always("SELECT n_written::text", rows(["4", "1"])) + LOOK + run() + SERVER),
-    "new": (INGEST, 0, once("format_type(atttypid, -1)", columns(None)) + once("array_position(i.indkey", NONE) +
-            once("relkind = 'r' AND relname", *3 * [rows(["0"])]) + always("IS NOT NULL)::text", FALSE) + run() + SERVER),
-    "metrics-only": (METRICS_ONLY, 0, LOOK + ALL_METRICS + run() + SERVER),
+    "ingest": (INGEST, 0, LOOK + run() + ALL_METRICS + SERVER),
+    "halfvec": (SEVERAL_CONNECTIONS, 0, once("WITH RECURSIVE base", columns("halfvec")) + LOOK + run() + SERVER),
+    "refused": (INGEST, WHERE_LIMIT_CHANGED, LOOK + REFUSED + run("id id, b (bigint, text); text Text; --limit 2; --changed; --where a > 1; as u, search path public; metrics in t_metrics", ("7", "k")) + SERVER),
+    "answer-lost": (INGEST, 0, once("SET done = true", LOST, rows(["0", "0", "0", "7", "0", "0", "false", None])) + always("SELECT n_written::text", rows(["4", "1"])) + LOOK + run() + SERVER),
+    "new": (INGEST, 0, once("WITH RECURSIVE base", columns(None)) + once("attgenerated = 'v'", NONE) +
+            once("relkind = 'r' AND relname", *3 * [rows(["0"])]) + always("\"embedding\" IS NOT NULL)::text", FALSE) + run("id id, b (bigint, text); text Text") + SERVER),
+    "metrics-only": (METRICS_ONLY, 0, LOOK + run() + ALL_METRICS + SERVER),
     "dry-run": (DRY_RUN, 0, LOOK + run() + SERVER),
     "search": (SEARCH, 0, NEAR + once("\"Text\"", rows(["star 3"])) + SERVER),
     "exact": (SEARCH, EXACT, NEAR + SERVER + once("\"Text\"", rows(["star 3"]))),
@@ -130,6 +144,27 @@ SEEDS = {
     "no-connection": (INGEST, 0, once("connect", b"\3" + text("connection to server failed: FATAL:  53300: sorry, too many clients already"))),
     "copy": (INGEST, 0, once("format_type", b"\4") + SERVER),
     "denied": (INGEST, 0, once("format_type", error("42501", "permission denied for table t")) + SERVER),
+}
+
+# what each comes to say, of all that it says: one that does not has been left behind by the store's code (tests/scripts/test_fuzz_answers.py)
+COMMIT, LEAVES = "SET done = true", "DELETE FROM \"vecmill\".\"workers\" WHERE owner = "
+TEXT_OF_ROW = "SELECT \"t\".\"Text\"::text FROM ONLY \"public\".\"t\" WHERE (\"t\".\"id\", \"t\".\"b\") = "
+REACHES = {
+    "ingest": (COMMIT, "first_key = n.key", "INSERT INTO \"public\".\"t_metrics\"", "FETCH", "vecmill_r.*", "SET frequency", LEAVES),
+    "halfvec": (COMMIT, LEAVES),
+    "refused": (COMMIT, "INSERT INTO \"vecmill\".\"failures\"", "DELETE FROM ONLY", "SET frequency", LEAVES),
+    "answer-lost": (COMMIT, "SELECT n_written::text", LEAVES),
+    "new": ("ADD COLUMN IF NOT EXISTS \"embedding\" \"public\".\"vector\"(3)", COMMIT, LEAVES),
+    "metrics-only": ("INSERT INTO \"public\".\"t_metrics\"", "FETCH", "SET frequency"),
+    "dry-run": ("vecmill_r.*",),
+    "search": ("<=>", TEXT_OF_ROW),
+    "exact": ("<=>", TEXT_OF_ROW),
+    "stream": (TEXT_OF_ROW,),
+    "jobs": ("SELECT column_id::text, host",),
+    "in-turn": ("WITH them AS",),
+    "no-connection": ("connect",),
+    "copy": ("WITH RECURSIVE base",),
+    "denied": ("WITH RECURSIVE base",),
 }
 
 

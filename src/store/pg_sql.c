@@ -356,9 +356,10 @@ static decimal decimal_of(const char *text, size_t n) {
   d.class = sign;
   if (!point) point = d.end;
   d.magnitude = point - d.at - (d.at < point);
-  long exponent = 0;
-  for (const char *c = e ? e + 2 : end; c < end; c++) exponent = 10 * exponent + (*c - '0');
-  d.magnitude += e && e[1] == '-' ? -exponent : exponent;
+  long exponent = 0; /* of three digits at most, if it comes from PostgreSQL */
+  for (const char *c = e ? e + 2 : end; c < end && exponent < 100000; c++)
+    if (*c >= '0' && *c <= '9') exponent = 10 * exponent + (*c - '0');
+  d.magnitude += e && e + 1 < end && e[1] == '-' ? -exponent : exponent;
   return d;
 }
 
