@@ -7,7 +7,15 @@
 
 /* Microseconds, whole: a number with a point is read by the locale of the program. */
 #define SINCE(moment) "(extract(epoch FROM clock_timestamp() - " moment ") * 1000000)::bigint"
-#define ALIVE " AND NOT done AND expires > clock_timestamp()"
+
+/* "(..)": lease l is out, with a process that lives. One whose commit waits for a lock longer than
+ * the lease cannot prolong it, and is none the less alive. */
+static void append_is_out(str *sql, const pg_store *s) {
+  str_append_text(sql, "(NOT done AND (expires > clock_timestamp() OR EXISTS (SELECT 1 FROM ");
+  pg_append_state(sql, s, "workers");
+  str_append_text(sql, " AS o WHERE o.owner = l.owner AND expires > '-infinity' AND o.seen > "
+                       "clock_timestamp() - o.lease_seconds * interval '1 s')))");
+}
 
 /* id, names, counts: in the order that take_job has them. */
 static void append_columns(str *sql, const pg_store *s) {
@@ -20,10 +28,13 @@ static void append_columns(str *sql, const pg_store *s) {
   str_append_text(sql, " AS f WHERE f.column_id = c.id AND at >= run_began)::text, (SELECT "
                        "coalesce(sum(n_rows), 0) FROM ");
   pg_append_state(sql, s, "leases");
-  str_append_text(sql, " AS l WHERE l.column_id = c.id" ALIVE ")::text, (SELECT count(*) FROM ");
+  str_append_text(sql, " AS l WHERE l.column_id = c.id AND ");
+  append_is_out(sql, s);
+  str_append_text(sql, ")::text, (SELECT count(*) FROM ");
   pg_append_state(sql, s, "leases");
-  str_append_text(sql, " AS l WHERE l.column_id = c.id AND NOT done AND expires <= "
-                       "clock_timestamp() AND attempts > 0)::text, (SELECT count(*) FROM ");
+  str_append_text(sql, " AS l WHERE l.column_id = c.id AND NOT done AND attempts > 0 AND NOT ");
+  append_is_out(sql, s);
+  str_append_text(sql, ")::text, (SELECT count(*) FROM ");
   pg_append_state(sql, s, "leases");
   /* claim counts what was given back as never taken */
   str_append_text(
@@ -45,8 +56,10 @@ static void append_workers(str *sql, const pg_store *s) {
                   "SELECT column_id::text, host, pid::text, " SINCE("started") "::text, " SINCE(
                       "seen") "::text, is_lost::text, (SELECT coalesce(sum(n_rows), 0) FROM ");
   pg_append_state(sql, s, "leases");
-  str_append_text(sql, " AS l WHERE l.owner = w.owner" ALIVE ")::text FROM (SELECT *, seen < "
-                       "clock_timestamp() - lease_seconds * interval '1 s' AS is_lost FROM ");
+  str_append_text(sql, " AS l WHERE l.owner = w.owner AND ");
+  append_is_out(sql, s);
+  str_append_text(sql, ")::text FROM (SELECT *, seen < clock_timestamp() - lease_seconds * "
+                       "interval '1 s' AS is_lost FROM ");
   pg_append_state(sql, s, "workers");
   str_append_text(sql, ") AS w JOIN ");
   pg_append_state(sql, s, "columns");
@@ -81,6 +94,11 @@ static vecmill_status take_job(const PGresult *rows, int i, vecmill_job *job, ve
                  job->selection
              ? VECMILL_OK
              : err_set_memory(err, "jobs", 64);
+}
+
+/* The first run of all has made the record, and waits to add the column. */
+static bool is_beginning(const PGresult *rows, int i) {
+  return pg_text(rows, i, 14)[0] == 't' && strcmp(pg_text(rows, i, 13), "0") == 0; /* no run yet */
 }
 
 /* The workers of the column whose id is `id`, which are among `rows`. */
@@ -126,6 +144,7 @@ vecmill_status pg_store_jobs(store *base, vecmill_jobs *jobs_out, vecmill_error 
   jobs_out->jobs = mem_calloc((size_t)n + 1, sizeof *jobs_out->jobs);
   if (status == VECMILL_OK && !jobs_out->jobs) status = err_set_memory(err, "jobs", 64);
   for (int i = 0; status == VECMILL_OK && i < n; i++) {
+    if (is_beginning(columns, i)) continue;
     vecmill_job *job = &jobs_out->jobs[jobs_out->n_jobs++];
     status = take_job(columns, i, job, err);
     if (status == VECMILL_OK) status = take_workers(workers, pg_text(columns, i, 0), job, err);

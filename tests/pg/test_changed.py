@@ -201,6 +201,16 @@ def test_jobs(vecmill, folder):
 
     with fresh() as server:
         expect(vecmill.run("jobs", "--db", server.uri_of()).stdout == "No vector column of vecmill's in this database\n" and jobs() == [], "jobs of a new database")
+        server.psql("CREATE TABLE new(id integer PRIMARY KEY, text text); INSERT INTO new VALUES(1, 'aloha')")
+        with server.session() as reader:
+            reader.sql("BEGIN; SELECT * FROM new")
+            run = start(vecmill, server.uri, table="new")  # it waits to add its column
+            waiting(server)
+            expect(jobs() == [], f"of a run that has not begun: {jobs()}")
+            reader.sql("ROLLBACK")
+        run.communicate(timeout=60)
+        expect([job["table"] for job in jobs()] == ["new"] and run.returncode == 0, str(jobs()))
+        server.psql("DROP TABLE new; DROP SCHEMA vecmill CASCADE", options="-c client_min_messages=error")
         filled(server, 20000)
         runs = [start(vecmill, server.uri, 20, "--workers", 1, "--sleep", 0.05, "--lease", 2) for _ in range(2)]
         for run in runs:

@@ -195,6 +195,8 @@ def test_beat_beside_a_lock(vecmill, folder):
             waiting(server)
             time.sleep(4)
             worked = server.psql("SELECT max(attempts), bool_and(seen > clock_timestamp() - interval '1 s') FROM vecmill.leases, vecmill.workers")
+            jobs = vecmill.run("jobs", "--db", server.uri).stdout
+        expect("lost" not in jobs and ", 50 in flight" in jobs, jobs)
         output, errors = run.communicate(timeout=60)
         expect(run.returncode == 0 and "given up" not in output and not errors, output + errors)
         expect(worked == [("1", "t")], f"attempts, signs of life: {worked}")
