@@ -74,7 +74,7 @@ SERVER = b"".join([
     always("row_security_active", rows(["false", "; as u, search path public"])),
     # user, owner, reads, writes, grants, parent, type, makes tables, metrics; and each column that is read
     always("pg_has_role(c.relowner, 'USAGE') AND NOT", rows(["u", "true", "true", "true", None, None, None, *["true"] * 12])),
-    always("has_", rows(["true", "u"])),
+    always("pg_try_advisory_xact_lock", rows(["true", None])), always("has_", rows(["true", "u"])),
 ])
 LOOK = b"".join([
     always("ORDER BY random", rows(["1", "k", "star", "", VECTOR], ["2", "k", "star", "", OTHER])), always("\"embedding\" IS NOT NULL)::text", TRUE),

@@ -1,5 +1,7 @@
 #include "store/metrics_table.h"
 
+#include <stdio.h>
+
 #include "base/log.h"
 
 const char *const metrics_columns[METRICS_N_COLUMNS] = {
@@ -34,6 +36,20 @@ vecmill_status metrics_follow_page(store *s, str *cursor, store_page *page, vecm
 
 const char *metrics_nothing(bool is_strict) {
   return is_strict ? "0" : "NULL";
+}
+
+void metrics_note_refusal(char refusal[METRICS_REFUSAL_SIZE], const char *table, const char *key,
+                          const char *why) {
+  snprintf(refusal, METRICS_REFUSAL_SIZE, "row %.80s of table %.80s: %.300s", key ? key : "?",
+           table, why);
+}
+
+vecmill_status metrics_refused(const char *metrics_table, uint64_t n, const char *refusal,
+                               vecmill_error *err) {
+  return err_set(err, VECMILL_ERROR_DATABASE,
+                 "table %s: the database refused the numbers of %llu texts, the first those of %s "
+                 "(all others are written; mend the row or the rule, and run again)",
+                 metrics_table, (unsigned long long)n, refusal);
 }
 
 vecmill_status metrics_owned(const char *metrics_table, const char *text_column,

@@ -30,6 +30,15 @@ const char *metrics_nothing(bool is_strict);
 vecmill_status metrics_do_without(const store_metrics_target *target, vecmill_status status,
                                   const vecmill_error *why, vecmill_error *err);
 
+/* What is kept of a row that the database refused, of `table` and with that key (NULL: it cannot be
+ * had): "row K of table T: why" */
+enum { METRICS_REFUSAL_SIZE = 512 };
+void metrics_note_refusal(char refusal[METRICS_REFUSAL_SIZE], const char *table, const char *key,
+                          const char *why);
+/* DATABASE, with that of the first. */
+vecmill_status metrics_refused(const char *metrics_table, uint64_t n, const char *refusal,
+                               vecmill_error *err);
+
 /* CONFLICT: `metrics_table` holds the numbers of another text of the table's rows. */
 vecmill_status metrics_owned(const char *metrics_table, const char *text_column,
                              const char *vector_column, vecmill_error *err);

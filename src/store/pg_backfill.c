@@ -210,31 +210,89 @@ void pg_metrics_write_fini(pg_metrics_write *w) {
   pg_metrics_arrays_fini(&w->metrics);
 }
 
-/* A foreign key refuses a row whose text has gone since the statement began: the next one does not
- * see it any more. Where it refuses for another reason it does so again. */
-static vecmill_status write_page(pg_store *s, const pg_metrics_write *w, uint64_t *n_written_out,
-                                 vecmill_error *err) {
-  vecmill_status status = VECMILL_OK;
-  for (int i = 0; i <= PG_MOST_REFUSALS; i++) {
-    PGresult *done = NULL;
-    status = pg_run(s, PG_WRITER, &w->sql, &w->params, "cannot write metrics", &done, err);
-    if (status == VECMILL_OK) *n_written_out = strtoull(PQcmdTuples(done), NULL, 10);
-    PQclear(done);
-    if (status == VECMILL_OK || !pg_state_is("23503")) break;
-  }
+static const char writing[] = "cannot write metrics";
+
+static void note_refusal(pg_store *s, const store_row *row, const vecmill_error *words) {
+  str key = {0};
+  const char *why = strstr(words->text, writing);
+  if (s->metrics.n_refused++ > 0) return;
+  pg_key_json(&s->base, row->key, row->n_key_bytes, &key);
+  metrics_note_refusal(s->metrics.refusal, s->table, key.failed ? NULL : key.data,
+                       why ? why + strlen(writing) + strlen(": ") : words->text);
+  str_fini(&key);
+}
+
+static vecmill_status write_at_once(pg_store *s, PGconn *conn, const store_page *page,
+                                    pg_append_condition *condition, uint64_t *n_written,
+                                    vecmill_error *err) {
+  pg_metrics_write w;
+  PGresult *done = NULL;
+  pg_metrics_write_init(&w, s, page);
+  condition(&w.sql, s);
+  vecmill_status status = conn ? pg_step(s, conn, &w.sql, &w.params, writing, &done, err)
+                               : pg_run(s, PG_WRITER, &w.sql, &w.params, writing, &done, err);
+  if (status == VECMILL_OK) *n_written += strtoull(PQcmdTuples(done), NULL, 10);
+  PQclear(done);
+  pg_metrics_write_fini(&w);
   return status;
+}
+
+vecmill_status pg_metrics_write_page(pg_store *s, PGconn *conn, const store_page *page,
+                                     pg_append_condition *condition, uint64_t *n_written,
+                                     vecmill_error *err) {
+  vecmill_error words = {0};
+  size_t n = page->n_rows / 2;
+  store_page low = {.rows = page->rows, .n_rows = n},
+             high = {.rows = page->rows + n, .n_rows = page->n_rows - n};
+  if (page->n_rows == 0) return VECMILL_OK;
+  vecmill_status status = pg_command(s, conn, "SAVEPOINT vecmill", writing, err);
+  if (status != VECMILL_OK) return status;
+  status = write_at_once(s, conn, page, condition, n_written, &words);
+  if (status == VECMILL_OK) return pg_command(s, conn, "RELEASE vecmill", writing, err);
+  if (!pg_is_refusal()) {
+    if (err) *err = words;
+    return status;
+  }
+  if (n == 0) note_refusal(s, page->rows, &words);
+  status = pg_command(s, conn, "ROLLBACK TO vecmill; RELEASE vecmill", writing, err);
+  if (status == VECMILL_OK && n > 0)
+    status = pg_metrics_write_page(s, conn, &low, condition, n_written, err);
+  if (status == VECMILL_OK && n > 0)
+    status = pg_metrics_write_page(s, conn, &high, condition, n_written, err);
+  return status;
+}
+
+/* The row that is met may be younger than the text that the statement sees. */
+static void append_if_lacking(str *sql, const pg_store *s) {
+  (void)s;
+  str_append_text(sql, " WHERE m.word_count IS NULL");
+}
+
+typedef struct slow_write {
+  const store_page *page;
+  uint64_t n_written, n_refused_before;
+} slow_write;
+
+static vecmill_status slow_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
+  slow_write *slow = context;
+  slow->n_written = 0;
+  s->metrics.n_refused = slow->n_refused_before;
+  vecmill_status status = pg_command(s, conn, "SET CONSTRAINTS ALL IMMEDIATE", writing, err);
+  return status == VECMILL_OK
+             ? pg_metrics_write_page(s, conn, slow->page, append_if_lacking, &slow->n_written, err)
+             : status;
 }
 
 vecmill_status pg_store_metrics_commit(store *base, const store_page *page, uint64_t *n_written_out,
                                        vecmill_error *err) {
   pg_store *s = pg_of(base);
-  pg_metrics_write w;
   *n_written_out = 0;
-  pg_metrics_write_init(&w, s, page);
-  /* the row that is met may be younger than the text that the statement sees */
-  str_append_text(&w.sql, " WHERE m.word_count IS NULL");
   vecmill_status status = pg_metrics_claim(s, err);
-  if (status == VECMILL_OK) status = write_page(s, &w, n_written_out, err);
-  pg_metrics_write_fini(&w);
+  if (status == VECMILL_OK)
+    status = write_at_once(s, NULL, page, append_if_lacking, n_written_out, err);
+  if (status == VECMILL_OK || !pg_is_refusal()) return status;
+  slow_write slow = {.page = page, .n_refused_before = s->metrics.n_refused};
+  status = pg_transact(s, PG_WRITER, slow_body, &slow, writing, err);
+  *n_written_out = slow.n_written;
   return status;
 }

@@ -74,16 +74,6 @@ typedef struct slow_commit {
   bool *written; /* row by row */
 } slow_commit;
 
-static vecmill_status step(pg_store *s, PGconn *conn, const char *text, vecmill_error *err) {
-  str sql = {0};
-  PGresult *rows = NULL;
-  str_append_text(&sql, text);
-  vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot commit", &rows, err);
-  PQclear(rows);
-  str_fini(&sql);
-  return status;
-}
-
 static vecmill_status write_range(pg_store *s, PGconn *conn, slow_commit *c, pg_write_part part,
                                   const pg_range *range, uint64_t *n_written_out,
                                   vecmill_error *err) {
@@ -108,18 +98,6 @@ static vecmill_status write_range(pg_store *s, PGconn *conn, slow_commit *c, pg_
   str_fini(&sql);
   pg_arrays_fini(&a);
   return status;
-}
-
-/* Whether the database itself refused a row, and not the statement or the server. A policy of
- * row-level security, and a trigger by any code of its own, may say so for whatever reason; but who
- * raises what the server says of itself (the connection, what it cannot do, a conflict, want of
- * something, an operator, its system) means that. */
-static bool is_refusal(void) {
-  static const char *const of_the_server[] = {"08", "0A", "40", "53", "57", "58", "XX"};
-  if (pg_state_is("23") || pg_state_is("P0") || pg_state_is("22") || pg_state_is("44")) return true;
-  for (size_t i = 0; i < sizeof of_the_server / sizeof *of_the_server; i++)
-    if (pg_state_is(of_the_server[i])) return false;
-  return pg_is_raised();
 }
 
 typedef enum row_look {
@@ -178,7 +156,7 @@ static vecmill_status try_row(pg_store *s, PGconn *conn, slow_commit *c, size_t 
   if (is_open && !is_same) status = look_at_row(s, conn, row, LOOK_IF_BARRED, &is_barred, &words);
   *refused_out = false;
   if (status == VECMILL_OK && (!is_open || (!is_same && !is_barred))) return VECMILL_OK;
-  if (status != VECMILL_OK && !is_refusal()) {
+  if (status != VECMILL_OK && !pg_is_refusal()) {
     if (err) *err = words;
     return status;
   }
@@ -200,16 +178,18 @@ static vecmill_status slow_body(pg_store *s, PGconn *conn, void *context, vecmil
   c->counts = (store_commit_counts){0};
   c->is_ours = true;
   /* what a deferred constraint trigger refuses must show while it can be told which row that is */
-  vecmill_status status = step(s, conn, "SET CONSTRAINTS ALL IMMEDIATE", err);
+  vecmill_status status =
+      pg_command(s, conn, "SET CONSTRAINTS ALL IMMEDIATE", "cannot commit", err);
   for (size_t i = 0; status == VECMILL_OK && c->is_ours && i < c->page->n_rows; i++) {
     bool refused = false;
     uint64_t n_before = c->counts.n_written;
     c->written[i] = false; /* by a try that was rolled back */
     if (c->page->rows[i].outcome == STORE_UNTOUCHED) continue;
-    status = step(s, conn, "SAVEPOINT vecmill", err);
+    status = pg_command(s, conn, "SAVEPOINT vecmill", "cannot commit", err);
     if (status == VECMILL_OK) status = try_row(s, conn, c, i, &refused, err);
     if (status != VECMILL_OK) break;
-    status = step(s, conn, refused ? "ROLLBACK TO vecmill" : "RELEASE vecmill", err);
+    status = pg_command(s, conn, refused ? "ROLLBACK TO vecmill" : "RELEASE vecmill",
+                        "cannot commit", err);
     c->written[i] = !refused && c->counts.n_written > n_before;
     if (status == VECMILL_OK && refused)
       status = write_range(s, conn, c, PG_WRITE_ROW,
@@ -338,7 +318,7 @@ vecmill_status pg_store_commit(store *base, const store_page *page, store_commit
   vecmill_status status = pg_arrays_fill(&a, s, &(pg_range){page, 0, page->n_rows, NULL}, err);
   pg_role role = take_writer(s);
   if (status == VECMILL_OK) status = commit_at_once(s, role, page, &a, &is_ours, counts_out, err);
-  if (status != VECMILL_OK && is_refusal())
+  if (status != VECMILL_OK && pg_is_refusal())
     status = commit_slowly(s, role, page, head, &is_ours, counts_out, err);
   /* lost to another, or done before a connection was lost with the answer */
   if (status == VECMILL_OK && !is_ours)

@@ -19,6 +19,14 @@ bool pg_is_raised(void) {
   return last_is_raised;
 }
 
+bool pg_is_refusal(void) {
+  static const char *const of_the_server[] = {"08", "0A", "40", "53", "57", "58", "XX"};
+  if (pg_state_is("23") || pg_state_is("P0") || pg_state_is("22") || pg_state_is("44")) return true;
+  for (size_t i = 0; i < sizeof of_the_server / sizeof *of_the_server; i++)
+    if (pg_state_is(of_the_server[i])) return false;
+  return last_is_raised;
+}
+
 void pg_set_state(const char *state) {
   snprintf(last_state, sizeof last_state, "%s", state);
 }

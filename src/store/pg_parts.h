@@ -328,10 +328,18 @@ typedef struct pg_metrics_write {
   pg_params params;
 } pg_metrics_write;
 
+typedef void pg_append_condition(str *sql, const pg_store *s);
+
 void pg_metrics_write_init(pg_metrics_write *w, const pg_store *s, const store_page *page);
 void pg_metrics_write_fini(pg_metrics_write *w);
-/* How often that is sent again where a foreign key refuses: a text may have gone meanwhile. */
-#define PG_MOST_REFUSALS 10
+
+/* All of a page, in the transaction that is open. Where a rule of the database's own (a foreign
+ * key, a CHECK) refuses them, half of them are tried, and half of these, until it is alone: the
+ * others are written, and s->metrics tells of it. What a foreign key refused as its text had just
+ * gone is not refused again: it is not there any more. */
+vecmill_status pg_metrics_write_page(pg_store *s, PGconn *conn, const store_page *page,
+                                     pg_append_condition *condition, uint64_t *n_written,
+                                     vecmill_error *err);
 
 /* pg_settle.c */
 vecmill_status pg_store_metrics_settle(store *s, store_measure_function *measure, void *context,

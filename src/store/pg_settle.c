@@ -11,11 +11,13 @@
 #include <limits.h>
 #include <stdlib.h>
 
-#include "base/mem.h"
+#include "base/clock.h"
+#include "base/log.h"
 #include "store/pg_parts.h"
 
 #define KEYS_AT_ONCE 10000
 #define TEXTS_AT_ONCE 1000
+#define WAIT_TELL_NS 5000000000ull
 
 /* What is there may be the numbers of another row, one that is gone too, or of another table's. */
 static bool is_contended(const pg_store *s) {
@@ -93,21 +95,9 @@ typedef struct settling {
   store_measure_function *measure;
   void *context;
   bool any_first; /* there are candidates */
-  uint64_t n_changed;
+  bool must_wait; /* another process settles */
+  uint64_t n_changed, n_refused_before;
 } settling;
-
-static vecmill_status write_texts(pg_store *s, PGconn *conn, const store_page *page,
-                                  vecmill_error *err) {
-  pg_metrics_write w;
-  PGresult *done = NULL;
-  if (page->n_rows == 0) return VECMILL_OK;
-  pg_metrics_write_init(&w, s, page);
-  append_if_wanted(&w.sql, s);
-  vecmill_status status = pg_step(s, conn, &w.sql, &w.params, "cannot write metrics", &done, err);
-  PQclear(done);
-  pg_metrics_write_fini(&w);
-  return status;
-}
 
 /* Of these rows, of which only the keys are there. */
 static vecmill_status settle_rows(pg_store *s, PGconn *conn, const settling *all,
@@ -115,9 +105,11 @@ static vecmill_status settle_rows(pg_store *s, PGconn *conn, const settling *all
   vecmill_status status = VECMILL_OK;
   for (size_t next = 0; status == VECMILL_OK && next < first->n_rows;) {
     store_page page;
+    uint64_t n_written = 0;
     status = pg_read_texts(s, conn, first, TEXTS_AT_ONCE, &next, &page, err);
     if (status == VECMILL_OK) status = all->measure(all->context, &page, err);
-    if (status == VECMILL_OK) status = write_texts(s, conn, &page, err);
+    if (status == VECMILL_OK)
+      status = pg_metrics_write_page(s, conn, &page, append_if_wanted, &n_written, err);
     pg_store_page_free(&s->base, &page);
   }
   return status;
@@ -224,17 +216,26 @@ static vecmill_status count_twins(pg_store *s, PGconn *conn, uint64_t *n_changed
 
 /* --- both --- */
 
+/* Who finds the lock taken waits outside of a transaction: time limits of the user's are for
+ * statements. */
 static vecmill_status settle_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
   settling *all = context;
   str sql = {0};
   pg_params p = {0};
   PGresult *lock = NULL;
-  str_append_text(&sql, "SELECT set_config('cursor_tuple_fraction', '1', true), "
-                        "pg_advisory_xact_lock(1447382861, $1::regclass::oid::integer)::text");
+  all->n_changed = 0;
+  s->metrics.n_refused = all->n_refused_before;
+  str_append_text(&sql, "SELECT pg_try_advisory_xact_lock(1447382861, "
+                        "$1::regclass::oid::integer)::text, set_config('cursor_tuple_fraction', "
+                        "'1', true)");
   pg_add_text(&p, s->metrics.sql);
   vecmill_status status = pg_step(s, conn, &sql, &p, "cannot count equal texts", &lock, err);
+  all->must_wait = status == VECMILL_OK && pg_text(lock, 0, 0)[0] != 't';
   PQclear(lock);
   str_fini(&sql);
+  if (status != VECMILL_OK || all->must_wait) return status;
+  /* a refusal must show while it can be told of which row it is */
+  status = pg_command(s, conn, "SET CONSTRAINTS ALL IMMEDIATE", "cannot count equal texts", err);
   if (status == VECMILL_OK && all->any_first) status = settle_first(s, conn, all, err);
   return status == VECMILL_OK ? count_twins(s, conn, &all->n_changed, err) : status;
 }
@@ -254,16 +255,33 @@ static vecmill_status look_for_candidates(pg_store *s, bool *any_out, vecmill_er
   return status;
 }
 
-/* A text that goes while its numbers are written may be missed by a foreign key: then all is done
- * again, without it. */
+/* False: a stop was asked for. */
+static bool wait_for_others(pg_store *s, uint64_t from_ns, bool *told) {
+  if (!*told && clock_now_ns() - from_ns > WAIT_TELL_NS) {
+    *told = true;
+    log_warning("%s: another vecmill brings table %s to rest; waiting for it (Ctrl-C gives up)",
+                s->shown, s->metrics.name);
+  }
+  clock_sleep_ms(PG_POLL_MS);
+  return !pg_stop_asked(s);
+}
+
 static vecmill_status settle(pg_store *s, settling *all, vecmill_error *err) {
+  uint64_t from_ns = clock_now_ns();
+  bool told = false;
   vecmill_status status = look_for_candidates(s, &all->any_first, err);
   if (status == VECMILL_OK && all->any_first) status = pg_metrics_claim(s, err);
-  if (status != VECMILL_OK) return status;
-  for (int i = 0; i <= PG_MOST_REFUSALS; i++) {
+  /* those that lacked metrics are looked at again with all others, or never */
+  all->n_refused_before = all->any_first ? 0 : s->metrics.n_refused;
+  while (status == VECMILL_OK) {
     status = pg_transact(s, PG_WRITER, settle_body, all, "cannot count equal texts", err);
-    if (status == VECMILL_OK || !pg_state_is("23503")) break;
+    if (status != VECMILL_OK || !all->must_wait) break;
+    if (!wait_for_others(s, from_ns, &told))
+      status = err_set(err, VECMILL_ERROR_STOPPED,
+                       "stopped before equal texts were counted (run again to go on)");
   }
+  if (status == VECMILL_OK && s->metrics.n_refused > 0)
+    status = metrics_refused(s->metrics.name, s->metrics.n_refused, s->metrics.refusal, err);
   return status;
 }
 
@@ -273,6 +291,6 @@ vecmill_status pg_store_metrics_settle(store *base, store_measure_function *meas
   pg_stop_at_once(true);
   vecmill_status status = settle(pg_of(base), &all, err);
   pg_stop_at_once(false);
-  *n_changed_out = status == VECMILL_OK ? all.n_changed : 0;
+  *n_changed_out = all.n_changed;
   return status;
 }

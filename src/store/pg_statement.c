@@ -269,8 +269,8 @@ typedef struct transaction {
   const char *what;
 } transaction;
 
-static vecmill_status command(pg_store *s, PGconn *conn, const char *sql, const char *what,
-                              vecmill_error *err) {
+vecmill_status pg_command(pg_store *s, PGconn *conn, const char *sql, const char *what,
+                          vecmill_error *err) {
   PGresult *result = NULL;
   vecmill_status status = send_and_take(s, conn, sql, NULL, what, &result, err);
   PQclear(result);
@@ -302,8 +302,8 @@ static vecmill_status begin_transaction(pg_store *s, PGconn *conn, const char *w
   str_append_format(&begin, "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '%us'%s",
                     s->lease_seconds, s->forms_vary ? fixed_forms : "");
   if (s->more_path.n > 0) append_path(&begin, s);
-  vecmill_status status =
-      begin.failed ? err_set_memory(err, what, begin.n) : command(s, conn, begin.data, what, err);
+  vecmill_status status = begin.failed ? err_set_memory(err, what, begin.n)
+                                       : pg_command(s, conn, begin.data, what, err);
   str_fini(&begin);
   return status;
 }
@@ -316,10 +316,10 @@ static vecmill_status run_transaction(pg_store *s, PGconn *conn, void *context,
   char state[6];
   vecmill_status status = begin_transaction(s, conn, t->what, err);
   if (status == VECMILL_OK) status = t->body(s, conn, t->context, err);
-  if (status == VECMILL_OK) return command(s, conn, "COMMIT", t->what, err);
+  if (status == VECMILL_OK) return pg_command(s, conn, "COMMIT", t->what, err);
   snprintf(state, sizeof state, "%s", pg_last_state()); /* of what failed, not of the rollback */
   if (PQstatus(conn) == CONNECTION_OK && PQtransactionStatus(conn) != PQTRANS_IDLE)
-    command(s, conn, "ROLLBACK", t->what, NULL);
+    pg_command(s, conn, "ROLLBACK", t->what, NULL);
   pg_set_state(state);
   return status;
 }
@@ -430,7 +430,7 @@ void pg_stream_end(pg_store *s) {
   PQclear(result);
   bool ends =
       is_over && (PQtransactionStatus(c->conn) == PQTRANS_IDLE ||
-                  command(s, c->conn, "ROLLBACK", "cannot end a search", NULL) == VECMILL_OK);
+                  pg_command(s, c->conn, "ROLLBACK", "cannot end a search", NULL) == VECMILL_OK);
   if (!ends) {
     PQfinish(c->conn);
     c->conn = NULL;

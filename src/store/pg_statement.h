@@ -83,6 +83,9 @@ vecmill_status pg_run_script(pg_store *s, pg_role role, const char *sql, const c
 typedef vecmill_status pg_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err);
 vecmill_status pg_transact(pg_store *s, pg_role role, pg_body *body, void *context,
                            const char *what, vecmill_error *err);
+/* Words without parameters or answer, "SAVEPOINT a" and the like: in such a transaction, or not. */
+vecmill_status pg_command(pg_store *s, PGconn *conn, const char *sql, const char *what,
+                          vecmill_error *err);
 vecmill_status pg_step(pg_store *s, PGconn *conn, const str *sql, const pg_params *params,
                        const char *what, PGresult **result_out, vecmill_error *err);
 
@@ -109,6 +112,11 @@ bool pg_state_is(const char *class_or_code);
 /* Whether a policy of row-level security said so, or a RAISE of PL/pgSQL's, and not the server
  * itself: fields of the error that are the same in every language tell (execMain.c, pl_exec.c). */
 bool pg_is_raised(void);
+/* Whether the database itself refused a row, and not the statement or the server. A policy of
+ * row-level security, and a trigger by any code of its own, may say so for whatever reason; but who
+ * raises what the server says of itself (the connection, what it cannot do, a conflict, want of
+ * something, an operator, its system) means that. */
+bool pg_is_refusal(void);
 void pg_forget_state(void);
 void pg_set_state(const char *state);
 

@@ -34,7 +34,9 @@ typedef struct sqlite_metrics {
   bool is_claimed; /* it is noted that it holds the numbers of our text */
   bool sharers[METRICS_N_SHARERS]; /* the rows may be of texts of this one too */
   sqlite3_stmt *upsert;
-  str cursor; /* of metrics_page */
+  str cursor;         /* of metrics_page */
+  uint64_t n_refused; /* by rules of the database's own, and why the first */
+  char refusal[METRICS_REFUSAL_SIZE];
 } sqlite_metrics;
 
 typedef struct sqlite_store {
@@ -206,7 +208,8 @@ vecmill_status sqlite_store_metrics_begin(store *s, vecmill_error *err);
 vecmill_status sqlite_store_metrics_count(store *s, uint64_t *n_out, vecmill_error *err);
 vecmill_status sqlite_store_metrics_page(store *s, size_t n_max, store_page *page_out,
                                          vecmill_error *err);
-/* In a transaction. */
+/* In a transaction. What a rule of the database's own refuses (a CHECK, a foreign key) is left out,
+ * and s->metrics tells of it. */
 vecmill_status sqlite_metrics_write_page(sqlite_store *s, const store_page *page,
                                          uint64_t *n_written_out, vecmill_error *err);
 vecmill_status sqlite_store_metrics_commit(store *s, const store_page *page,

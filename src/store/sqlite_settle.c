@@ -1,13 +1,18 @@
 /*
- * The end of a run: metrics that several rows share, or other tables, and equal texts: as in
- * pg_settle.c.
+ * The end of a run: metrics that several rows share, or other tables, and equal texts.
+ *
+ * Not in one transaction, as in pg_settle.c: that would shut out all other writers of the file for
+ * as long. What is to be written is found first and kept in a table of this connection's own; then
+ * a page of it after the other is written, counts and frequency together. So no row has the counts
+ * of one text and the frequency of another, however two runs that end at the same time follow one
+ * another.
  */
 #include <limits.h>
 
 #include "store/metrics_table.h"
 #include "store/sqlite_parts.h"
 
-#define KEYS_AT_ONCE 100000 /* each page of them looks at the whole table */
+#define KEYS_AT_ONCE 10000
 #define TEXTS_AT_ONCE 1000
 
 /* What is there may be the numbers of another row, one that is gone too, or of another table's. */
@@ -29,79 +34,7 @@ static void append_candidates(str *sql, const sqlite_store *s) {
   sqlite_metrics_append_joins_not_null(sql, s);
 }
 
-/* --- those that come first --- */
-
-/* The first of each of those that share a row. A subquery under the table's own name, so that all
- * else reads as if it were the table. */
-static void append_first(str *sql, const sqlite_store *s) {
-  str_append_text(sql, " FROM (SELECT ");
-  sqlite_metrics_append_needed(sql, s, false);
-  str_append_text(sql, ", ");
-  sqlite_metrics_append_place(sql, s);
-  append_candidates(sql, s);
-  str_append_text(sql, ") AS ");
-  sql_append_name(sql, s->table);
-  str_append_text(sql, " WHERE vecmill_i = 1");
-}
-
-static vecmill_status compile_first(sqlite_store *s, sqlite3_stmt **statement_out,
-                                    vecmill_error *err) {
-  str sql = {0};
-  str_append_text(&sql, "SELECT ");
-  sql_append_ids(&sql, s);
-  str_append_text(&sql, ", ''"); /* as in a preview */
-  append_first(&sql, s);
-  sqlite_metrics_append_page_end(&sql, s);
-  vecmill_status status = sqlite_compile(s, &sql, "cannot read a page", statement_out, err);
-  str_fini(&sql);
-  return status;
-}
-
-/* The next page, of keys alone. */
-static vecmill_status read_first(sqlite_store *s, store_page *page_out, vecmill_error *err) {
-  str *cursor = &s->metrics.cursor;
-  sqlite3_stmt *statement = NULL;
-  *page_out = (store_page){0};
-  vecmill_status status = compile_first(s, &statement, err);
-  if (status != VECMILL_OK) return status;
-  key_bind(statement, 'k', cursor->data, cursor->n);
-  sqlite_bind_integer_at(statement, ":n", KEYS_AT_ONCE);
-  status = sqlite_read_page(s, statement, false, KEYS_AT_ONCE, page_out, err);
-  sqlite3_finalize(statement);
-  return status == VECMILL_OK ? metrics_follow_page(&s->base, cursor, page_out, err) : status;
-}
-
-/* Of these rows. */
-static vecmill_status settle_rows(sqlite_store *s, store_measure_function *measure, void *context,
-                                  const store_page *first, vecmill_error *err) {
-  vecmill_status status = VECMILL_OK;
-  for (size_t next = 0; status == VECMILL_OK && next < first->n_rows;) {
-    store_page page;
-    uint64_t n_written = 0;
-    status = sqlite_store_preview_texts(&s->base, first, TEXTS_AT_ONCE, &next, &page, err);
-    if (status == VECMILL_OK) status = measure(context, &page, err);
-    if (status == VECMILL_OK) status = sqlite_metrics_write_page(s, &page, &n_written, err);
-    sqlite_store_page_free(&s->base, &page);
-  }
-  return status;
-}
-
-static vecmill_status settle_first(sqlite_store *s, store_measure_function *measure, void *context,
-                                   vecmill_error *err) {
-  vecmill_status status = VECMILL_OK;
-  bool any = true;
-  str_clear(&s->metrics.cursor);
-  while (status == VECMILL_OK && any) {
-    store_page first;
-    status = read_first(s, &first, err);
-    any = first.n_rows > 0;
-    if (status == VECMILL_OK) status = settle_rows(s, measure, context, &first, err);
-    sqlite_store_page_free(&s->base, &first);
-  }
-  return status;
-}
-
-/* --- frequency --- */
+/* --- rows of one text --- */
 
 /* A number and its digits are the same text; of equal words in other case neither is the other. */
 static void append_exact_text(str *sql, const sqlite_store *s) {
@@ -110,64 +43,55 @@ static void append_exact_text(str *sql, const sqlite_store *s) {
   str_append_text(sql, " AS TEXT) COLLATE BINARY");
 }
 
-/* Blank texts have none; but where rows share one, it is of the first, whatever that is, until
- * --changed takes its vector. */
-static void append_has_metrics(str *sql, const sqlite_store *s) {
-  if (is_contended(s)) {
-    sql_append_column(sql, s, s->text_column);
-    str_append_text(sql, " IS NOT NULL");
-  } else {
-    str_append_text(sql, "NOT ");
-    sqlite_append_blank(sql, s);
-  }
-}
-
+/* "t AS (texts and how many rows have each)" */
 static void append_twins(str *sql, const sqlite_store *s) {
-  str_append_text(sql, "WITH t AS (SELECT ");
+  str_append_text(sql, "t AS (SELECT ");
   append_exact_text(sql, s);
   str_append_format(sql, " AS x, min(count(*), %d) AS n FROM ", INT_MAX);
   sql_append_table(sql, s);
-  str_append_text(sql, " GROUP BY 1), r AS (SELECT ");
-  append_exact_text(sql, s);
-  str_append_text(sql, " AS x");
-  for (size_t i = 0; i < s->metrics.n_joins; i++) {
-    str_append_text(sql, ", ");
-    sql_append_column(sql, s, s->metrics.joins[i]);
-    str_append_format(sql, " AS j%zu", i);
-  }
-  if (is_contended(s)) {
-    str_append_text(sql, ", row_number() OVER (PARTITION BY ");
-    sqlite_metrics_append_joins(sql, s);
-    str_append_text(sql, " ORDER BY ");
-    sql_append_ids(sql, s);
-    str_append_text(sql, ") AS i");
-  } else {
-    str_append_text(sql, ", 1 AS i");
-  }
-  str_append_text(sql, " FROM ");
-  sql_append_table(sql, s);
-  str_append_text(sql, " WHERE ");
-  append_has_metrics(sql, s);
-  if (is_contended(s)) {
-    str_append_text(sql, " AND ");
-    sqlite_append_has_vector(sql, s);
-  }
-  str_append_text(sql, ")");
+  str_append_text(sql, " GROUP BY 1)");
 }
 
+static void append_update(str *sql, const sqlite_store *s) {
+  str_append_text(sql, "UPDATE ");
+  sqlite_metrics_append_table(sql, s);
+  str_append_text(sql, " AS vecmill_m SET frequency = f.n, updated_at = "
+                       "strftime('%Y-%m-%dT%H:%M:%SZ', 'now') FROM ");
+}
+
+/* "table"."join" AS j0, .., */
+static void append_joins(str *sql, const sqlite_store *s) {
+  for (size_t i = 0; i < s->metrics.n_joins; i++) {
+    sql_append_column(sql, s, s->metrics.joins[i]);
+    str_append_format(sql, " AS j%zu, ", i);
+  }
+}
+
+static void append_where_other(str *sql, const sqlite_store *s) {
+  str_append_text(sql, " WHERE vecmill_m.frequency IS NOT f.n");
+  for (size_t i = 0; i < s->metrics.n_joins; i++) {
+    str_append_text(sql, " AND vecmill_m.");
+    sql_append_name(sql, s->metrics.joins[i]);
+    str_append_format(sql, " = f.j%zu", i);
+  }
+}
+
+/* Blank texts have none. */
 static vecmill_status count_twins(sqlite_store *s, uint64_t *n_changed_out, vecmill_error *err) {
   str sql = {0};
+  str_append_text(&sql, "WITH ");
   append_twins(&sql, s);
-  str_append_text(&sql, " UPDATE ");
-  sqlite_metrics_append_table(&sql, s);
-  str_append_text(&sql, " AS vecmill_m SET frequency = f.n, updated_at = "
-                        "strftime('%Y-%m-%dT%H:%M:%SZ', 'now') FROM (SELECT r.*, t.n FROM r JOIN t "
-                        "ON t.x = r.x WHERE r.i = 1) AS f WHERE vecmill_m.frequency IS NOT f.n");
-  for (size_t i = 0; i < s->metrics.n_joins; i++) {
-    str_append_text(&sql, " AND vecmill_m.");
-    sql_append_name(&sql, s->metrics.joins[i]);
-    str_append_format(&sql, " = f.j%zu", i);
-  }
+  str_append_text(&sql, ", r AS (SELECT ");
+  append_joins(&sql, s);
+  append_exact_text(&sql, s);
+  str_append_text(&sql, " AS x FROM ");
+  sql_append_table(&sql, s);
+  str_append_text(&sql, " WHERE NOT ");
+  sqlite_append_blank(&sql, s);
+  str_append_text(&sql, ") ");
+  append_update(&sql, s);
+  str_append_text(&sql, "(SELECT r.*, t.n FROM r JOIN t ON t.x = r.x) AS f");
+  append_where_other(&sql, s);
   vecmill_status status = sql.failed ? err_set_memory(err, "metrics", sql.n)
                                      : sqlite_run(s, sql.data, "cannot count equal texts", err);
   if (status == VECMILL_OK) *n_changed_out = (uint64_t)sqlite3_changes64(s->db);
@@ -175,7 +99,149 @@ static vecmill_status count_twins(sqlite_store *s, uint64_t *n_changed_out, vecm
   return status;
 }
 
-/* --- both --- */
+/* --- rows of several texts --- */
+
+/* "k0, k1": the key, in the table of our own */
+static void append_key_names(str *sql, const sqlite_store *s, const char *prefix) {
+  for (size_t i = 0; i < s->n_ids; i++)
+    str_append_format(sql, "%s%sk%zu", i ? ", " : "", prefix, i);
+}
+
+/* temp.vecmill_first: of the rows that share one of metrics the first, whatever it is (a blank one
+ * too, until --changed takes its vector), the hash of its text, and how many rows have that. */
+static vecmill_status find_first(sqlite_store *s, vecmill_error *err) {
+  str sql = {0};
+  str_append_text(&sql, "DROP TABLE IF EXISTS temp.vecmill_first; CREATE TEMP TABLE "
+                        "vecmill_first(i INTEGER PRIMARY KEY, ");
+  append_key_names(&sql, s, "");
+  str_append_text(&sql, ", h, n); WITH ");
+  append_twins(&sql, s);
+  str_append_text(&sql, ", r AS (SELECT ");
+  append_exact_text(&sql, s);
+  str_append_text(&sql, " AS x, ");
+  for (size_t i = 0; i < s->n_ids; i++) {
+    sql_append_column(&sql, s, s->ids[i]);
+    str_append_format(&sql, " AS k%zu, ", i);
+  }
+  sqlite_metrics_append_place(&sql, s);
+  append_candidates(&sql, s);
+  str_append_text(&sql, ") INSERT INTO temp.vecmill_first(");
+  append_key_names(&sql, s, "");
+  str_append_text(&sql, ", h, n) SELECT ");
+  append_key_names(&sql, s, "r.");
+  str_append_text(&sql, ", vecmill_hash(r.x) AS h, t.n FROM r JOIN t ON t.x = r.x WHERE "
+                        "r.vecmill_i = 1");
+  vecmill_status status = sql.failed ? err_set_memory(err, "metrics", sql.n)
+                                     : sqlite_run(s, sql.data, "cannot count equal texts", err);
+  str_fini(&sql);
+  return status;
+}
+
+/* Those behind row `after`, of keys alone. */
+static vecmill_status read_first(sqlite_store *s, uint64_t after, store_page *page_out,
+                                 vecmill_error *err) {
+  sqlite3_stmt *statement = NULL;
+  str sql = {0};
+  *page_out = (store_page){0};
+  str_append_text(&sql, "SELECT ");
+  append_key_names(&sql, s, "");
+  str_append_text(&sql, ", '' FROM temp.vecmill_first WHERE i > :after ORDER BY i LIMIT "
+                        ":n"); /* without texts, as in a preview */
+  vecmill_status status = sqlite_compile(s, &sql, "cannot read a page", &statement, err);
+  str_fini(&sql);
+  if (status != VECMILL_OK) return status;
+  sqlite_bind_integer_at(statement, ":after", (sqlite3_int64)after);
+  sqlite_bind_integer_at(statement, ":n", KEYS_AT_ONCE);
+  status = sqlite_read_page(s, statement, false, KEYS_AT_ONCE, page_out, err);
+  sqlite3_finalize(statement);
+  return status;
+}
+
+/* Of rows `from` to `to`, as far as they have their texts still. These are found first (CROSS JOIN,
+ * LIMIT), and then what is to be changed of them. */
+static vecmill_status compile_frequency(sqlite_store *s, sqlite3_stmt **statement_out,
+                                        vecmill_error *err) {
+  str sql = {0};
+  append_update(&sql, s);
+  str_append_text(&sql, "(SELECT ");
+  append_joins(&sql, s);
+  str_append_text(&sql, "vecmill_f.n FROM temp.vecmill_first AS vecmill_f CROSS JOIN ");
+  sql_append_table(&sql, s);
+  str_append_text(&sql, " WHERE vecmill_f.i BETWEEN :from AND :to");
+  for (size_t i = 0; i < s->n_ids; i++) {
+    str_append_text(&sql, " AND ");
+    sql_append_column(&sql, s, s->ids[i]);
+    str_append_format(&sql, " = vecmill_f.k%zu", i);
+  }
+  str_append_text(&sql, " AND vecmill_hash(");
+  sql_append_column(&sql, s, s->text_column);
+  str_append_format(&sql, ") = vecmill_f.h LIMIT %d) AS f", KEYS_AT_ONCE);
+  append_where_other(&sql, s);
+  vecmill_status status = sqlite_compile(s, &sql, "cannot count equal texts", statement_out, err);
+  str_fini(&sql);
+  return status;
+}
+
+typedef struct settling {
+  store_measure_function *measure;
+  void *context;
+  sqlite3_stmt *frequency;
+  uint64_t n_changed;
+} settling;
+
+/* Rows `from` to `to` of those that come first, whose texts `page` has. */
+static vecmill_status write_rows(sqlite_store *s, settling *all, const store_page *page,
+                                 uint64_t from, uint64_t to, vecmill_error *err) {
+  uint64_t n_written = 0, n_changed = 0;
+  vecmill_status status = sqlite_begin(s, err);
+  if (status != VECMILL_OK) return status;
+  status = sqlite_metrics_write_page(s, page, &n_written, err);
+  if (status == VECMILL_OK) {
+    sqlite_bind_integer_at(all->frequency, ":from", (sqlite3_int64)from);
+    sqlite_bind_integer_at(all->frequency, ":to", (sqlite3_int64)to);
+    int code = sqlite3_step(all->frequency);
+    n_changed = (uint64_t)sqlite3_changes64(s->db);
+    if (code != SQLITE_DONE) status = sqlite_error(s, code, "cannot count equal texts", err);
+    sqlite3_reset(all->frequency);
+  }
+  status = sqlite_end(s, status, err);
+  if (status == VECMILL_OK) all->n_changed += n_changed;
+  return status;
+}
+
+/* Of these rows, the first of which is the one behind row `before`. */
+static vecmill_status settle_page(sqlite_store *s, settling *all, const store_page *first,
+                                  uint64_t before, vecmill_error *err) {
+  vecmill_status status = VECMILL_OK;
+  for (size_t next = 0; status == VECMILL_OK && next < first->n_rows;) {
+    store_page page;
+    uint64_t from = before + next + 1;
+    status = sqlite_store_preview_texts(&s->base, first, TEXTS_AT_ONCE, &next, &page, err);
+    if (status == VECMILL_OK) status = all->measure(all->context, &page, err);
+    if (status == VECMILL_OK) status = write_rows(s, all, &page, from, before + next, err);
+    sqlite_store_page_free(&s->base, &page);
+  }
+  return status;
+}
+
+static vecmill_status settle_all(sqlite_store *s, settling *all, vecmill_error *err) {
+  uint64_t n_done = 0;
+  bool any = true;
+  s->metrics.n_refused = 0; /* those that lacked metrics are among them */
+  vecmill_status status = sqlite_metrics_claim(s, err);
+  if (status == VECMILL_OK) status = find_first(s, err);
+  if (status == VECMILL_OK) status = compile_frequency(s, &all->frequency, err);
+  while (status == VECMILL_OK && any) {
+    store_page first;
+    status = read_first(s, n_done, &first, err);
+    any = first.n_rows > 0;
+    if (status == VECMILL_OK) status = settle_page(s, all, &first, n_done, err);
+    n_done += first.n_rows;
+    sqlite_store_page_free(&s->base, &first);
+  }
+  sqlite3_finalize(all->frequency);
+  return status;
+}
 
 static vecmill_status look_for_candidates(sqlite_store *s, bool *any_out, vecmill_error *err) {
   str sql = {0};
@@ -183,32 +249,33 @@ static vecmill_status look_for_candidates(sqlite_store *s, bool *any_out, vecmil
   str_append_text(&sql, "SELECT EXISTS (SELECT 1");
   append_candidates(&sql, s);
   str_append_char(&sql, ')');
-  vecmill_status status =
-      is_contended(s) ? sqlite_integer(s, &sql, "cannot look for rows", 0, &n, err) : VECMILL_OK;
+  vecmill_status status = sqlite_integer(s, &sql, "cannot look for rows", 0, &n, err);
   *any_out = n != 0;
   str_fini(&sql);
   return status;
+}
+
+/* --- both --- */
+
+static vecmill_status settle(sqlite_store *s, settling *all, vecmill_error *err) {
+  bool any = false;
+  if (!is_contended(s)) return count_twins(s, &all->n_changed, err);
+  vecmill_status status = look_for_candidates(s, &any, err);
+  return status == VECMILL_OK && any ? settle_all(s, all, err) : status;
 }
 
 vecmill_status sqlite_store_metrics_settle(store *base, store_measure_function *measure,
                                            void *context, uint64_t *n_changed_out,
                                            vecmill_error *err) {
   sqlite_store *s = of(base);
-  uint64_t n_changed = 0;
-  bool any_first = false;
-  *n_changed_out = 0;
+  settling all = {.measure = measure, .context = context};
   pthread_mutex_lock(&s->mutex);
   sqlite_stop_at_once(s, true);
-  vecmill_status status = look_for_candidates(s, &any_first, err);
-  if (status == VECMILL_OK && any_first) status = sqlite_metrics_claim(s, err);
-  if (status == VECMILL_OK) status = sqlite_begin(s, err);
-  if (status == VECMILL_OK) {
-    if (any_first) status = settle_first(s, measure, context, err);
-    if (status == VECMILL_OK) status = count_twins(s, &n_changed, err);
-    status = sqlite_end(s, status, err);
-  }
+  vecmill_status status = settle(s, &all, err);
   sqlite_stop_at_once(s, false);
   pthread_mutex_unlock(&s->mutex);
-  if (status == VECMILL_OK) *n_changed_out = n_changed;
+  *n_changed_out = all.n_changed;
+  if (status == VECMILL_OK && s->metrics.n_refused > 0)
+    status = metrics_refused(s->metrics.name, s->metrics.n_refused, s->metrics.refusal, err);
   return status;
 }

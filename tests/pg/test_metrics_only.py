@@ -4,6 +4,7 @@
   test_metrics_only.py --vecmill PATH [NAME..]
 """
 import sys
+import time
 
 sys.dont_write_bytecode = True
 from runs import begun, ended, fill, fresh, ingest, locked, start, waiting  # noqa: E402, first: it sets the path
@@ -45,11 +46,26 @@ def test_shared_meanwhile(vecmill, folder):
             waiting(server)
             server.psql("DELETE FROM documents WHERE doc_id = 2; UPDATE documents SET text = 'three words now' WHERE doc_id = 3")
             new = start(vecmill, server.uri, "--changed", table="documents")
-            waiting(server, 2)  # its end goes over all rows
+            begun(new, 1)
+            time.sleep(0.5)  # its end goes over all rows, behind that of the other
         ended(old, 0, 60)
         ended(new, 0, 60)
         got = server.psql("SELECT sourceid, word_count FROM document_metrics ORDER BY 1")
         expect(got == [("9", "1"), ("10", "3")], f"numbers of an old text: {got}")
+
+
+def test_refused(vecmill, folder):
+    """What a rule of the database's own refuses is told at the end; all others are measured."""
+    with fresh() as server:
+        fill(server, 700)
+        ingest(vecmill, server.uri)
+        server.psql(f"CREATE TABLE t_metrics(id integer PRIMARY KEY, {METRICS}, CONSTRAINT short CHECK (length < 9)); UPDATE t SET text = 'too long a text' WHERE id IN (150, 151, 699)")
+        for n in 697, 0:
+            done = ingest(vecmill, server.uri, "--metrics-only", status=1)
+            expect(done.stderr == "vecmill: table t_metrics: the database refused the numbers of 3 texts, the first those of row 150 of table t: new row for relation \"t_metrics\" "
+                   "violates check constraint \"short\" (all others are written; mend the row or the rule, and run again)\n", done.stderr)
+            expect(f"Measured {n} rows" in done.stdout, done.stdout)
+            expect(server.psql("SELECT count(*), count(frequency), min(frequency), max(frequency) FROM t_metrics") == [("697", "697", "1", "1")], "the others")
 
 
 def test_restart(vecmill, folder):
@@ -89,7 +105,7 @@ def test_server_gone(vecmill, folder):
 
 
 def test_deleted_meanwhile(vecmill, folder):
-    """Metrics that refer to their text: one that is deleted just then is left out, and the run goes on; what can never be ends it."""
+    """Metrics that refer to their text: one that is deleted just then is left out, and the run goes on; what can never be is told."""
     with fresh() as server:
         fill(server, 20)
         ingest(vecmill, server.uri)
@@ -104,7 +120,7 @@ def test_deleted_meanwhile(vecmill, folder):
         expect(got == [("18", "18", "0")], str(got))
         server.psql("CREATE TABLE ours(id integer PRIMARY KEY); ALTER TABLE t_metrics ADD FOREIGN KEY (id) REFERENCES ours NOT VALID; DELETE FROM t_metrics WHERE id = 3")
         done = ingest(vecmill, server.uri, "--metrics-only", status=1)
-        expect('cannot write metrics: insert or update on table "t_metrics" violates foreign key constraint' in done.stderr, done.stderr)
+        expect('the first those of row 3 of table t: insert or update on table "t_metrics" violates foreign key constraint' in done.stderr, done.stderr)
 
 
 def test_counts_of_shared_rows(vecmill, folder):
