@@ -31,7 +31,7 @@ typedef struct sqlite_metrics {
   bool has_more;                     /* it has columns of others too */
   bool is_strict[METRICS_N_COLUMNS]; /* the column takes no NULL */
   bool is_on, has_ratios;
-  bool is_claimed; /* it is noted that it holds the numbers of our text */
+  bool is_claimed;                 /* it is noted that it holds the numbers of our text */
   bool sharers[METRICS_N_SHARERS]; /* the rows may be of texts of this one too */
   sqlite3_stmt *upsert;
   str cursor;         /* of metrics_page */
