@@ -99,9 +99,17 @@ def test_without_db(folder):
     address = f"postgresql://{PLACE}"
     for words in (["ingest", "t", "--bd", address], ["ingest", "t", f"--bd={address}"], ["ingest", address], ["ingest", "t", address],
                   ["jobs", address], ["search", address, "q"], ["search", "t", "q", f"postgresql+x://{PLACE}"], ["doctor", address],
-                  ["ingest", "t", "--model", address], [address]):
+                  ["ingest", "t", "--model", address], [address], ["jobs", f"db={address}"], ["jobs", f"-db={address}"],
+                  ["ingest", "t", f"DB={address}"], [f"DATABASE_URL={address}", "ingest", "t"]):
         output, status = unseen(folder, *words)
         assert status == 2 and output == "vecmill: an address of PostgreSQL is given without --db before it\n", (words, output)
+    for words in ([f"--db={address}", "ingest", "t"], ["--db", address, "jobs"]):
+        output, status = unseen(folder, *words)
+        assert status == 2 and output == "vecmill: an option stands before the command (vecmill COMMAND --db DB)\n", (words, output)
+    for words in ([f"--db=host=h password={SECRET}", "jobs"], ["jobs", "--", f"--db={address}"], [f"PGPASSWORD={SECRET}", "jobs"], ["jobs", f"PG_PASSWORD={SECRET}"], ["search", "t", "q", f"--db{address}"],
+                  [f"jobs --db={address}"], ["ingest", f"t --db={address}"], ["ingest", f"t PASSWORD = '{SECRET} and more'"], ["jobs", f"url=x://{PLACE}/@x"]):
+        done = subprocess.run([VECMILL, *words], cwd=folder, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode in (1, 2) and SECRET not in done.stdout + done.stderr, (words, done)
     for words in (["jobs", f"host=h password={SECRET}"], ["ingest", "t", f"host=h password={SECRET}"], ["ingest", "t", f"--bd={SECRET}"]):
         done = subprocess.run([VECMILL, *words], cwd=folder, env=environment(), capture_output=True, text=True, timeout=60, check=False)
         output, status = done.stdout + done.stderr, done.returncode

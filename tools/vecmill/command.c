@@ -70,6 +70,45 @@ static void show(FILE *to, const char *text, size_t n, bool keeps_lines) {
   }
 }
 
+/* --- secrets --- */
+
+/* Words of ours that stand for one: "postgresql://USER:PASSWORD@HOST" */
+static void cover(char *from, const char *to) {
+  if (to - from == 8 && memcmp(from, "PASSWORD", 8) == 0) return;
+  while (from < to) *from++ = 'x';
+}
+
+/* "name://user:secret@": what stands there may hold an @ too. */
+static void cover_address(char *after_slashes) {
+  char *end = after_slashes + strcspn(after_slashes, " \t\n\"");
+  char *colon = memchr(after_slashes, ':', (size_t)(end - after_slashes)), *at = end;
+  while (at > after_slashes && *at != '@') at--;
+  if (colon && colon < at) cover(colon + 1, at);
+}
+
+/* "password = secret", as in connections and variables; quoted, or to the next blank. */
+static void cover_value(char *after_name) {
+  char *c = after_name + strspn(after_name, " ");
+  if (*c++ != '=') return;
+  c += strspn(c, " ");
+  bool is_quoted = *c == '\'' || *c == '"';
+  char quotes[] = {is_quoted ? *c : ' ', is_quoted ? '\0' : '\n', '\0'};
+  c += is_quoted;
+  cover(c, c + strcspn(c, quotes));
+}
+
+/* A word of the command line may be an address that stands in a wrong place: whatever is told of it
+ * is told without its password. */
+static void cover_secrets(char *line) {
+  for (char *c = line; *c; c++) {
+    if (strncmp(c, "://", 3) == 0) cover_address(c + 3);
+    if (strncasecmp(c, "password", 8) == 0) cover_value(c + 8);
+    if (strncasecmp(c, "passwd", 6) == 0) cover_value(c + 6);
+  }
+}
+
+/* --- what is shown --- */
+
 void command_show(FILE *to, const char *format, ...) {
   char *line = NULL;
   va_list args;
@@ -77,6 +116,7 @@ void command_show(FILE *to, const char *format, ...) {
   int n = vasprintf(&line, format, args);
   va_end(args);
   if (n <= 0) return; /* memory is out: the line is lost */
+  cover_secrets(line);
   bool ends = line[n - 1] == '\n';
   show(to, line, (size_t)n - ends, false);
   if (ends) putc('\n', to);
@@ -84,8 +124,12 @@ void command_show(FILE *to, const char *format, ...) {
 }
 
 void command_show_lines(FILE *to, const char *text) {
-  show(to, text, strlen(text), true);
+  char *lines = strdup(text);
+  if (!lines) return; /* memory is out: they are lost */
+  cover_secrets(lines);
+  show(to, lines, strlen(lines), true);
   putc('\n', to);
+  free(lines);
 }
 
 void command_show_error(const char *text) {

@@ -39,15 +39,16 @@ static void tell(void *context, vecmill_log_level level, const char *text) {
     command_show(stderr, "vecmill: %s%s\n", level == VECMILL_LOG_WARNING ? "warning: " : "", text);
 }
 
-/* An address that does not follow --db would be taken for a table or a text, and be told with its
- * password. */
+/* An address that does not follow a command's --db would be taken for a table or a text, and stays
+ * in lists of processes with its password. */
 static bool has_stray_address(int argc, char **argv) {
   bool found = false;
   for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
-    bool is_db = strcmp(argv[i - 1], "--db") == 0 || strncmp(argv[i], "--db=", 5) == 0;
-    char *equals = strncmp(argv[i], "--", 2) == 0 ? strchr(argv[i], '=') : NULL;
-    char *word = equals ? equals + 1 : argv[i];
-    if (is_db || !strstr(word, "://") || !vecmill_database_is_postgresql(word)) continue;
+    bool is_db = argv[1][0] != '-' &&
+                 (strcmp(argv[i - 1], "--db") == 0 || strncmp(argv[i], "--db=", 5) == 0);
+    char *equals = strchr(argv[i], '='), *slashes = strstr(argv[i], "://");
+    char *word = equals && equals < slashes ? equals + 1 : argv[i];
+    if (is_db || !slashes || !vecmill_database_is_postgresql(word)) continue;
     vecmill_database_hide(word);
     found = true;
   }
@@ -56,7 +57,10 @@ static bool has_stray_address(int argc, char **argv) {
 
 static int run(int argc, char **argv) {
   if (has_stray_address(argc, argv))
-    return command_usage_error("an address of PostgreSQL is given without --db before it", NULL);
+    return command_usage_error(argv[1][0] == '-'
+                                   ? "an option stands before the command (vecmill COMMAND --db DB)"
+                                   : "an address of PostgreSQL is given without --db before it",
+                               NULL);
   const char *word = argc > 1 ? argv[1] : "";
   for (size_t i = 0; i < N_COMMANDS; i++)
     if (strcmp(word, commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
