@@ -215,13 +215,6 @@ static vecmill_status look_for_triggers(pg_store *s, vecmill_error *err) {
   return status;
 }
 
-static bool agrees(const pg_store *s, const store_maker *there, const store_maker *maker) {
-  return strcmp(there->revision, maker->revision) == 0 && there->dimension == maker->dimension &&
-         strcmp(there->prefix, maker->prefix) == 0 &&
-         strcmp(there->precision, maker->precision) == 0 &&
-         (!*there->text_column || strcmp(there->text_column, s->text_column) == 0);
-}
-
 /* Adds the record, or, where `replaces`, takes the place of one that no vector stands behind: in
  * the transaction that is open on `conn`. */
 static vecmill_status write_record(pg_store *s, PGconn *conn, const store_maker *maker,
@@ -270,7 +263,7 @@ static vecmill_status write_record(pg_store *s, PGconn *conn, const store_maker 
 
 /* Which table it is that the record is of, and which key its hashes are kept by, where that is not
  * said yet, or was of another table by this name: a copy of it, as the caller knows by now. */
-static vecmill_status note_table(pg_store *s, vecmill_error *err) {
+static vecmill_status note_table(pg_store *s, PGconn *conn, vecmill_error *err) {
   str sql = {0};
   pg_params p = {0};
   PGresult *rows = NULL;
@@ -282,7 +275,7 @@ static vecmill_status note_table(pg_store *s, vecmill_error *err) {
                     s->column_id);
   pg_add_text(&p, s->table_oid);
   pg_add_text(&p, s->id_list);
-  vecmill_status status = pg_run(s, PG_READER, &sql, &p, "cannot write the record", &rows, err);
+  vecmill_status status = pg_step(s, conn, &sql, &p, "cannot write the record", &rows, err);
   PQclear(rows);
   str_fini(&sql);
   return status;
@@ -303,11 +296,11 @@ static vecmill_status settle_record(pg_store *s, const store_maker *maker, vecmi
     return err_set(err, VECMILL_ERROR_CONFLICT,
                    "%s: the record of column %s is gone (somebody removed it; run again)", s->shown,
                    s->vector_column);
-  return agrees(s, &there, maker) && !s->is_noted ? note_table(s, err) : VECMILL_OK;
+  return VECMILL_OK;
 }
 
-/* The record as it is now: whether it agrees, as agrees() has it; since when it stands; whether it
- * is in doubt; and what it says. */
+/* The record as it is now: whether it agrees with what `maker` makes from our text column; since
+ * when it stands; whether it is in doubt; and what it says. */
 static vecmill_status look_at_record(pg_store *s, PGconn *conn, const store_maker *maker,
                                      PGresult **rows_out, vecmill_error *err) {
   str sql = {0};
@@ -381,12 +374,15 @@ static vecmill_status add_column(pg_store *s, PGconn *conn, size_t dimension,
   return status;
 }
 
-/* The record gives way to `maker`, if nothing stands behind it; then *rows is the new one. */
+/* The record gives way to `maker`, if nothing stands behind it, with what failed under it: one that
+ * agrees, too, which is of another table that had this name. Then *rows is the new one. */
 static vecmill_status replace_record(pg_store *s, PGconn *conn, const store_maker *maker,
                                      bool has_column, PGresult **rows, vecmill_error *err) {
-  bool any = false, is_doubtful = pg_text(*rows, 0, 2)[0] == 't';
+  bool any = false, agrees = pg_text(*rows, 0, 0)[0] == 't',
+       is_doubtful = pg_text(*rows, 0, 2)[0] == 't';
+  if (agrees && !is_doubtful) return VECMILL_OK;
   vecmill_status status = has_column ? look_for_vectors(s, conn, &any, err) : VECMILL_OK;
-  if (status != VECMILL_OK || (any && !is_doubtful)) return status;
+  if (status != VECMILL_OK || (any && (agrees || !is_doubtful))) return status;
   status = write_record(s, conn, maker, true, err);
   s->is_noted = true;
   s->has_other_key = false;
@@ -420,10 +416,11 @@ vecmill_status pg_hold_record(pg_store *s, PGconn *conn, const store_maker *make
   if (status == VECMILL_OK && !s->has_vector_column)
     status = look_at_column(s, conn, maker->dimension, &column, err);
   bool has_column = s->has_vector_column || PQntuples(column) > 0;
-  if (status == VECMILL_OK && is_free && pg_text(rows, 0, 0)[0] != 't')
+  if (status == VECMILL_OK && is_free)
     status = replace_record(s, conn, maker, has_column, &rows, err);
   if (status == VECMILL_OK && pg_text(rows, 0, 0)[0] != 't')
     status = refuse_maker(s, rows, is_free, err);
+  if (status == VECMILL_OK && !s->is_noted) status = note_table(s, conn, err);
   if (status == VECMILL_OK && !s->has_vector_column)
     status = add_column(s, conn, maker->dimension, column, err);
   mem_free(s->record_since);

@@ -143,6 +143,23 @@ def test_record_gone(vecmill, folder):
         told(vecmill, server.uri, f"{place(server)}: the record of column embedding is gone (somebody removed it; run again)")
 
 
+def test_made_again(vecmill, folder):
+    """What failed, and the hashes of texts, in a table of the same name that is gone are no matter of the one that has it now; of one that was brought back from a dump they are."""
+    with fresh() as server:
+        fill(server, 30)
+        server.psql("ALTER TABLE t ADD CHECK (embedding IS NULL OR id <> 3)")
+        ingest(vecmill, server.uri, status=3)
+        server.psql("DROP TABLE t")
+        fill(server, 30)
+        done = ingest(vecmill, server.uri)
+        expect("Embedded 30 rows" in done.stdout and "failed" not in done.stdout, done.stdout)
+        state = "SELECT (SELECT count(*) FROM vecmill.failures), (SELECT sum(cardinality(hashes)) FROM vecmill.hash_pages), (SELECT count(*) FROM vecmill.columns WHERE table_oid = 't'::regclass)"
+        expect(server.psql(state) == [("0", "30", "1")], str(server.psql(state)))
+        server.psql("ALTER TABLE t RENAME TO old; CREATE TABLE t (LIKE old INCLUDING ALL); INSERT INTO t SELECT * FROM old; DROP TABLE old; UPDATE t SET text = 'edited' WHERE id = 7")
+        done = ingest(vecmill, server.uri, "--changed")
+        expect("Embedded 1 rows" in done.stdout and "unknown" not in done.stdout, done.stdout)
+
+
 # --- columns ---
 
 
