@@ -55,13 +55,8 @@ void pg_append_from(str *sql, const pg_store *s) {
   pg_append_record_key(sql, s, NULL);
 }
 
-static void append_has_vector(str *sql, const pg_store *s) {
-  pg_append_column(sql, s, s->vector_column);
-  str_append_text(sql, " IS NOT NULL");
-}
-
 void pg_append_outdated(str *sql, const pg_store *s) {
-  append_has_vector(sql, s);
+  pg_append_has_vector(sql, s);
   str_append_text(sql, " AND ");
   append_kept(sql, s);
   str_append_text(sql, " <> ");
@@ -69,7 +64,7 @@ void pg_append_outdated(str *sql, const pg_store *s) {
 }
 
 void pg_append_unknown(str *sql, const pg_store *s) {
-  append_has_vector(sql, s);
+  pg_append_has_vector(sql, s);
   str_append_text(sql, " AND ");
   append_kept(sql, s);
   str_append_text(sql, " IS NULL");
@@ -90,7 +85,7 @@ void pg_append_wants(str *sql, const pg_store *s) {
   str_append_text(sql, ")");
 }
 
-/* By the hash, also where an application has taken the vector: what else was of the text goes. */
+/* By the hash too, where an application has taken the vector: what else was of the text goes. */
 vecmill_status pg_remove_blank(pg_store *s, vecmill_error *err) {
   str sql = {0}, cut = {0};
   pg_params p = {0};
@@ -99,9 +94,11 @@ vecmill_status pg_remove_blank(pg_store *s, vecmill_error *err) {
   pg_append_name(&sql, s->vector_column);
   str_append_text(&sql, " = NULL WHERE ");
   pg_append_blank(&sql, s);
-  str_append_text(&sql, " AND ");
+  str_append_text(&sql, " AND (");
+  pg_append_has_vector(&sql, s);
+  str_append_text(&sql, " OR ");
   append_kept(&sql, s);
-  str_append_text(&sql, " IS NOT NULL");
+  str_append_text(&sql, " IS NOT NULL)");
   pg_append_considered(&sql, s, "$1::text[]");
   str_append_text(&sql, " RETURNING ");
   pg_append_record_key(&sql, s, NULL);

@@ -66,15 +66,25 @@ static vecmill_status step_once(sqlite_store *s, const str *sql, const char *wha
 
 /* --- texts that have become blank --- */
 
-/* " WHERE ...": considered, blank, with the hash of a vector, which an application may have taken
- * already. */
-static void append_blanked(str *sql, const sqlite_store *s) {
+/* " WHERE ...": considered, blank, with a vector. */
+static void append_blank_with_vector(str *sql, const sqlite_store *s) {
   sqlite_append_considered(sql, s);
   str_append_text(sql, " AND ");
   sqlite_append_blank(sql, s);
   str_append_text(sql, " AND ");
+  sqlite_append_has_vector(sql, s);
+}
+
+/* The same, or with the hash of a vector, which an application may have taken already. */
+static void append_blanked(str *sql, const sqlite_store *s) {
+  sqlite_append_considered(sql, s);
+  str_append_text(sql, " AND ");
+  sqlite_append_blank(sql, s);
+  str_append_text(sql, " AND (");
+  sqlite_append_has_vector(sql, s);
+  str_append_text(sql, " OR ");
   sqlite_append_same_hash(sql, s);
-  str_append_text(sql, " IS NOT NULL");
+  str_append_text(sql, " IS NOT NULL)");
 }
 
 static vecmill_status look_for_blanked(sqlite_store *s, bool *any_out, vecmill_error *err) {
@@ -86,6 +96,21 @@ static vecmill_status look_for_blanked(sqlite_store *s, bool *any_out, vecmill_e
   str_append_text(&sql, " LIMIT 1");
   vecmill_status status = step_once(s, &sql, "cannot look for blank texts", &code, err);
   *any_out = status == VECMILL_OK && code == SQLITE_ROW;
+  str_fini(&sql);
+  return status;
+}
+
+/* Of a vector by others: by the hash all that is to go is found once that has gone. */
+static vecmill_status keep_hashes(sqlite_store *s, vecmill_error *err) {
+  str sql = {0};
+  int code;
+  str_append_text(&sql, "INSERT OR IGNORE INTO main.vecmill_hashes(table_name, vector_column, key, "
+                        "hash) SELECT :table, :column, ");
+  append_hash_key(&sql, s);
+  str_append_text(&sql, ", 0 FROM ");
+  sql_append_table(&sql, s);
+  append_blank_with_vector(&sql, s);
+  vecmill_status status = step_once(s, &sql, "cannot write a hash", &code, err);
   str_fini(&sql);
   return status;
 }
@@ -144,7 +169,8 @@ vecmill_status sqlite_remove_blank(sqlite_store *s, vecmill_error *err) {
   if (status != VECMILL_OK || !any) return status;
   status = sqlite_begin(s, err);
   if (status != VECMILL_OK) return status;
-  status = remove_vectors(s, &n, err);
+  status = keep_hashes(s, err);
+  if (status == VECMILL_OK) status = remove_vectors(s, &n, err);
   status = sqlite_end(s, status, err);
   if (status == VECMILL_OK) s->n_removed += n;
   return status;

@@ -85,6 +85,13 @@ def test_unknown(vecmill, folder):
     counted(summary(vecmill, path), unknown=48, written=2)
     execute(path, "UPDATE t SET text = 'newer' WHERE id = 9; DELETE FROM vecmill_hashes WHERE key = 10; UPDATE t SET text = 'newer' WHERE id = 10")
     counted(summary(vecmill, path), unknown=49, outdated=1, written=1)
+    # but a blank text has none, and what there is of it goes
+    vecmill.ingest(path, "--create-metrics")
+    vecmill.ingest(path, "--metrics-only")
+    execute(path, "DELETE FROM vecmill_hashes WHERE key IN (1, 2); UPDATE t SET text = NULL WHERE id = 1; UPDATE t SET text = ' ' WHERE id = 2")
+    counted(summary(vecmill, path), unknown=47, removed=2, written=0, blank=2)
+    expect(query(path, "SELECT count(*), count(embedding), (SELECT count(*) FROM t_metrics WHERE id < 3), (SELECT count(*) FROM vecmill_hashes WHERE key < 3) FROM t WHERE id < 3")
+           == [(2, 0, 0, 0)], "of blank texts")
     # a vector that somebody else has written over a text that was known: still the same text
     execute(path, "UPDATE t SET embedding = zeroblob(length(embedding)) WHERE id = 9")
     counted(summary(vecmill, path), outdated=0, written=0)
