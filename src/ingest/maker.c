@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "config/prefix.h"
 #include "embed/embed.h"
@@ -146,7 +147,7 @@ static double cosine(const float *a, const float *b, size_t n) {
 /* Between what is stored and what the model gives. */
 typedef struct cosines {
   double lowest, highest;
-  size_t n_rows, n_close;
+  size_t n_rows, n_close, n_same;
 } cosines;
 
 static vecmill_status embed_again(const ingest_maker *m, const store_page *page, cosines *out,
@@ -176,6 +177,7 @@ static vecmill_status embed_again(const ingest_maker *m, const store_page *page,
     if (!(now >= out->lowest)) out->lowest = now;
     if (now > out->highest) out->highest = now;
     out->n_close += now >= MIN_PROOF_COSINE;
+    out->n_same += now >= SAME_COSINE;
     mem_free(texts[i].reason);
   }
   mem_free(vectors);
@@ -191,14 +193,26 @@ static double least_of(const ingest_maker *m, const store_maker *in_doubt, bool 
 /* Whether what was asked for made them. Texts may have been edited after their vectors were made:
  * of a record in doubt that agrees one row is enough, and half of them where it names another
  * model, which comes close to none. But where only the text column or the prefix differs many
- * rows may come close that were not made so. */
+ * rows may come close that were not made so. Where nothing is recorded, half of them that are as
+ * good as the same are enough. */
 static bool is_proven(const ingest_maker *m, const cosines *found, const store_maker *in_doubt,
                       bool agrees) {
   if (found->n_rows == 0) return agrees;
   if (agrees) return found->n_close > 0;
   if (in_doubt && strcmp(in_doubt->revision, m->maker.revision) != 0)
     return 2 * found->n_close >= found->n_rows;
+  if (!in_doubt && 2 * found->n_same >= found->n_rows) return true;
   return found->lowest >= least_of(m, in_doubt, agrees);
+}
+
+/* There is no hash by which --changed could find them. */
+static void tell_others(const store_columns *columns, const cosines *found) {
+  size_t n_others = found->n_rows - found->n_close;
+  if (n_others > 0)
+    log_warning("table %s: column %s: %zu of %zu vectors that were looked at are not what this "
+                "model makes of their texts (edited since, or made otherwise; to have such rows "
+                "embedded again, set their vectors to NULL)",
+                columns->table, columns->vector_column, n_others, found->n_rows);
 }
 
 vecmill_status ingest_maker_prove(const ingest_maker *m, store *s, const store_columns *columns,
@@ -217,7 +231,11 @@ vecmill_status ingest_maker_prove(const ingest_maker *m, store *s, const store_c
   if (status != VECMILL_OK) return status;
   if (page.n_rows > 0) status = embed_again(m, &page, &found, err);
   s->operations->page_free(s, &page);
-  if (status != VECMILL_OK || is_proven(m, &found, in_doubt, agrees)) return status;
+  if (status != VECMILL_OK) return status;
+  if (is_proven(m, &found, in_doubt, agrees)) {
+    if (!in_doubt) tell_others(columns, &found);
+    return VECMILL_OK;
+  }
   if (found.n_rows == 0)
     return err_set(err, VECMILL_ERROR_CONFLICT,
                    "table %s: column %s holds vectors, but beside no text, so that nothing "

@@ -186,6 +186,14 @@ def test_record(vecmill, folder):
         expect("was not made by" in done.stderr, done.stderr)
         ingest(vecmill, server.uri, "--text-column", "note", model=other)
         expect(server.psql("SELECT count(embedding) FROM t") == [("5",)], "not continued")
+        # though some of its texts were edited since; but not if most were
+        for n_edited in 6, 12:
+            server.psql("DROP SCHEMA vecmill CASCADE; DROP TABLE t; CREATE TABLE t(id integer PRIMARY KEY, text text); INSERT INTO t SELECT i, 'star ' || i FROM generate_series(1, 20) AS i")
+            ingest(vecmill, server.uri)
+            server.psql(f"DROP SCHEMA vecmill CASCADE; UPDATE t SET text = repeat('another text altogether ', id) WHERE id <= {n_edited}")
+            done = ingest(vecmill, server.uri, status=None)
+            told = f"table t: column embedding: {n_edited} of 20 vectors that were looked at are not what this model makes of their texts (edited since, or made otherwise; "
+            expect((done.returncode, told in done.stderr, "was not made by" in done.stderr) == ((0, True, False) if n_edited == 6 else (1, False, True)), done.stderr)
 
 
 # --- sharing, interruptions ---
