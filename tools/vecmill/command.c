@@ -97,13 +97,19 @@ static void cover_value(char *after_name) {
   cover(c, c + strcspn(c, quotes));
 }
 
+/* `word` in small letters of ASCII: whatever case the line has it in. */
+static bool begins_with(const char *line, const char *word) {
+  while (*word && (*line | 0x20) == *word) line++, word++;
+  return !*word;
+}
+
 /* A word of the command line may be an address that stands in a wrong place: whatever is told of it
  * is told without its password. */
 static void cover_secrets(char *line) {
   for (char *c = line; *c; c++) {
     if (strncmp(c, "://", 3) == 0) cover_address(c + 3);
-    if (strncasecmp(c, "password", 8) == 0) cover_value(c + 8);
-    if (strncasecmp(c, "passwd", 6) == 0) cover_value(c + 6);
+    if (begins_with(c, "password")) cover_value(c + 8);
+    if (begins_with(c, "passwd")) cover_value(c + 6);
   }
 }
 
