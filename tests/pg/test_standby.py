@@ -70,7 +70,7 @@ def test_writes(vecmill, folder):
     standby.catch_up()
     for words in ([], ["--changed"], ["--create-metrics"]):
         told(vecmill, standby.uri, f"{place(standby)}: cannot lock the run: cannot execute SELECT FOR NO KEY UPDATE {advice}", *words)
-    told(vecmill, standby.uri, f"{place(standby)}: cannot add the vector column: cannot execute ALTER TABLE {advice}", table="bare")
+    told(vecmill, standby.uri, f"{place(standby)}: cannot write the record: cannot execute INSERT {advice}", table="bare")
 
 
 def both(*servers) -> str:

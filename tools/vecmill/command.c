@@ -72,9 +72,10 @@ static void show(FILE *to, const char *text, size_t n, bool keeps_lines) {
 
 /* --- secrets --- */
 
-/* Words of ours that stand for one: "postgresql://USER:PASSWORD@HOST" */
+/* Words of ours that stand for one: "postgresql://USER:PASSWORD@HOST", "PG_PASSWORD=..." */
 static void cover(char *from, const char *to) {
   if (to - from == 8 && memcmp(from, "PASSWORD", 8) == 0) return;
+  if (to - from == 3 && memcmp(from, "...", 3) == 0) return;
   while (from < to) *from++ = 'x';
 }
 
