@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "base/err.h"
 #include "base/log.h"
 
 const char *const metrics_columns[METRICS_N_COLUMNS] = {
@@ -38,18 +39,27 @@ const char *metrics_nothing(bool is_strict) {
   return is_strict ? "0" : "NULL";
 }
 
-void metrics_note_refusal(char refusal[METRICS_REFUSAL_SIZE], const char *table, const char *key,
-                          const char *why) {
-  snprintf(refusal, METRICS_REFUSAL_SIZE, "row %.80s of table %.80s: %.300s", key ? key : "?",
-           table, why);
+#define MOST_REFUSALS 1000
+
+vecmill_status metrics_refuse(metrics_refusals *r, const char *metrics_table, const char *table,
+                              const char *key, const char *why, vecmill_error *err) {
+  if (r->n++ == 0)
+    snprintf(r->first, sizeof r->first, "row %.80s of table %.80s: %.300s", key ? key : "?", table,
+             why);
+  if (r->n <= MOST_REFUSALS) return VECMILL_OK;
+  return err_set(err, VECMILL_ERROR_DATABASE,
+                 "table %s: the database refused the numbers of more than %d texts, the first "
+                 "those of %s (mend the rule, or name another table with --metrics-table)",
+                 metrics_table, MOST_REFUSALS, r->first);
 }
 
-vecmill_status metrics_refused(const char *metrics_table, uint64_t n, const char *refusal,
+vecmill_status metrics_refused(const metrics_refusals *r, const char *metrics_table,
                                vecmill_error *err) {
+  if (r->n == 0) return VECMILL_OK;
   return err_set(err, VECMILL_ERROR_DATABASE,
                  "table %s: the database refused the numbers of %llu texts, the first those of %s "
                  "(all others are written; mend the row or the rule, and run again)",
-                 metrics_table, (unsigned long long)n, refusal);
+                 metrics_table, (unsigned long long)r->n, r->first);
 }
 
 vecmill_status metrics_owned(const char *metrics_table, const char *text_column,

@@ -30,13 +30,18 @@ const char *metrics_nothing(bool is_strict);
 vecmill_status metrics_do_without(const store_metrics_target *target, vecmill_status status,
                                   const vecmill_error *why, vecmill_error *err);
 
-/* What is kept of a row that the database refused, of `table` and with that key (NULL: it cannot be
- * had): "row K of table T: why" */
-enum { METRICS_REFUSAL_SIZE = 512 };
-void metrics_note_refusal(char refusal[METRICS_REFUSAL_SIZE], const char *table, const char *key,
-                          const char *why);
-/* DATABASE, with that of the first. */
-vecmill_status metrics_refused(const char *metrics_table, uint64_t n, const char *refusal,
+/* What the database refused of the metrics, by rules of its own. */
+typedef struct metrics_refusals {
+  uint64_t n;
+  char first[512]; /* "row K of table T: why" */
+} metrics_refusals;
+
+/* One more, of `table` and with that key (NULL: it cannot be had). DATABASE: so many that the rule
+ * is to be mended before anything is tried again. */
+vecmill_status metrics_refuse(metrics_refusals *r, const char *metrics_table, const char *table,
+                              const char *key, const char *why, vecmill_error *err);
+/* At the end: DATABASE where there were any. */
+vecmill_status metrics_refused(const metrics_refusals *r, const char *metrics_table,
                                vecmill_error *err);
 
 /* CONFLICT: `metrics_table` holds the numbers of another text of the table's rows. */

@@ -212,14 +212,16 @@ void pg_metrics_write_fini(pg_metrics_write *w) {
 
 static const char writing[] = "cannot write metrics";
 
-static void note_refusal(pg_store *s, const store_row *row, const vecmill_error *words) {
+static vecmill_status note_refusal(pg_store *s, const store_row *row, const vecmill_error *words,
+                                   vecmill_error *err) {
   str key = {0};
   const char *why = strstr(words->text, writing);
-  if (s->metrics.n_refused++ > 0) return;
   pg_key_json(&s->base, row->key, row->n_key_bytes, &key);
-  metrics_note_refusal(s->metrics.refusal, s->table, key.failed ? NULL : key.data,
-                       why ? why + strlen(writing) + strlen(": ") : words->text);
+  vecmill_status status =
+      metrics_refuse(&s->metrics.refusals, s->metrics.name, s->table, key.failed ? NULL : key.data,
+                     why ? why + strlen(writing) + strlen(": ") : words->text, err);
   str_fini(&key);
+  return status;
 }
 
 static vecmill_status write_at_once(pg_store *s, PGconn *conn, const store_page *page,
@@ -253,8 +255,10 @@ vecmill_status pg_metrics_write_page(pg_store *s, PGconn *conn, const store_page
     if (err) *err = words;
     return status;
   }
-  if (n == 0) note_refusal(s, page->rows, &words);
-  status = pg_command(s, conn, "ROLLBACK TO vecmill; RELEASE vecmill", writing, err);
+  if (n == 0) status = note_refusal(s, page->rows, &words, err);
+  else status = VECMILL_OK;
+  if (status == VECMILL_OK)
+    status = pg_command(s, conn, "ROLLBACK TO vecmill; RELEASE vecmill", writing, err);
   if (status == VECMILL_OK && n > 0)
     status = pg_metrics_write_page(s, conn, &low, condition, n_written, err);
   if (status == VECMILL_OK && n > 0)
@@ -270,13 +274,14 @@ static void append_if_lacking(str *sql, const pg_store *s) {
 
 typedef struct slow_write {
   const store_page *page;
-  uint64_t n_written, n_refused_before;
+  uint64_t n_written;
+  metrics_refusals before;
 } slow_write;
 
 static vecmill_status slow_body(pg_store *s, PGconn *conn, void *context, vecmill_error *err) {
   slow_write *slow = context;
   slow->n_written = 0;
-  s->metrics.n_refused = slow->n_refused_before;
+  s->metrics.refusals = slow->before;
   vecmill_status status = pg_command(s, conn, "SET CONSTRAINTS ALL IMMEDIATE", writing, err);
   return status == VECMILL_OK
              ? pg_metrics_write_page(s, conn, slow->page, append_if_lacking, &slow->n_written, err)
@@ -291,7 +296,7 @@ vecmill_status pg_store_metrics_commit(store *base, const store_page *page, uint
   if (status == VECMILL_OK)
     status = write_at_once(s, NULL, page, append_if_lacking, n_written_out, err);
   if (status == VECMILL_OK || !pg_is_refusal()) return status;
-  slow_write slow = {.page = page, .n_refused_before = s->metrics.n_refused};
+  slow_write slow = {.page = page, .before = s->metrics.refusals};
   status = pg_transact(s, PG_WRITER, slow_body, &slow, writing, err);
   *n_written_out = slow.n_written;
   return status;

@@ -96,7 +96,8 @@ typedef struct settling {
   void *context;
   bool any_first; /* there are candidates */
   bool must_wait; /* another process settles */
-  uint64_t n_changed, n_refused_before;
+  uint64_t n_changed;
+  metrics_refusals before;
 } settling;
 
 /* Of these rows, of which only the keys are there. */
@@ -224,7 +225,7 @@ static vecmill_status settle_body(pg_store *s, PGconn *conn, void *context, vecm
   pg_params p = {0};
   PGresult *lock = NULL;
   all->n_changed = 0;
-  s->metrics.n_refused = all->n_refused_before;
+  s->metrics.refusals = all->before;
   str_append_text(&sql, "SELECT pg_try_advisory_xact_lock(1447382861, "
                         "$1::regclass::oid::integer)::text, set_config('cursor_tuple_fraction', "
                         "'1', true)");
@@ -272,7 +273,7 @@ static vecmill_status settle(pg_store *s, settling *all, vecmill_error *err) {
   vecmill_status status = look_for_candidates(s, &all->any_first, err);
   if (status == VECMILL_OK && all->any_first) status = pg_metrics_claim(s, err);
   /* those that lacked metrics are looked at again with all others, or never */
-  all->n_refused_before = all->any_first ? 0 : s->metrics.n_refused;
+  if (!all->any_first) all->before = s->metrics.refusals;
   while (status == VECMILL_OK) {
     status = pg_transact(s, PG_WRITER, settle_body, all, "cannot count equal texts", err);
     if (status != VECMILL_OK || !all->must_wait) break;
@@ -280,9 +281,8 @@ static vecmill_status settle(pg_store *s, settling *all, vecmill_error *err) {
       status = err_set(err, VECMILL_ERROR_STOPPED,
                        "stopped before equal texts were counted (run again to go on)");
   }
-  if (status == VECMILL_OK && s->metrics.n_refused > 0)
-    status = metrics_refused(s->metrics.name, s->metrics.n_refused, s->metrics.refusal, err);
-  return status;
+  return status == VECMILL_OK ? metrics_refused(&s->metrics.refusals, s->metrics.name, err)
+                              : status;
 }
 
 vecmill_status pg_store_metrics_settle(store *base, store_measure_function *measure, void *context,

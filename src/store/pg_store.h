@@ -59,10 +59,9 @@ typedef struct pg_metrics {
   bool is_claimed; /* it is noted that it holds the numbers of our text */
   /* With --changed: the corpus's other tables whose texts the rows may be of, as SQL; NULL: none */
   char *sharers[METRICS_N_SHARERS];
-  uint64_t words;     /* of the word list */
-  str cursor;         /* of metrics_page */
-  uint64_t n_refused; /* by rules of the database's own, and why the first */
-  char refusal[METRICS_REFUSAL_SIZE];
+  uint64_t words; /* of the word list */
+  str cursor;     /* of metrics_page */
+  metrics_refusals refusals;
 } pg_metrics;
 
 /* What a database's texts are. */

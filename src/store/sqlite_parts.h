@@ -34,9 +34,8 @@ typedef struct sqlite_metrics {
   bool is_claimed;                 /* it is noted that it holds the numbers of our text */
   bool sharers[METRICS_N_SHARERS]; /* the rows may be of texts of this one too */
   sqlite3_stmt *upsert;
-  str cursor;         /* of metrics_page */
-  uint64_t n_refused; /* by rules of the database's own, and why the first */
-  char refusal[METRICS_REFUSAL_SIZE];
+  str cursor; /* of metrics_page */
+  metrics_refusals refusals;
 } sqlite_metrics;
 
 typedef struct sqlite_store {

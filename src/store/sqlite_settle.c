@@ -227,7 +227,7 @@ static vecmill_status settle_page(sqlite_store *s, settling *all, const store_pa
 static vecmill_status settle_all(sqlite_store *s, settling *all, vecmill_error *err) {
   uint64_t n_done = 0;
   bool any = true;
-  s->metrics.n_refused = 0; /* those that lacked metrics are among them */
+  s->metrics.refusals = (metrics_refusals){0}; /* those that lacked metrics are among them */
   vecmill_status status = sqlite_metrics_claim(s, err);
   if (status == VECMILL_OK) status = find_first(s, err);
   if (status == VECMILL_OK) status = compile_frequency(s, &all->frequency, err);
@@ -275,7 +275,6 @@ vecmill_status sqlite_store_metrics_settle(store *base, store_measure_function *
   sqlite_stop_at_once(s, false);
   pthread_mutex_unlock(&s->mutex);
   *n_changed_out = all.n_changed;
-  if (status == VECMILL_OK && s->metrics.n_refused > 0)
-    status = metrics_refused(s->metrics.name, s->metrics.n_refused, s->metrics.refusal, err);
-  return status;
+  return status == VECMILL_OK ? metrics_refused(&s->metrics.refusals, s->metrics.name, err)
+                              : status;
 }
