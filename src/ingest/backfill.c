@@ -15,12 +15,11 @@ static vecmill_status one_batch(const backfill_plan *plan, progress *p, backfill
     s->operations->page_free(s, &page);
     return VECMILL_OK;
   }
-  for (size_t i = 0; i < page.n_rows; i++) {
-    measure_row(&page.rows[i], plan->list);
-    measure_add(&sums, &page.rows[i].metrics);
-  }
+  for (size_t i = 0; i < page.n_rows; i++) measure_row(&page.rows[i], plan->list);
   uint64_t n_rows = page.n_rows;
   status = s->operations->metrics_commit(s, &page, &n_written, err);
+  for (size_t i = 0; status == VECMILL_OK && i < page.n_rows; i++)
+    if (page.rows[i].is_written) measure_add(&sums, &page.rows[i].metrics);
   s->operations->page_free(s, &page);
   if (status != VECMILL_OK) return status;
   outcome->n_written += n_written;

@@ -39,18 +39,10 @@ const char *metrics_nothing(bool is_strict) {
   return is_strict ? "0" : "NULL";
 }
 
-#define MOST_REFUSALS 1000
-
-vecmill_status metrics_refuse(metrics_refusals *r, const char *metrics_table, const char *table,
-                              const char *key, const char *why, vecmill_error *err) {
+void metrics_refuse(metrics_refusals *r, const char *table, const char *key, const char *why) {
   if (r->n++ == 0)
     snprintf(r->first, sizeof r->first, "row %.80s of table %.80s: %.300s", key ? key : "?", table,
              why);
-  if (r->n <= MOST_REFUSALS) return VECMILL_OK;
-  return err_set(err, VECMILL_ERROR_DATABASE,
-                 "table %s: the database refused the numbers of more than %d texts, the first "
-                 "those of %s (mend the rule, or name another table with --metrics-table)",
-                 metrics_table, MOST_REFUSALS, r->first);
 }
 
 vecmill_status metrics_refused(const metrics_refusals *r, const char *metrics_table,

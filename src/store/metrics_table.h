@@ -36,10 +36,8 @@ typedef struct metrics_refusals {
   char first[512]; /* "row K of table T: why" */
 } metrics_refusals;
 
-/* One more, of `table` and with that key (NULL: it cannot be had). DATABASE: so many that the rule
- * is to be mended before anything is tried again. */
-vecmill_status metrics_refuse(metrics_refusals *r, const char *metrics_table, const char *table,
-                              const char *key, const char *why, vecmill_error *err);
+/* One more, of `table` and with that key (NULL: it cannot be had). */
+void metrics_refuse(metrics_refusals *r, const char *table, const char *key, const char *why);
 /* At the end: DATABASE where there were any. */
 vecmill_status metrics_refused(const metrics_refusals *r, const char *metrics_table,
                                vecmill_error *err);

@@ -212,16 +212,14 @@ void pg_metrics_write_fini(pg_metrics_write *w) {
 
 static const char writing[] = "cannot write metrics";
 
-static vecmill_status note_refusal(pg_store *s, const store_row *row, const vecmill_error *words,
-                                   vecmill_error *err) {
+static void note_refusal(pg_store *s, store_row *row, const vecmill_error *words) {
   str key = {0};
   const char *why = strstr(words->text, writing);
   pg_key_json(&s->base, row->key, row->n_key_bytes, &key);
-  vecmill_status status =
-      metrics_refuse(&s->metrics.refusals, s->metrics.name, s->table, key.failed ? NULL : key.data,
-                     why ? why + strlen(writing) + strlen(": ") : words->text, err);
+  metrics_refuse(&s->metrics.refusals, s->table, key.failed ? NULL : key.data,
+                 why ? why + strlen(writing) + strlen(": ") : words->text);
+  row->is_written = false;
   str_fini(&key);
-  return status;
 }
 
 static vecmill_status write_at_once(pg_store *s, PGconn *conn, const store_page *page,
@@ -255,10 +253,8 @@ vecmill_status pg_metrics_write_page(pg_store *s, PGconn *conn, const store_page
     if (err) *err = words;
     return status;
   }
-  if (n == 0) status = note_refusal(s, page->rows, &words, err);
-  else status = VECMILL_OK;
-  if (status == VECMILL_OK)
-    status = pg_command(s, conn, "ROLLBACK TO vecmill; RELEASE vecmill", writing, err);
+  if (n == 0) note_refusal(s, page->rows, &words);
+  status = pg_command(s, conn, "ROLLBACK TO vecmill; RELEASE vecmill", writing, err);
   if (status == VECMILL_OK && n > 0)
     status = pg_metrics_write_page(s, conn, &low, condition, n_written, err);
   if (status == VECMILL_OK && n > 0)
@@ -292,6 +288,7 @@ vecmill_status pg_store_metrics_commit(store *base, const store_page *page, uint
                                        vecmill_error *err) {
   pg_store *s = pg_of(base);
   *n_written_out = 0;
+  for (size_t i = 0; i < page->n_rows; i++) page->rows[i].is_written = true;
   vecmill_status status = pg_metrics_claim(s, err);
   if (status == VECMILL_OK)
     status = write_at_once(s, NULL, page, append_if_lacking, n_written_out, err);

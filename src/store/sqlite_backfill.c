@@ -110,30 +110,29 @@ vecmill_status sqlite_store_metrics_page(store *base, size_t n_max, store_page *
   return status == VECMILL_OK ? metrics_follow_page(base, cursor, page_out, err) : status;
 }
 
-static vecmill_status note_refusal(sqlite_store *s, const store_row *row, vecmill_error *err) {
+static void note_refusal(sqlite_store *s, const store_row *row) {
   str key = {0};
   key_append_json(&key, row->key, row->n_key_bytes);
-  vecmill_status status = metrics_refuse(&s->metrics.refusals, s->metrics.name, s->table,
-                                         key.failed ? NULL : key.data, sqlite3_errmsg(s->db), err);
+  metrics_refuse(&s->metrics.refusals, s->table, key.failed ? NULL : key.data,
+                 sqlite3_errmsg(s->db));
   str_fini(&key);
-  return status;
 }
 
 /* Who writes is alone: the text that a row of the page is compared with is the one that it has, so
  * that what is there may be overwritten. */
 vecmill_status sqlite_metrics_write_page(sqlite_store *s, const store_page *page,
                                          uint64_t *n_written_out, vecmill_error *err) {
-  vecmill_status status = VECMILL_OK;
   *n_written_out = 0;
-  for (size_t i = 0; status == VECMILL_OK && i < page->n_rows; i++) {
+  for (size_t i = 0; i < page->n_rows; i++) {
     int code = sqlite_metrics_write(s, &page->rows[i], !s->metrics.has_ratios);
     bool is_refused = (code & 0xFF) == SQLITE_CONSTRAINT && !sqlite3_get_autocommit(s->db);
     if (code != SQLITE_DONE && !is_refused)
       return sqlite_error(s, code, "cannot write metrics", err);
-    if (is_refused) status = note_refusal(s, &page->rows[i], err);
+    page->rows[i].is_written = !is_refused;
+    if (is_refused) note_refusal(s, &page->rows[i]);
     else *n_written_out += sqlite3_changes64(s->db) > 0;
   }
-  return status;
+  return VECMILL_OK;
 }
 
 vecmill_status sqlite_store_metrics_commit(store *base, const store_page *page,

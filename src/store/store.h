@@ -123,7 +123,8 @@ typedef struct store_row {
   const float *vector;
   const char *reason;
   store_metrics metrics; /* of STORE_EMBEDDED, or measured; once there are metrics */
-  bool is_written;       /* commit's: the vector has landed; once there are metrics */
+  bool is_written;       /* commit's: the vector has landed; once there are metrics; and
+                          * metrics_commit's: the database did not refuse them */
 } store_row;
 
 #define STORE_PREVIEW_BYTES ((size_t)8 << 20)
@@ -270,7 +271,8 @@ typedef struct store_operations {
   vecmill_status (*metrics_page)(store *s, size_t n_max, store_page *page_out, vecmill_error *err);
 
   /* Writes the metrics of rows of such a page whose text is still that of the page, where they
-   * differ from what is there; never over what another process has written for a later text. */
+   * differ from what is there; never over what another process has written for a later text. What
+   * the database refuses is left out, and told by metrics_settle: DATABASE. */
   vecmill_status (*metrics_commit)(store *s, const store_page *page, uint64_t *n_written_out,
                                    vecmill_error *err);
 
