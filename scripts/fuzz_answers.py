@@ -131,7 +131,7 @@ SEEDS = {
     "refused": (INGEST, WHERE_LIMIT_CHANGED, LOOK + REFUSED + run("id id, b (bigint, text); text Text; --limit 2; --changed; --where a > 1; as u, search path public; metrics in t_metrics", ("7", "k")) + SERVER),
     "answer-lost": (INGEST, 0, once("SET done = true", LOST, rows(["0", "0", "0", "7", "0", "0", "false", None])) + always("SELECT n_written::text", rows(["4", "1"])) + LOOK + run() + SERVER),
     "new": (INGEST, 0, once("WITH RECURSIVE base", columns(None)) + once("attgenerated = 'v'", NONE) +
-            once("relkind = 'r' AND relname", *3 * [rows(["0"])]) + always("\"embedding\" IS NOT NULL)::text", FALSE) + run("id id, b (bigint, text); text Text") + SERVER),
+            once("relkind = 'r' AND relname", *3 * [rows(["0"])]) + once("atttypmod = $1::integer", NONE, rows(["true", "vector(3)"])) + always("\"embedding\" IS NOT NULL)::text", FALSE) + run("id id, b (bigint, text); text Text") + SERVER),
     "metrics-only": (METRICS_ONLY, 0, LOOK + run() + ALL_METRICS + SERVER),
     "dry-run": (DRY_RUN, 0, LOOK + run() + SERVER),
     "search": (SEARCH, 0, NEAR + once("\"Text\"", rows(["star 3"])) + SERVER),

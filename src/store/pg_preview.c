@@ -26,6 +26,10 @@ vecmill_status pg_store_preview(store *base, size_t n_max, store_counts *counts_
   PGresult *rows = NULL;
   *page_out = (store_page){0};
   s->looks_only = true;
+  if (s->is_doubtful && !s->has_vectors) { /* begin would forget what failed under the record */
+    mem_free(s->column_id);
+    s->column_id = NULL;
+  }
   s->changed &= s->column_id != NULL; /* else there are no hashes yet */
   *counts_out = (store_counts){0};
   vecmill_status status = pg_find_cut(s, err);

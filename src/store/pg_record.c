@@ -25,6 +25,7 @@ static vecmill_status take_record(pg_store *s, const PGresult *rows, store_maker
                              .text_column = s->maker_text[5],
                              .dimension = (size_t)pg_integer(rows, 0, 6),
                              .is_doubtful = pg_text(rows, 0, 8)[0] == 't'};
+  s->is_doubtful = maker_out->is_doubtful;
   s->is_noted = pg_text(rows, 0, 9)[0] == 't';
   s->has_other_key = pg_text(rows, 0, 10)[0] == 't';
   return VECMILL_OK;
@@ -133,7 +134,7 @@ vecmill_status pg_store_inspect(store *base, size_t dimension, bool *has_vectors
   PGresult *rows = NULL;
   append_any_vector(&sql, s);
   status = pg_run(s, PG_READER, &sql, NULL, "cannot read the vector column", &rows, err);
-  *has_vectors_out = status == VECMILL_OK && shows_any(s, rows);
+  *has_vectors_out = s->has_vectors = status == VECMILL_OK && shows_any(s, rows);
   PQclear(rows);
   str_fini(&sql);
   return status;
@@ -356,20 +357,28 @@ static vecmill_status look_at_column(pg_store *s, PGconn *conn, size_t dimension
   return status;
 }
 
-/* By whose record stands: another's column would refuse all that is written. */
+static vecmill_status check_column(const pg_store *s, const PGresult *column, size_t dimension,
+                                   vecmill_error *err) {
+  if (pg_text(column, 0, 0)[0] == 't') return VECMILL_OK;
+  return err_set(err, VECMILL_ERROR_CONFLICT,
+                 "table %s: column %s was added meanwhile, as %s, and the model makes vectors of "
+                 "%zu numbers (use the model that it is for, or another --vector-column)",
+                 s->table, s->vector_column, pg_text(column, 0, 1), dimension);
+}
+
+/* By whose record stands: another's column would refuse all that is written. While this waits for
+ * the table somebody else may add one. */
 static vecmill_status add_column(pg_store *s, PGconn *conn, size_t dimension,
                                  const PGresult *column, vecmill_error *err) {
   str sql = {0};
-  PGresult *added = NULL;
-  if (PQntuples(column) > 0 && pg_text(column, 0, 0)[0] == 't') return VECMILL_OK;
-  if (PQntuples(column) > 0)
-    return err_set(err, VECMILL_ERROR_CONFLICT,
-                   "table %s: column %s was added meanwhile, as %s, and the model makes vectors of "
-                   "%zu numbers (use the model that it is for, or another --vector-column)",
-                   s->table, s->vector_column, pg_text(column, 0, 1), dimension);
+  PGresult *added = NULL, *now = NULL;
+  if (PQntuples(column) > 0) return check_column(s, column, dimension, err);
   pg_append_add_column(&sql, s, dimension);
   vecmill_status status = pg_step(s, conn, &sql, NULL, "cannot add the vector column", &added, err);
+  if (status == VECMILL_OK) status = look_at_column(s, conn, dimension, &now, err);
+  if (status == VECMILL_OK) status = check_column(s, now, dimension, err);
   PQclear(added);
+  PQclear(now);
   str_fini(&sql);
   return status;
 }

@@ -21,6 +21,8 @@ typedef struct part {
   const char *create, *change; /* change: what one of before lacks */
 } part;
 
+#define MOST_TRIES 3
+
 enum { COLUMNS, LEASES, LEASES_INDEX, WORKERS, FAILURES, HASHES, HASH_PAGES, VERSION, N_PARTS };
 
 static const part parts[N_PARTS] = {
@@ -332,17 +334,25 @@ vecmill_status pg_ask_for_grants(pg_store *s, vecmill_error *err) {
   return status;
 }
 
+/* The lock: two that create at once would trip over each other in the catalog. */
+static vecmill_status make_state(pg_store *s, const pg_state *state, vecmill_error *err) {
+  str sql = {0};
+  str_append_text(&sql, "SELECT pg_advisory_xact_lock(8247331862370315);\n");
+  append_ddl(&sql, s, state);
+  vecmill_status status =
+      sql.failed ? err_set_memory(err, "schema", sql.n)
+                 : pg_run_script(s, PG_READER, sql.data, "cannot create vecmill's schema", err);
+  str_fini(&sql);
+  return status;
+}
+
+/* Looks again: another version may have made its own while the lock was waited for. */
 vecmill_status pg_create_state(pg_store *s, vecmill_error *err) {
   pg_state state;
   vecmill_status status = pg_ask_state(s, &state, err);
-  if (status != VECMILL_OK || state.is_whole) return status;
-  str sql = {0};
-  /* the lock: two that create at once would trip over each other in the catalog */
-  str_append_text(&sql, "SELECT pg_advisory_xact_lock(8247331862370315);\n");
-  append_ddl(&sql, s, &state);
-  status = sql.failed
-               ? err_set_memory(err, "schema", sql.n)
-               : pg_run_script(s, PG_READER, sql.data, "cannot create vecmill's schema", err);
-  str_fini(&sql);
+  for (int i = 0; status == VECMILL_OK && !state.is_whole && i < MOST_TRIES; i++) {
+    status = make_state(s, &state, err);
+    if (status == VECMILL_OK) status = pg_ask_state(s, &state, err);
+  }
   return status;
 }

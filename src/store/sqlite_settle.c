@@ -34,7 +34,7 @@ static void append_candidates(str *sql, const sqlite_store *s) {
   sqlite_metrics_append_joins_not_null(sql, s);
 }
 
-/* --- rows of one text --- */
+/* --- what is to be written --- */
 
 /* A number and its digits are the same text; of equal words in other case neither is the other. */
 static void append_exact_text(str *sql, const sqlite_store *s) {
@@ -76,66 +76,67 @@ static void append_where_other(str *sql, const sqlite_store *s) {
   }
 }
 
-/* Blank texts have none. */
-static vecmill_status count_twins(sqlite_store *s, uint64_t *n_changed_out, vecmill_error *err) {
-  str sql = {0};
-  str_append_text(&sql, "WITH ");
-  append_twins(&sql, s);
-  str_append_text(&sql, ", r AS (SELECT ");
-  append_joins(&sql, s);
-  append_exact_text(&sql, s);
-  str_append_text(&sql, " AS x FROM ");
-  sql_append_table(&sql, s);
-  str_append_text(&sql, " WHERE NOT ");
-  sqlite_append_blank(&sql, s);
-  str_append_text(&sql, ") ");
-  append_update(&sql, s);
-  str_append_text(&sql, "(SELECT r.*, t.n FROM r JOIN t ON t.x = r.x) AS f");
-  append_where_other(&sql, s);
-  vecmill_status status = sql.failed ? err_set_memory(err, "metrics", sql.n)
-                                     : sqlite_run(s, sql.data, "cannot count equal texts", err);
-  if (status == VECMILL_OK) *n_changed_out = (uint64_t)sqlite3_changes64(s->db);
-  str_fini(&sql);
-  return status;
-}
-
-/* --- rows of several texts --- */
-
 /* "k0, k1": the key, in the table of our own */
 static void append_key_names(str *sql, const sqlite_store *s, const char *prefix) {
   for (size_t i = 0; i < s->n_ids; i++)
     str_append_format(sql, "%s%sk%zu", i ? ", " : "", prefix, i);
 }
 
-/* temp.vecmill_first: of the rows that share one of metrics the first, whatever it is (a blank one
- * too, until --changed takes its vector), the hash of its text, and how many rows have that. */
-static vecmill_status find_first(sqlite_store *s, vecmill_error *err) {
+/* "r AS (..)": text x, key k0.. of the rows of which metrics are; blank texts have none, but where
+ * rows share one it is of the first (vecmill_i is 1), whatever that is, until --changed takes its
+ * vector. */
+static void append_rows(str *sql, const sqlite_store *s) {
+  str_append_text(sql, "r AS (SELECT ");
+  append_joins(sql, s);
+  for (size_t i = 0; i < s->n_ids; i++) {
+    sql_append_column(sql, s, s->ids[i]);
+    str_append_format(sql, " AS k%zu, ", i);
+  }
+  append_exact_text(sql, s);
+  str_append_text(sql, " AS x, ");
+  if (is_contended(s)) {
+    sqlite_metrics_append_place(sql, s);
+    append_candidates(sql, s);
+  } else {
+    str_append_text(sql, "1 AS vecmill_i FROM ");
+    sql_append_table(sql, s);
+    str_append_text(sql, " WHERE NOT ");
+    sqlite_append_blank(sql, s);
+  }
+  str_append_char(sql, ')');
+}
+
+/* temp.vecmill_first: key, hash of the text, and how many rows have that; where rows share metrics
+ * all that come first, for their other numbers are looked at too, else those whose frequency is
+ * another. */
+static vecmill_status find_rows(sqlite_store *s, vecmill_error *err) {
   str sql = {0};
   str_append_text(&sql, "DROP TABLE IF EXISTS temp.vecmill_first; CREATE TEMP TABLE "
                         "vecmill_first(i INTEGER PRIMARY KEY, ");
   append_key_names(&sql, s, "");
   str_append_text(&sql, ", h, n); WITH ");
   append_twins(&sql, s);
-  str_append_text(&sql, ", r AS (SELECT ");
-  append_exact_text(&sql, s);
-  str_append_text(&sql, " AS x, ");
-  for (size_t i = 0; i < s->n_ids; i++) {
-    sql_append_column(&sql, s, s->ids[i]);
-    str_append_format(&sql, " AS k%zu, ", i);
-  }
-  sqlite_metrics_append_place(&sql, s);
-  append_candidates(&sql, s);
-  str_append_text(&sql, ") INSERT INTO temp.vecmill_first(");
+  str_append_text(&sql, ", ");
+  append_rows(&sql, s);
+  str_append_text(&sql, ", f AS (SELECT r.*, t.n FROM r JOIN t ON t.x = r.x WHERE r.vecmill_i = 1) "
+                        "INSERT INTO temp.vecmill_first(");
   append_key_names(&sql, s, "");
   str_append_text(&sql, ", h, n) SELECT ");
-  append_key_names(&sql, s, "r.");
-  str_append_text(&sql, ", vecmill_hash(r.x) AS h, t.n FROM r JOIN t ON t.x = r.x WHERE "
-                        "r.vecmill_i = 1");
+  append_key_names(&sql, s, "f.");
+  str_append_text(&sql, ", vecmill_hash(f.x), f.n FROM f");
+  if (!is_contended(s)) {
+    str_append_text(&sql, ", ");
+    sqlite_metrics_append_table(&sql, s);
+    str_append_text(&sql, " AS vecmill_m");
+    append_where_other(&sql, s);
+  }
   vecmill_status status = sql.failed ? err_set_memory(err, "metrics", sql.n)
                                      : sqlite_run(s, sql.data, "cannot count equal texts", err);
   str_fini(&sql);
   return status;
 }
+
+/* --- a page of it --- */
 
 /* Those behind row `after`, of keys alone. */
 static vecmill_status read_first(sqlite_store *s, uint64_t after, store_page *page_out,
@@ -189,6 +190,18 @@ typedef struct settling {
   uint64_t n_changed;
 } settling;
 
+static vecmill_status write_frequencies(sqlite_store *s, settling *all, uint64_t from, uint64_t to,
+                                        uint64_t *n_changed_out, vecmill_error *err) {
+  sqlite_bind_integer_at(all->frequency, ":from", (sqlite3_int64)from);
+  sqlite_bind_integer_at(all->frequency, ":to", (sqlite3_int64)to);
+  int code = sqlite3_step(all->frequency);
+  *n_changed_out = (uint64_t)sqlite3_changes64(s->db);
+  vecmill_status status =
+      code == SQLITE_DONE ? VECMILL_OK : sqlite_error(s, code, "cannot count equal texts", err);
+  sqlite3_reset(all->frequency);
+  return status;
+}
+
 /* Rows `from` to `to` of those that come first, whose texts `page` has. */
 static vecmill_status write_rows(sqlite_store *s, settling *all, const store_page *page,
                                  uint64_t from, uint64_t to, vecmill_error *err) {
@@ -196,14 +209,7 @@ static vecmill_status write_rows(sqlite_store *s, settling *all, const store_pag
   vecmill_status status = sqlite_begin(s, err);
   if (status != VECMILL_OK) return status;
   status = sqlite_metrics_write_page(s, page, &n_written, err);
-  if (status == VECMILL_OK) {
-    sqlite_bind_integer_at(all->frequency, ":from", (sqlite3_int64)from);
-    sqlite_bind_integer_at(all->frequency, ":to", (sqlite3_int64)to);
-    int code = sqlite3_step(all->frequency);
-    n_changed = (uint64_t)sqlite3_changes64(s->db);
-    if (code != SQLITE_DONE) status = sqlite_error(s, code, "cannot count equal texts", err);
-    sqlite3_reset(all->frequency);
-  }
+  if (status == VECMILL_OK) status = write_frequencies(s, all, from, to, &n_changed, err);
   status = sqlite_end(s, status, err);
   if (status == VECMILL_OK) all->n_changed += n_changed;
   return status;
@@ -224,13 +230,12 @@ static vecmill_status settle_page(sqlite_store *s, settling *all, const store_pa
   return status;
 }
 
-static vecmill_status settle_all(sqlite_store *s, settling *all, vecmill_error *err) {
+/* All that come first, their other numbers too. */
+static vecmill_status settle_first(sqlite_store *s, settling *all, vecmill_error *err) {
   uint64_t n_done = 0;
   bool any = true;
+  vecmill_status status = VECMILL_OK;
   s->metrics.refusals = (metrics_refusals){0}; /* those that lacked metrics are among them */
-  vecmill_status status = sqlite_metrics_claim(s, err);
-  if (status == VECMILL_OK) status = find_first(s, err);
-  if (status == VECMILL_OK) status = compile_frequency(s, &all->frequency, err);
   while (status == VECMILL_OK && any) {
     store_page first;
     status = read_first(s, n_done, &first, err);
@@ -239,7 +244,20 @@ static vecmill_status settle_all(sqlite_store *s, settling *all, vecmill_error *
     n_done += first.n_rows;
     sqlite_store_page_free(&s->base, &first);
   }
-  sqlite3_finalize(all->frequency);
+  return status;
+}
+
+static vecmill_status settle_frequencies(sqlite_store *s, settling *all, vecmill_error *err) {
+  str sql = {0};
+  sqlite3_int64 n = 0;
+  str_append_text(&sql, "SELECT max(i) FROM temp.vecmill_first");
+  vecmill_status status = sqlite_integer(s, &sql, "cannot count equal texts", 0, &n, err);
+  for (uint64_t done = 0; status == VECMILL_OK && done < (uint64_t)n; done += KEYS_AT_ONCE) {
+    uint64_t n_changed = 0;
+    status = write_frequencies(s, all, done + 1, done + KEYS_AT_ONCE, &n_changed, err);
+    if (status == VECMILL_OK) all->n_changed += n_changed;
+  }
+  str_fini(&sql);
   return status;
 }
 
@@ -255,13 +273,17 @@ static vecmill_status look_for_candidates(sqlite_store *s, bool *any_out, vecmil
   return status;
 }
 
-/* --- both --- */
-
 static vecmill_status settle(sqlite_store *s, settling *all, vecmill_error *err) {
-  bool any = false;
-  if (!is_contended(s)) return count_twins(s, &all->n_changed, err);
-  vecmill_status status = look_for_candidates(s, &any, err);
-  return status == VECMILL_OK && any ? settle_all(s, all, err) : status;
+  bool any = true;
+  vecmill_status status = is_contended(s) ? look_for_candidates(s, &any, err) : VECMILL_OK;
+  if (status != VECMILL_OK || !any) return status;
+  if (is_contended(s)) status = sqlite_metrics_claim(s, err);
+  if (status == VECMILL_OK) status = find_rows(s, err);
+  if (status == VECMILL_OK) status = compile_frequency(s, &all->frequency, err);
+  if (status == VECMILL_OK)
+    status = is_contended(s) ? settle_first(s, all, err) : settle_frequencies(s, all, err);
+  sqlite3_finalize(all->frequency);
+  return status;
 }
 
 vecmill_status sqlite_store_metrics_settle(store *base, store_measure_function *measure,

@@ -107,7 +107,8 @@ def test_without_db(folder):
         output, status = unseen(folder, *words)
         assert status == 2 and output == "vecmill: an option stands before the command (vecmill COMMAND --db DB)\n", (words, output)
     for words in ([f"--db=host=h password={SECRET}", "jobs"], ["jobs", "--", f"--db={address}"], [f"PGPASSWORD={SECRET}", "jobs"], ["jobs", f"PG_PASSWORD={SECRET}"], ["search", "t", "q", f"--db{address}"],
-                  [f"jobs --db={address}"], ["ingest", f"t --db={address}"], ["ingest", f"t PASSWORD = '{SECRET} and more'"], ["jobs", f"url=x://{PLACE}/@x"]):
+                  [f"jobs --db={address}"], ["ingest", f"t --db={address}"], ["ingest", f"t PASSWORD = '{SECRET} and more'"], ["jobs", f"url=x://{PLACE}/@x"],
+                  ["jobs", PLACE], ["jobs", "--model", f"x\tpassword\t=\t{SECRET}"], ["ingest", f"host=h password='it\\'s {SECRET}'"], ["ingest", f"host=h password=my\\ {SECRET}"]):
         done = subprocess.run([VECMILL, *words], cwd=folder, env=environment(), capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode in (1, 2) and SECRET not in done.stdout + done.stderr, (words, done)
     for words in (["jobs", f"host=h password={SECRET}"], ["ingest", "t", f"host=h password={SECRET}"], ["ingest", "t", f"--bd={SECRET}"]):

@@ -172,6 +172,22 @@ def test_begun_with_another_dimension(vecmill, folder):
                    or "column embedding was made with " in refused or "the model makes " in refused, f"{halt}: {refused}")
 
 
+def test_column_added_meanwhile(vecmill, folder):
+    """Somebody else adds the column while the run waits to: one that is not for its vectors is told of before anything is embedded."""
+    for kind, status in ("vector(64)", 1), ("vector(32)", 0):
+        with fresh() as server:
+            fill(server, 20)
+            server.psql("ALTER TABLE t DROP COLUMN embedding")
+            with server.session() as other:
+                other.sql(f"BEGIN; ALTER TABLE t ADD embedding {kind}")
+                run = start(vecmill, server.uri)
+                waiting(server)
+                other.sql("COMMIT")
+            output, errors = run.communicate(timeout=60)
+            expect(run.returncode == status and ("table t: column embedding was added meanwhile, as vector(64), and the model makes vectors of 32 numbers" in errors) == bool(status), f"{output} {errors}")
+            expect(left(server) == [("20" if status else "0",)], "not that")
+
+
 def test_begun_otherwise_meanwhile(vecmill, folder):
     """Frozen before its first vector is there, beyond its lease: another run with another prefix has the column by then, and who wakes writes nothing there."""
     with fresh() as server:

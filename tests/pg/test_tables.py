@@ -151,6 +151,8 @@ def test_made_again(vecmill, folder):
         ingest(vecmill, server.uri, status=3)
         server.psql("DROP TABLE t")
         fill(server, 30)
+        done = ingest(vecmill, server.uri, "--dry-run")
+        expect("Remaining to embed in t: 30" in done.stdout and "failed" not in done.stdout, done.stdout)
         done = ingest(vecmill, server.uri)
         expect("Embedded 30 rows" in done.stdout and "failed" not in done.stdout, done.stdout)
         state = "SELECT (SELECT count(*) FROM vecmill.failures), (SELECT sum(cardinality(hashes)) FROM vecmill.hash_pages), (SELECT count(*) FROM vecmill.columns WHERE table_oid = 't'::regclass)"

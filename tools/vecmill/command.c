@@ -79,23 +79,31 @@ static void cover(char *from, const char *to) {
   while (from < to) *from++ = 'x';
 }
 
-/* "name://user:secret@": what stands there may hold an @ too. */
-static void cover_address(char *after_slashes) {
+/* "name://user:secret@": what stands there may hold an @ too. An address of the web may have both
+ * signs in its path. */
+static void cover_address(const char *line, char *after_slashes) {
+  size_t n_before = (size_t)(after_slashes - line) - 3;
+  if ((n_before >= 4 && memcmp(after_slashes - 7, "http", 4) == 0) ||
+      (n_before >= 5 && memcmp(after_slashes - 8, "https", 5) == 0))
+    return;
   char *end = after_slashes + strcspn(after_slashes, " \t\n\"");
   char *colon = memchr(after_slashes, ':', (size_t)(end - after_slashes)), *at = end;
   while (at > after_slashes && *at != '@') at--;
   if (colon && colon < at) cover(colon + 1, at);
 }
 
-/* "password = secret", as in connections and variables; quoted, or to the next blank. */
+/* "password = secret", as in connections and variables: quoted, or to the next blank; what follows
+ * a backslash ends neither. */
 static void cover_value(char *after_name) {
-  char *c = after_name + strspn(after_name, " ");
+  char *c = after_name + strspn(after_name, " \t");
   if (*c++ != '=') return;
-  c += strspn(c, " ");
+  c += strspn(c, " \t");
   bool is_quoted = *c == '\'' || *c == '"';
-  char quotes[] = {is_quoted ? *c : ' ', is_quoted ? '\0' : '\n', '\0'};
+  char ends[] = {is_quoted ? *c : ' ', is_quoted ? '\0' : '\n', '\0'};
   c += is_quoted;
-  cover(c, c + strcspn(c, quotes));
+  char *end = c + strcspn(c, ends);
+  while (end > c && end[-1] == '\\' && *end) end += 1 + strcspn(end + 1, ends);
+  cover(c, end);
 }
 
 /* `word` in small letters of ASCII: whatever case the line has it in. */
@@ -108,7 +116,7 @@ static bool begins_with(const char *line, const char *word) {
  * is told without its password. */
 static void cover_secrets(char *line) {
   for (char *c = line; *c; c++) {
-    if (strncmp(c, "://", 3) == 0) cover_address(c + 3);
+    if (strncmp(c, "://", 3) == 0) cover_address(line, c + 3);
     if (begins_with(c, "password")) cover_value(c + 8);
     if (begins_with(c, "passwd")) cover_value(c + 6);
   }
@@ -195,7 +203,9 @@ bool command_number(const char *word, uint64_t min, uint64_t max, uint64_t *numb
 
 int command_usage_error(const char *format, const char *word) {
   if (!format) return COMMAND_EXIT_USAGE;
-  if (word && vecmill_database_is_postgresql(word)) word = "..."; /* without --db before it */
+  /* without --db before it, of whatever form */
+  if (word && (vecmill_database_is_postgresql(word) || (strchr(word, ':') && strchr(word, '@'))))
+    word = "...";
   /* The format is a literal of the caller's with one %s or none: split there. */
   const char *hole = strstr(format, "%s");
   if (hole)
