@@ -293,6 +293,8 @@ def test_second_text_meanwhile(vecmill, folder):
     with closing(sqlite3.connect(path, timeout=60)) as db:
         db.execute("BEGIN IMMEDIATE")  # no commit is under way
         first.send_signal(signal.SIGSTOP)
+        while any(task.read_text().rsplit(") ", 1)[1][0] != "T" for task in Path(f"/proc/{first.pid}/task").glob("*/stat")):
+            time.sleep(0.01)
         db.execute("DELETE FROM t_metrics")
         db.commit()
     done = vecmill.ingest(path, "--text-column", "english", "--vector-column", "v2")
