@@ -25,7 +25,7 @@ double measure_average(double sum, uint64_t n);
 /*
  * The end of a run, once all vectors are in: metrics that several rows share become those of the
  * first, and equal texts are counted. *n_changed_out: rows whose frequency was written. `stop` (may
- * be NULL) is read with atomic loads. STOPPED: the next run does it.
+ * be NULL) is read with atomic loads. STOPPED: the next run does it; DATABASE: it refused rows.
  */
 vecmill_status measure_settle(store *s, const wordlist *list, const int *stop,
                               uint64_t *n_changed_out, vecmill_error *err);

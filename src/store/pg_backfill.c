@@ -26,12 +26,7 @@ static void append_joined(str *sql, const pg_store *s, const char *alias) {
 
 /* "FROM .. WHERE ..": rows with a vector and without metrics */
 static void append_lacking(str *sql, const pg_store *s, const char *cut) {
-  str_append_format(sql, " FROM %s WHERE ", s->table_sql);
-  pg_append_has_vector(sql, s);
-  str_append_text(sql, " AND ");
-  pg_append_column(sql, s, s->text_column);
-  str_append_text(sql, " IS NOT NULL");
-  pg_metrics_append_joins_not_null(sql, s);
+  pg_metrics_append_candidates(sql, s);
   if (s->metrics.is_on || !s->metrics.is_missing) {
     const char *m = pg_alias(s, "vecmill_m");
     str_append_format(sql, " AND NOT EXISTS (SELECT 1 FROM %s AS %s WHERE ", s->metrics.rows_sql,

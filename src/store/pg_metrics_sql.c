@@ -50,6 +50,15 @@ void pg_metrics_append_joins_not_null(str *sql, const pg_store *s) {
   }
 }
 
+void pg_metrics_append_candidates(str *sql, const pg_store *s) {
+  str_append_format(sql, " FROM %s WHERE ", s->table_sql);
+  pg_append_has_vector(sql, s);
+  str_append_text(sql, " AND ");
+  pg_append_column(sql, s, s->text_column);
+  str_append_text(sql, " IS NOT NULL");
+  pg_metrics_append_joins_not_null(sql, s);
+}
+
 void pg_metrics_append_needed(str *sql, const pg_store *s, bool with_text) {
   const char *names[2 * PG_MAX_KEYS + 1];
   size_t n = 0, n_all = 0;

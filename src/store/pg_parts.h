@@ -194,8 +194,8 @@ void pg_free_ahead(pg_store *s);
 
 /* With the column's row locked: that its record is of `maker`, in whose place that is put where
  * nobody works (`is_free`) and it has no vectors to show, or is in doubt: the caller has seen that
- * `maker` made them. Else BUSY or CONFLICT. What it is then stands until the transaction ends. Then a
- * vector column that is missing is added. */
+ * `maker` made them. Else BUSY or CONFLICT. What it is then stands until the transaction ends. A
+ * vector column that is missing is added then; CONFLICT: one for other vectors came meanwhile. */
 vecmill_status pg_hold_record(pg_store *s, PGconn *conn, const store_maker *maker, bool is_free,
                               vecmill_error *err);
 

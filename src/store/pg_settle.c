@@ -24,16 +24,6 @@ static bool is_contended(const pg_store *s) {
   return s->metrics.is_shared || s->metrics.sharers[0];
 }
 
-/* "FROM .. WHERE ..": the rows of which some are the first */
-static void append_candidates(str *sql, const pg_store *s) {
-  str_append_format(sql, " FROM %s WHERE ", s->table_sql);
-  pg_append_has_vector(sql, s);
-  str_append_text(sql, " AND ");
-  pg_append_column(sql, s, s->text_column);
-  str_append_text(sql, " IS NOT NULL");
-  pg_metrics_append_joins_not_null(sql, s);
-}
-
 /* --- those that come first --- */
 
 /* The first of each of those that share a row, without its text, as a preview picks rows. A
@@ -47,7 +37,7 @@ static void append_first(str *sql, const pg_store *s) {
   pg_append_column(sql, s, s->text_column);
   str_append_text(sql, "::text) AS vecmill_l, ");
   pg_metrics_append_place(sql, s);
-  append_candidates(sql, s);
+  pg_metrics_append_candidates(sql, s);
   str_append_text(sql, ") AS ");
   pg_append_name(sql, s->table);
   str_append_text(sql, " WHERE vecmill_i = 1 ORDER BY ");
@@ -181,7 +171,7 @@ static void append_twins(str *sql, const pg_store *s) {
   str_append_text(sql, " AS h");
   pg_metrics_append_places(sql, s);
   if (is_contended(s)) {
-    append_candidates(sql, s);
+    pg_metrics_append_candidates(sql, s);
     str_append_text(sql, " ORDER BY ");
     pg_metrics_append_joins(sql, s);
     str_append_format(sql, ", %s", s->keys_sql);
@@ -247,7 +237,7 @@ static vecmill_status look_for_candidates(pg_store *s, bool *any_out, vecmill_er
   *any_out = false;
   if (!is_contended(s)) return VECMILL_OK;
   str_append_text(&sql, "SELECT EXISTS (SELECT 1");
-  append_candidates(&sql, s);
+  pg_metrics_append_candidates(&sql, s);
   str_append_text(&sql, ")::text");
   vecmill_status status = pg_run(s, PG_READER, &sql, NULL, "cannot look for rows", &rows, err);
   *any_out = status == VECMILL_OK && pg_text(rows, 0, 0)[0] == 't';

@@ -115,6 +115,8 @@ void pg_metrics_append_collation(str *sql, const pg_key_column *join);
 void pg_metrics_append_joins(str *sql, const pg_store *s);
 /* " AND "table"."join" IS NOT NULL ..": such rows have no metrics */
 void pg_metrics_append_joins_not_null(str *sql, const pg_store *s);
+/* " FROM .. WHERE ..": rows with a vector, a text and what metrics go by */
+void pg_metrics_append_candidates(str *sql, const pg_store *s);
 /* "table"."key", .., what metrics go by, and perhaps the text: each once */
 void pg_metrics_append_needed(str *sql, const pg_store *s, bool with_text);
 /* "row_number() OVER (..) AS vecmill_i": the place among the rows that share one of metrics */

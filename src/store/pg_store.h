@@ -109,7 +109,7 @@ typedef struct pg_store {
   bool is_barred;  /* a run may not read it yet: all rights that are missing are told at once */
   char *column_id; /* in the state's `columns`; NULL: no record */
   bool is_noted;   /* the record says which table it is of, and which key */
-  bool is_doubtful, has_vectors; /* of the record, as inspect has it */
+  bool is_doubtful, has_vectors; /* the record; the column, as inspect has it */
   char *record_since; /* when the record of this run was made: another one's is of another time */
   bool has_other_key; /* its hashes are kept by another one than ours */
 

@@ -277,10 +277,12 @@ typedef struct store_operations {
                                    vecmill_error *err);
 
   /*
-   * The end of a run, all or nothing, and one process after the other. A row of metrics that
-   * several rows share, or other tables, becomes that of the first of these in key order that has a
-   * vector and a text: `measure` is given them page by page. Then one aggregate over the table:
-   * rows with the identical text, written where it differs, to so many rows.
+   * The end of a run. A row of metrics that several rows share, or other tables, becomes that of
+   * the first of these in key order that has a vector and a text: `measure` is given them page by
+   * page. And one aggregate over the table: rows with the identical text, written where it differs,
+   * to *n_changed_out rows. Of runs that end at the same time no row has the counts of one text and
+   * the frequency of another. DATABASE, with the first of them, where the database refused rows, of
+   * metrics_commit too: all others are written. STOPPED: the next run does it.
    */
   vecmill_status (*metrics_settle)(store *s, store_measure_function *measure, void *context,
                                    uint64_t *n_changed_out, vecmill_error *err);
