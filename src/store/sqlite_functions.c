@@ -45,6 +45,12 @@ static void hash_function(sqlite3_context *context, int n, sqlite3_value **value
   sqlite3_result_int64(context, (sqlite3_int64)hash_bytes(text, n_bytes));
 }
 
+static void size_function(sqlite3_context *context, int n, sqlite3_value **values) {
+  size_t n_bytes;
+  text_of_value(values[0], &n_bytes);
+  sqlite3_result_int64(context, (sqlite3_int64)n_bytes);
+}
+
 static void key_function(sqlite3_context *context, int n, sqlite3_value **values) {
   str key = {0}, json = {0};
   for (int i = 0; i < n; i++) key_append_value(&key, values[i]);
@@ -80,6 +86,8 @@ int sqlite_add_functions(sqlite3 *db) {
     code = sqlite3_create_function(db, "vecmill_key", -1, flags, NULL, key_function, NULL, NULL);
   if (code == SQLITE_OK)
     code = sqlite3_create_function(db, "vecmill_hash", 1, flags, NULL, hash_function, NULL, NULL);
+  if (code == SQLITE_OK)
+    code = sqlite3_create_function(db, "vecmill_size", 1, flags, NULL, size_function, NULL, NULL);
   if (code == SQLITE_OK)
     code = sqlite3_create_function(db, "vecmill_hash_key", -1, flags, NULL, hash_key_function, NULL,
                                    NULL);

@@ -43,7 +43,7 @@ static void append_vector(str *sql, const sqlite_store *s) {
   else str_append_text(sql, "NULL");
 }
 
-static void append_no_null_keys(str *sql, const sqlite_store *s) {
+void sqlite_append_no_null_keys(str *sql, const sqlite_store *s) {
   if (!s->null_keys) return;
   for (size_t i = 0; i < s->n_ids; i++) {
     str_append_text(sql, " AND ");
@@ -52,9 +52,19 @@ static void append_no_null_keys(str *sql, const sqlite_store *s) {
   }
 }
 
+void sqlite_append_null_keys(str *sql, const sqlite_store *s) {
+  str_append_text(sql, " WHERE (0");
+  for (size_t i = 0; i < s->n_ids; i++) {
+    str_append_text(sql, " OR ");
+    sql_append_column(sql, s, s->ids[i]);
+    str_append_text(sql, " IS NULL");
+  }
+  str_append_char(sql, ')');
+}
+
 void sqlite_append_considered(str *sql, const sqlite_store *s) {
   str_append_text(sql, " WHERE 1");
-  append_no_null_keys(sql, s);
+  sqlite_append_no_null_keys(sql, s);
   if (s->cut.n) {
     str_append_text(sql, " AND ");
     sql_append_compare(sql, s, "<=", 'c');
@@ -214,13 +224,7 @@ static vecmill_status count_null_keys(sqlite_store *s, uint64_t *n_out, vecmill_
   sqlite3_int64 n = 0;
   str_append_text(&sql, "SELECT count(*)");
   sqlite_append_from(&sql, s);
-  str_append_text(&sql, " WHERE (0");
-  for (size_t i = 0; i < s->n_ids; i++) {
-    str_append_text(&sql, " OR ");
-    sql_append_column(&sql, s, s->ids[i]);
-    str_append_text(&sql, " IS NULL");
-  }
-  str_append_text(&sql, ")");
+  sqlite_append_null_keys(&sql, s);
   if (s->where) str_append_format(&sql, " AND (%s\n)", s->where);
   vecmill_status status = sqlite_integer(s, &sql, "cannot count the rows", 0, &n, err);
   str_fini(&sql);

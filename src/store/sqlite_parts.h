@@ -123,7 +123,7 @@ void key_append_json(str *json, const void *key, size_t n_bytes);
 int key_compare(const void *a, size_t n_a, const void *b, size_t n_b);
 
 /* sqlite_functions.c: vecmill_blank(text), vecmill_same(a, b), vecmill_key(ids...),
- * vecmill_hash(text), vecmill_hash_key(ids...). */
+ * vecmill_hash(text), vecmill_size(text) in bytes, vecmill_hash_key(ids...). */
 int sqlite_add_functions(sqlite3 *db);
 /* The text of a value: TEXT as it is, numbers as SQLite prints them, a BLOB's bytes as if it
  * were text. */
@@ -131,6 +131,9 @@ const char *sqlite_text_of(sqlite3_stmt *statement, int column, size_t *n_out);
 
 /* sqlite_page.c: pieces of its statements, and what they bind. */
 void sqlite_append_blank(str *sql, const sqlite_store *s);
+/* " AND "table"."id" IS NOT NULL ..", where they may be; " WHERE (.. IS NULL OR ..)" */
+void sqlite_append_no_null_keys(str *sql, const sqlite_store *s);
+void sqlite_append_null_keys(str *sql, const sqlite_store *s);
 /* " WHERE 1 AND ...": the rows that the run considers. */
 void sqlite_append_considered(str *sql, const sqlite_store *s);
 void sqlite_append_from(str *sql, const sqlite_store *s);
@@ -213,6 +216,18 @@ vecmill_status sqlite_metrics_write_page(sqlite_store *s, const store_page *page
                                          uint64_t *n_written_out, vecmill_error *err);
 vecmill_status sqlite_store_metrics_commit(store *s, const store_page *page,
                                            uint64_t *n_written_out, vecmill_error *err);
+/* sqlite_twins.c */
+#define SQLITE_KEYS_AT_ONCE 10000
+/* What is there may be the numbers of another row, one that is gone too, or of another table's. */
+bool sqlite_is_contended(const sqlite_store *s);
+/* Where it is: whether any row is there that has metrics. */
+vecmill_status sqlite_look_for_candidates(sqlite_store *s, bool *any_out, vecmill_error *err);
+/* temp.vecmill_first(i, k0.., h, n): the rows that settling is to look at, by their keys, with the
+ * hash of the text that they have and how many rows have that. i: 1 and on. */
+vecmill_status sqlite_find_settling(sqlite_store *s, vecmill_error *err);
+void sqlite_forget_settling(sqlite_store *s);
+/* "k0, k1" */
+void sqlite_append_key_names(str *sql, const sqlite_store *s);
 /* sqlite_settle.c */
 vecmill_status sqlite_store_metrics_settle(store *s, store_measure_function *measure, void *context,
                                            uint64_t *n_changed_out, vecmill_error *err);

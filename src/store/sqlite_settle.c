@@ -2,62 +2,16 @@
  * The end of a run: metrics that several rows share, or other tables, and equal texts.
  *
  * Not in one transaction, as in pg_settle.c: that would shut out all other writers of the file for
- * as long. What is to be written is found first and kept in a table of this connection's own; then
- * a page of it after the other is written, counts and frequency together. So no row has the counts
- * of one text and the frequency of another, however two runs that end at the same time follow one
- * another.
+ * as long. What is to be written is found first (sqlite_twins.c) and kept in a table of this
+ * connection's own; then a page of it after the other is written, counts and frequency together. So
+ * of two runs that end at the same time none puts the frequency of its texts beside the counts that
+ * the other one wrote.
  */
-#include <limits.h>
-
+#include "base/clock.h"
 #include "store/metrics_table.h"
 #include "store/sqlite_parts.h"
 
-#define KEYS_AT_ONCE 10000
 #define TEXTS_AT_ONCE 1000
-
-/* What is there may be the numbers of another row, one that is gone too, or of another table's. */
-static bool is_contended(const sqlite_store *s) {
-  bool any = s->metrics.is_shared;
-  for (size_t i = 0; i < METRICS_N_SHARERS; i++) any |= s->metrics.sharers[i];
-  return any;
-}
-
-/* " FROM .. WHERE ..": the rows of which some are the first */
-static void append_candidates(str *sql, const sqlite_store *s) {
-  str_append_text(sql, " FROM ");
-  sql_append_table(sql, s);
-  str_append_text(sql, " WHERE ");
-  sqlite_append_has_vector(sql, s);
-  str_append_text(sql, " AND ");
-  sql_append_column(sql, s, s->text_column);
-  str_append_text(sql, " IS NOT NULL");
-  sqlite_metrics_append_joins_not_null(sql, s);
-}
-
-/* --- what is to be written --- */
-
-/* A number and its digits are the same text; of equal words in other case neither is the other. */
-static void append_exact_text(str *sql, const sqlite_store *s) {
-  str_append_text(sql, "CAST(");
-  sql_append_column(sql, s, s->text_column);
-  str_append_text(sql, " AS TEXT) COLLATE BINARY");
-}
-
-/* "t AS (texts and how many rows have each)" */
-static void append_twins(str *sql, const sqlite_store *s) {
-  str_append_text(sql, "t AS (SELECT ");
-  append_exact_text(sql, s);
-  str_append_format(sql, " AS x, min(count(*), %d) AS n FROM ", INT_MAX);
-  sql_append_table(sql, s);
-  str_append_text(sql, " GROUP BY 1)");
-}
-
-static void append_update(str *sql, const sqlite_store *s) {
-  str_append_text(sql, "UPDATE ");
-  sqlite_metrics_append_table(sql, s);
-  str_append_text(sql, " AS vecmill_m SET frequency = f.n, updated_at = "
-                       "strftime('%Y-%m-%dT%H:%M:%SZ', 'now') FROM ");
-}
 
 /* "table"."join" AS j0, .., */
 static void append_joins(str *sql, const sqlite_store *s) {
@@ -76,66 +30,6 @@ static void append_where_other(str *sql, const sqlite_store *s) {
   }
 }
 
-/* "k0, k1": the key, in the table of our own */
-static void append_key_names(str *sql, const sqlite_store *s, const char *prefix) {
-  for (size_t i = 0; i < s->n_ids; i++)
-    str_append_format(sql, "%s%sk%zu", i ? ", " : "", prefix, i);
-}
-
-/* "r AS (..)": text x, key k0.. of the rows of which metrics are; blank texts have none, but where
- * rows share one it is of the first (vecmill_i is 1), whatever that is, until --changed takes its
- * vector. */
-static void append_rows(str *sql, const sqlite_store *s) {
-  str_append_text(sql, "r AS (SELECT ");
-  append_joins(sql, s);
-  for (size_t i = 0; i < s->n_ids; i++) {
-    sql_append_column(sql, s, s->ids[i]);
-    str_append_format(sql, " AS k%zu, ", i);
-  }
-  append_exact_text(sql, s);
-  str_append_text(sql, " AS x, ");
-  if (is_contended(s)) {
-    sqlite_metrics_append_place(sql, s);
-    append_candidates(sql, s);
-  } else {
-    str_append_text(sql, "1 AS vecmill_i FROM ");
-    sql_append_table(sql, s);
-    str_append_text(sql, " WHERE NOT ");
-    sqlite_append_blank(sql, s);
-  }
-  str_append_char(sql, ')');
-}
-
-/* temp.vecmill_first: key, hash of the text, and how many rows have that; where rows share metrics
- * all that come first, for their other numbers are looked at too, else those whose frequency is
- * another. */
-static vecmill_status find_rows(sqlite_store *s, vecmill_error *err) {
-  str sql = {0};
-  str_append_text(&sql, "DROP TABLE IF EXISTS temp.vecmill_first; CREATE TEMP TABLE "
-                        "vecmill_first(i INTEGER PRIMARY KEY, ");
-  append_key_names(&sql, s, "");
-  str_append_text(&sql, ", h, n); WITH ");
-  append_twins(&sql, s);
-  str_append_text(&sql, ", ");
-  append_rows(&sql, s);
-  str_append_text(&sql, ", f AS (SELECT r.*, t.n FROM r JOIN t ON t.x = r.x WHERE r.vecmill_i = 1) "
-                        "INSERT INTO temp.vecmill_first(");
-  append_key_names(&sql, s, "");
-  str_append_text(&sql, ", h, n) SELECT ");
-  append_key_names(&sql, s, "f.");
-  str_append_text(&sql, ", vecmill_hash(f.x), f.n FROM f");
-  if (!is_contended(s)) {
-    str_append_text(&sql, ", ");
-    sqlite_metrics_append_table(&sql, s);
-    str_append_text(&sql, " AS vecmill_m");
-    append_where_other(&sql, s);
-  }
-  vecmill_status status = sql.failed ? err_set_memory(err, "metrics", sql.n)
-                                     : sqlite_run(s, sql.data, "cannot count equal texts", err);
-  str_fini(&sql);
-  return status;
-}
-
 /* --- a page of it --- */
 
 /* Those behind row `after`, of keys alone. */
@@ -145,15 +39,15 @@ static vecmill_status read_first(sqlite_store *s, uint64_t after, store_page *pa
   str sql = {0};
   *page_out = (store_page){0};
   str_append_text(&sql, "SELECT ");
-  append_key_names(&sql, s, "");
+  sqlite_append_key_names(&sql, s);
   str_append_text(&sql, ", '' FROM temp.vecmill_first WHERE i > :after ORDER BY i LIMIT "
                         ":n"); /* without texts, as in a preview */
   vecmill_status status = sqlite_compile(s, &sql, "cannot read a page", &statement, err);
   str_fini(&sql);
   if (status != VECMILL_OK) return status;
   sqlite_bind_integer_at(statement, ":after", (sqlite3_int64)after);
-  sqlite_bind_integer_at(statement, ":n", KEYS_AT_ONCE);
-  status = sqlite_read_page(s, statement, false, KEYS_AT_ONCE, page_out, err);
+  sqlite_bind_integer_at(statement, ":n", SQLITE_KEYS_AT_ONCE);
+  status = sqlite_read_page(s, statement, false, SQLITE_KEYS_AT_ONCE, page_out, err);
   sqlite3_finalize(statement);
   return status;
 }
@@ -163,7 +57,10 @@ static vecmill_status read_first(sqlite_store *s, uint64_t after, store_page *pa
 static vecmill_status compile_frequency(sqlite_store *s, sqlite3_stmt **statement_out,
                                         vecmill_error *err) {
   str sql = {0};
-  append_update(&sql, s);
+  str_append_text(&sql, "UPDATE ");
+  sqlite_metrics_append_table(&sql, s);
+  str_append_text(&sql, " AS vecmill_m SET frequency = f.n, updated_at = "
+                        "strftime('%Y-%m-%dT%H:%M:%SZ', 'now') FROM ");
   str_append_text(&sql, "(SELECT ");
   append_joins(&sql, s);
   str_append_text(&sql, "vecmill_f.n FROM temp.vecmill_first AS vecmill_f CROSS JOIN ");
@@ -176,7 +73,7 @@ static vecmill_status compile_frequency(sqlite_store *s, sqlite3_stmt **statemen
   }
   str_append_text(&sql, " AND vecmill_hash(");
   sql_append_column(&sql, s, s->text_column);
-  str_append_format(&sql, ") = vecmill_f.h LIMIT %d) AS f", KEYS_AT_ONCE);
+  str_append_format(&sql, ") = vecmill_f.h LIMIT %d) AS f", SQLITE_KEYS_AT_ONCE);
   append_where_other(&sql, s);
   vecmill_status status = sqlite_compile(s, &sql, "cannot count equal texts", statement_out, err);
   str_fini(&sql);
@@ -215,6 +112,11 @@ static vecmill_status write_rows(sqlite_store *s, settling *all, const store_pag
   return status;
 }
 
+/* Others poll for the file: if page followed page they would hardly ever find it free. */
+static void give_way(uint64_t from_ns) {
+  clock_sleep_ms((unsigned)((clock_now_ns() - from_ns) / 4000000));
+}
+
 /* Of these rows, the first of which is the one behind row `before`. */
 static vecmill_status settle_page(sqlite_store *s, settling *all, const store_page *first,
                                   uint64_t before, vecmill_error *err) {
@@ -224,7 +126,9 @@ static vecmill_status settle_page(sqlite_store *s, settling *all, const store_pa
     uint64_t from = before + next + 1;
     status = sqlite_store_preview_texts(&s->base, first, TEXTS_AT_ONCE, &next, &page, err);
     if (status == VECMILL_OK) status = all->measure(all->context, &page, err);
+    uint64_t begun_ns = clock_now_ns();
     if (status == VECMILL_OK) status = write_rows(s, all, &page, from, before + next, err);
+    give_way(begun_ns);
     sqlite_store_page_free(&s->base, &page);
   }
   return status;
@@ -252,37 +156,27 @@ static vecmill_status settle_frequencies(sqlite_store *s, settling *all, vecmill
   sqlite3_int64 n = 0;
   str_append_text(&sql, "SELECT max(i) FROM temp.vecmill_first");
   vecmill_status status = sqlite_integer(s, &sql, "cannot count equal texts", 0, &n, err);
-  for (uint64_t done = 0; status == VECMILL_OK && done < (uint64_t)n; done += KEYS_AT_ONCE) {
-    uint64_t n_changed = 0;
-    status = write_frequencies(s, all, done + 1, done + KEYS_AT_ONCE, &n_changed, err);
+  for (uint64_t done = 0; status == VECMILL_OK && done < (uint64_t)n; done += SQLITE_KEYS_AT_ONCE) {
+    uint64_t n_changed = 0, begun_ns = clock_now_ns();
+    status = write_frequencies(s, all, done + 1, done + SQLITE_KEYS_AT_ONCE, &n_changed, err);
     if (status == VECMILL_OK) all->n_changed += n_changed;
+    give_way(begun_ns);
   }
   str_fini(&sql);
   return status;
 }
 
-static vecmill_status look_for_candidates(sqlite_store *s, bool *any_out, vecmill_error *err) {
-  str sql = {0};
-  sqlite3_int64 n = 0;
-  str_append_text(&sql, "SELECT EXISTS (SELECT 1");
-  append_candidates(&sql, s);
-  str_append_char(&sql, ')');
-  vecmill_status status = sqlite_integer(s, &sql, "cannot look for rows", 0, &n, err);
-  *any_out = n != 0;
-  str_fini(&sql);
-  return status;
-}
-
 static vecmill_status settle(sqlite_store *s, settling *all, vecmill_error *err) {
-  bool any = true;
-  vecmill_status status = is_contended(s) ? look_for_candidates(s, &any, err) : VECMILL_OK;
+  bool any = true, is_contended = sqlite_is_contended(s);
+  vecmill_status status = is_contended ? sqlite_look_for_candidates(s, &any, err) : VECMILL_OK;
   if (status != VECMILL_OK || !any) return status;
-  if (is_contended(s)) status = sqlite_metrics_claim(s, err);
-  if (status == VECMILL_OK) status = find_rows(s, err);
+  if (is_contended) status = sqlite_metrics_claim(s, err);
+  if (status == VECMILL_OK) status = sqlite_find_settling(s, err);
   if (status == VECMILL_OK) status = compile_frequency(s, &all->frequency, err);
   if (status == VECMILL_OK)
-    status = is_contended(s) ? settle_first(s, all, err) : settle_frequencies(s, all, err);
+    status = is_contended ? settle_first(s, all, err) : settle_frequencies(s, all, err);
   sqlite3_finalize(all->frequency);
+  sqlite_forget_settling(s);
   return status;
 }
 
