@@ -40,9 +40,12 @@ const char *metrics_nothing(bool is_strict) {
 }
 
 void metrics_refuse(metrics_refusals *r, const char *table, const char *key, const char *why) {
-  if (r->n++ == 0)
-    snprintf(r->first, sizeof r->first, "row %.80s of table %.80s: %.300s", key ? key : "?", table,
-             why);
+  char shown[200];
+  if (r->n++ > 0) return;
+  int n = snprintf(shown, sizeof shown, "%s", key ? key : "?");
+  if (n >= (int)sizeof shown) err_mark_cut(shown, sizeof shown);
+  n = snprintf(r->first, sizeof r->first, "row %s of table %s: %s", shown, table, why);
+  if (n >= (int)sizeof r->first) err_mark_cut(r->first, sizeof r->first);
 }
 
 vecmill_status metrics_refused(const metrics_refusals *r, const char *metrics_table,

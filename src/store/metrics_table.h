@@ -33,7 +33,7 @@ vecmill_status metrics_do_without(const store_metrics_target *target, vecmill_st
 /* What the database refused of the metrics, by rules of its own. */
 typedef struct metrics_refusals {
   uint64_t n;
-  char first[512]; /* "row K of table T: why" */
+  char first[1024]; /* "row K of table T: why" */
 } metrics_refusals;
 
 /* One more, of `table` and with that key (NULL: it cannot be had). */

@@ -119,20 +119,36 @@ static void note_refusal(sqlite_store *s, const store_row *row) {
 }
 
 /* Who writes is alone: the text that a row of the page is compared with is the one that it has, so
- * that what is there may be overwritten. */
-vecmill_status sqlite_metrics_write_page(sqlite_store *s, const store_page *page,
-                                         uint64_t *n_written_out, vecmill_error *err) {
+ * that what is there may be overwritten. Rows that were refused before are passed over; a trigger's
+ * RAISE(ROLLBACK) takes with it what was written. */
+static vecmill_status write_rows(sqlite_store *s, const store_page *page, uint64_t *n_written_out,
+                                 bool *rolled_back_out, vecmill_error *err) {
   *n_written_out = 0;
-  for (size_t i = 0; i < page->n_rows; i++) {
-    int code = sqlite_metrics_write(s, &page->rows[i], !s->metrics.has_ratios);
-    bool is_refused = (code & 0xFF) == SQLITE_CONSTRAINT && !sqlite3_get_autocommit(s->db);
-    if (code != SQLITE_DONE && !is_refused)
+  *rolled_back_out = false;
+  for (size_t i = 0; i < page->n_rows && !*rolled_back_out; i++) {
+    store_row *row = &page->rows[i];
+    int code = row->is_written ? sqlite_metrics_write(s, row, !s->metrics.has_ratios) : SQLITE_OK;
+    if (code == SQLITE_DONE) *n_written_out += sqlite3_changes64(s->db) > 0;
+    if (code == SQLITE_DONE || code == SQLITE_OK) continue;
+    if ((code & 0xFF) != SQLITE_CONSTRAINT)
       return sqlite_error(s, code, "cannot write metrics", err);
-    page->rows[i].is_written = !is_refused;
-    if (is_refused) note_refusal(s, &page->rows[i]);
-    else *n_written_out += sqlite3_changes64(s->db) > 0;
+    note_refusal(s, row);
+    row->is_written = false;
+    *rolled_back_out = sqlite3_get_autocommit(s->db);
   }
   return VECMILL_OK;
+}
+
+vecmill_status sqlite_metrics_write_page(sqlite_store *s, const store_page *page,
+                                         uint64_t *n_written_out, vecmill_error *err) {
+  bool rolled_back = false;
+  for (size_t i = 0; i < page->n_rows; i++) page->rows[i].is_written = true;
+  vecmill_status status = write_rows(s, page, n_written_out, &rolled_back, err);
+  while (status == VECMILL_OK && rolled_back) {
+    status = sqlite_begin(s, err);
+    if (status == VECMILL_OK) status = write_rows(s, page, n_written_out, &rolled_back, err);
+  }
+  return status;
 }
 
 vecmill_status sqlite_store_metrics_commit(store *base, const store_page *page,

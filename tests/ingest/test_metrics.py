@@ -148,6 +148,16 @@ def test_twins(vecmill, folder):
     expect(path.read_bytes() == before, "a run with nothing to do wrote")
 
 
+def test_twins_without_text_type(vecmill, folder):
+    """A text's bytes tell it from others: in a database of UTF-16 a BLOB of UTF-8 is the same text, and a row without a key counts."""
+    path = folder / "t.db"
+    execute(path, """PRAGMA encoding = 'UTF-16le'; CREATE TABLE t(id TEXT PRIMARY KEY, text);
+        INSERT INTO t VALUES('a', 'kai'), ('b', x'6b6169'), ('c', 'kai '), (NULL, 'kai'), (NULL, NULL)""")
+    vecmill.ingest(path, "--create-metrics")
+    twins = query(path, "SELECT id, frequency FROM t_metrics ORDER BY id")
+    expect(twins == [("a", 3), ("b", 3), ("c", 1)], str(twins))
+
+
 def test_same_at_any_number_of_workers(vecmill, folder):
     base, words, kept = folder / "t.db", list_files(folder), None
     make_table(base, 3000, seed=4)
@@ -424,9 +434,12 @@ def test_refused_at_the_end(vecmill, folder):
     execute(path, "UPDATE documents SET text = 'a b c d' WHERE doc_id = 2; DELETE FROM documents WHERE doc_id = 3; INSERT INTO documents(doc_id, sourceid, text) VALUES(5, 5, 'new')")
     told = (f"vecmill: table document_metrics: the database refused the numbers of 1 texts, the first those of row 2 of table documents: CHECK constraint failed: short "
             "(all others are written; mend the row or the rule, and run again)\n")
-    for words in (), ("--metrics-only",):
+    for words in (), ("--metrics-only",):  # the second time row 2 lacks metrics as well: it is one text all the same
         done = vecmill.ingest(path, *words, table="documents", status=1)
         expect(done.stderr == told, done.stderr)
+        got = query(path, "SELECT word_count, length, frequency FROM document_metrics WHERE sourceid = 2")
+        expect(got == ([] if words else [(1, 3, 1)]), f"of a row whose numbers were refused: {got}")
+        execute(path, "DELETE FROM document_metrics WHERE sourceid = 2")
         got = query(path, "SELECT sourceid, word_count, length, frequency FROM document_metrics WHERE sourceid <> 2 ORDER BY 1")
         expect(got == [(1, 1, 3, 1), (3, 1, 3, 1), (5, 1, 3, 1)], str(got))
     make_sentences(path, ["one", "a b c d", "two", "e f g h", "three"])
@@ -437,6 +450,39 @@ def test_refused_at_the_end(vecmill, folder):
     expect("refused the numbers of 2 texts, the first those of row 2 of table sentences: CHECK constraint failed: " in done.stderr, done.stderr)
     got = query(path, "SELECT sentenceid, word_count, frequency FROM sentence_metrics ORDER BY 1")
     expect(got == [(1, 1, 1), (3, 1, 1), (5, 1, 1)], str(got))
+
+
+def test_rolled_back_at_the_end(vecmill, folder):
+    """A trigger that takes the transaction with the row (RAISE(ROLLBACK)) costs the others nothing either, nor does a key too long to be shown."""
+    path = folder / "t.db"
+    keys = [f"{'ā' * 150}{i:04}" for i in range(300)]
+    execute(path, """CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, text TEXT);
+        CREATE TABLE t_metrics(id TEXT PRIMARY KEY, hawaiian_word_ratio, word_count, length, entity_count, frequency, updated_at)""")
+    with closing(sqlite3.connect(path)) as db, db:
+        db.executemany("INSERT INTO t VALUES(?, ?)", [(key, "aloha" if i % 100 else "a b c") for i, key in enumerate(keys)])
+    vecmill.ingest(path)
+    execute(path, """DELETE FROM t_metrics; CREATE TRIGGER no BEFORE INSERT ON t_metrics WHEN new.word_count = 3 BEGIN SELECT RAISE(ROLLBACK, 'too long'); END""")
+    done = vecmill.ingest(path, 200, "--metrics-only", status=1)
+    shown = done.stderr.partition("the first those of row ")[2].partition(" of table t: too long (all others are written")[0]
+    expect("table t_metrics: the database refused the numbers of 3 texts, " in done.stderr and shown.startswith('"āā') and shown.endswith("ā... (cut)"), done.stderr)
+    expect(query(path, "SELECT word_count, length, frequency, count(*) FROM t_metrics GROUP BY 1, 2, 3") == [(1, 5, 297, 297)], "others")
+    expect("Measured 297 rows" in done.stdout and "avg_wc=1.0" in done.stdout, done.stdout)
+
+
+def test_edited_at_the_end(vecmill, folder):
+    """A text that is edited after equal texts were counted does not get the frequency of what it was."""
+    path = folder / "t.db"
+    execute(path, """CREATE TABLE documents(doc_id INTEGER PRIMARY KEY, sourceid INTEGER, text TEXT);
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500) INSERT INTO documents SELECT i, i, 'aloha' FROM n""")
+    vecmill.ingest(path, "--create-metrics", "--limit", 1, table="documents")
+    execute(path, """UPDATE document_metrics SET frequency = 0; CREATE TRIGGER late AFTER UPDATE OF frequency ON document_metrics WHEN new.sourceid = 1 BEGIN
+        UPDATE documents SET text = 'a b' WHERE doc_id = 2400; END""")
+    for frequency, n_equal in (None, 2500), (1, 2499):  # the run after it sets all right
+        vecmill.ingest(path, 1000, table="documents")
+        got = query(path, "SELECT word_count, length, frequency FROM document_metrics WHERE sourceid = 2400")
+        expect(got == [(2, 3, frequency)], f"{got}, not {frequency}")
+        got = query(path, "SELECT word_count, length, frequency, count(*) FROM document_metrics WHERE sourceid <> 2400 GROUP BY 1, 2, 3")
+        expect(got == [(1, 5, n_equal, 2499)], str(got))
 
 
 def test_keys(vecmill, folder):
