@@ -164,8 +164,8 @@ static vecmill_status try_row(pg_store *s, PGconn *conn, slow_commit *c, size_t 
   c->counts = before;
   *refused_out = true;
   if (status != VECMILL_OK)
-    snprintf(c->counts.refusal, sizeof c->counts.refusal, "the database refused the vector: %.200s",
-             why ? why + strlen(words_before) : words.text);
+    snprintf(c->counts.refusal, sizeof c->counts.refusal, "the database refused the %s: %.200s",
+             pg_what_was_refused(s), why ? why + strlen(words_before) : words.text);
   else
     snprintf(c->counts.refusal, sizeof c->counts.refusal, "the database passed over the vector: %s",
              is_barred ? "row-level security lets this user read the row and not write it"

@@ -6,6 +6,7 @@
 
 static _Thread_local char last_state[6];
 static _Thread_local bool last_is_raised;
+static _Thread_local char last_table[64]; /* NAMEDATALEN */
 
 const char *pg_last_state(void) {
   return last_state;
@@ -27,12 +28,17 @@ bool pg_is_refusal(void) {
   return last_is_raised;
 }
 
+const char *pg_what_was_refused(const pg_store *s) {
+  if (!s->metrics.is_on || strcmp(last_table, s->table) == 0) return "vector";
+  return strcmp(last_table, s->metrics.name) == 0 ? "metrics" : "vector or its metrics";
+}
+
 void pg_set_state(const char *state) {
   snprintf(last_state, sizeof last_state, "%s", state);
 }
 
 void pg_forget_state(void) {
-  last_state[0] = '\0';
+  last_state[0] = last_table[0] = '\0';
   last_is_raised = false;
 }
 
@@ -230,7 +236,9 @@ vecmill_status pg_result_error(pg_store *s, PGconn *conn, const PGresult *result
   char words[400];
   const char *state = result ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
   const char *primary = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+  const char *table = result ? PQresultErrorField(result, PG_DIAG_TABLE_NAME) : NULL;
   pg_set_state(state ? state : "08006");
+  snprintf(last_table, sizeof last_table, "%s", table ? table : "");
   last_is_raised = is_raised(result);
   first_line(primary ? primary : PQerrorMessage(conn), words);
   /* a trigger or a policy that forbids something means no right that an owner could give */

@@ -30,7 +30,8 @@ vecmill_status pg_store_preview(store *base, size_t n_max, store_counts *counts_
     mem_free(s->column_id);
     s->column_id = NULL;
   }
-  s->changed &= s->column_id != NULL; /* else there are no hashes yet */
+  /* else there are no hashes yet, or no vectors that they are of */
+  s->changed &= s->column_id != NULL && s->has_vector_column;
   *counts_out = (store_counts){0};
   vecmill_status status = pg_find_cut(s, err);
   if (status == VECMILL_OK && s->changed) status = pg_check_state(s, err);

@@ -117,6 +117,8 @@ bool pg_is_raised(void);
  * raises what the server says of itself (the connection, what it cannot do, a conflict, want of
  * something, an operator, its system) means that. */
 bool pg_is_refusal(void);
+/* Of a row of a commit, as far as the server names the table whose rule it was. */
+const char *pg_what_was_refused(const pg_store *s);
 void pg_forget_state(void);
 void pg_set_state(const char *state);
 

@@ -461,9 +461,15 @@ def test_refused_by_the_database(vecmill, folder):
         narrow(server)
         server.psql("ALTER TABLE document_metrics ADD CHECK (sourceid NOT IN (3, 17))")
         done = ingest(vecmill, server.uri, 10, table="contents", status=3)
-        expect("2 rows could not be embedded" in done.stderr and "violates check constraint" in done.stderr, done.stderr)
+        expect("2 rows could not be embedded" in done.stderr and 'the database refused the metrics: new row for relation "document_metrics" violates check constraint' in done.stderr, done.stderr)
         expect(server.psql("SELECT sourceid FROM contents WHERE embedding IS NULL ORDER BY 1") == [("3",), ("17",)], "other rows")
         expect(server.psql("SELECT count(*) FROM document_metrics") == [("28",)], "other metrics")
+        for table, what in ("document_metrics", "vector or its metrics"), ("contents", "vector or its metrics"):
+            server.psql(f"""CREATE OR REPLACE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'no %', TG_RELNAME; END$$;
+                UPDATE contents SET embedding = NULL WHERE sourceid = 4; CREATE TRIGGER no BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION no()""")
+            done = ingest(vecmill, server.uri, 10, "--where", "sourceid = 4", "--retry-failed", table="contents", status=3)
+            expect(f"the database refused the {what}: no {table} " in done.stderr, done.stderr)
+            server.psql(f"DROP TRIGGER no ON {table}")
 
 
 def test_dry_run(vecmill, folder):
