@@ -348,7 +348,7 @@ static void print_counts(const vecmill_ingest_report *report) {
       {report->n_truncated, "truncated"},
       {report->n_repaired, "with ill-formed UTF-8, repaired"},
       {report->n_changed, "changed while being embedded"},
-      {report->n_taken_over, "given up to another process, which took them over"},
+      {report->n_taken_over, "given up: their lease ran out, and they were taken over"},
       {report->n_left, "left"},
   };
   bool first = true;
