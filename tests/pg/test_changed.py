@@ -87,6 +87,19 @@ def test_edited(vecmill, folder):
         own_vectors(vecmill, folder, server)
 
 
+def test_of_another_maker(vecmill, folder):
+    """A column that is made anew keeps no hash of what was there before."""
+    n_hashes = "SELECT (SELECT count(*) FROM vecmill.hashes) + (SELECT coalesce(sum(cardinality(hashes)), 0) FROM vecmill.hash_pages)"
+    for words in (), ("--changed",):
+        with fresh() as server:
+            filled(server, 20)
+            ingest(vecmill, server.uri, *words)
+            expect(server.psql(n_hashes) == [("20",)], "not one for each row")
+            server.psql("UPDATE t SET embedding = NULL")
+            ingest(vecmill, server.uri, "--prefix", "other: ", "--limit", 5)
+            expect(server.psql(n_hashes) == [("5",)], "of the vectors that are gone")
+
+
 def test_embedded_twice(vecmill, folder):
     """Of a row that plain runs have embedded more than once, the newest text counts; a run of --changed that was stopped at its beginning is gone on with."""
     with fresh() as server:
@@ -106,6 +119,12 @@ def test_embedded_twice(vecmill, folder):
         expect(state() == before, "a dry run wrote")
         expect(told["outdated"] == 2, str(told))
         counted(summary(vecmill, server, "t"), outdated=2, written=2, unknown=0)
+        own_vectors(vecmill, folder, server)
+        server.psql("ALTER TABLE t DROP COLUMN embedding")
+        told = json.loads(ingest(vecmill, server.uri, "--changed", "--dry-run", "--progress", "json").stdout.splitlines()[-1])
+        n_rows = int(server.psql("SELECT count(*) FROM t")[0][0])
+        expect((told["outdated"], told["left"]) == (0, n_rows), str(told))
+        counted(summary(vecmill, server, "t"), outdated=0, written=n_rows)
         own_vectors(vecmill, folder, server)
 
 

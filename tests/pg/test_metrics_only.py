@@ -9,9 +9,25 @@ import time
 sys.dont_write_bytecode = True
 from runs import begun, ended, fill, fresh, ingest, locked, start, waiting  # noqa: E402, first: it sets the path
 from ingest_case import execute, expect, query, run_tests  # noqa: E402
+from proxy import Fate, Gate  # noqa: E402
 from servers import Server  # noqa: E402
 
 METRICS = "hawaiian_word_ratio real, word_count integer, length integer, entity_count integer, frequency integer, updated_at timestamptz"
+
+
+def test_edited_before_its_write(vecmill, folder):
+    """The numbers of a text that was edited after it was read are not written."""
+    with fresh() as server, Gate(server, b"AS vecmill_d(h, ", Fate.PASS) as gate:
+        fill(server, 20)
+        ingest(vecmill, server.uri)
+        server.psql(f"CREATE TABLE t_metrics(id integer PRIMARY KEY, {METRICS})")
+        alone = start(vecmill, gate.uri, "--metrics-only")
+        gate.wait()
+        server.psql("UPDATE t SET text = 'three words now' WHERE id = 5")
+        gate.open()
+        ended(alone, 0, 60)
+        wrong = server.psql("SELECT m.id, m.length, t.text FROM t_metrics AS m JOIN t USING (id) WHERE m.length <> char_length(t.text)")
+        expect(not wrong and server.psql("SELECT count(*) FROM t_metrics WHERE id <> 5") == [("19",)], str(wrong))
 
 
 def test_measured_meanwhile(vecmill, folder):
