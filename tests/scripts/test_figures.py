@@ -33,21 +33,39 @@ SHARES = {  # first cell: the pair that the share is of
     "ingest with 4, COPY with the 2 that ingest writes by": "ingest, of copy, 2 connections",
     "4 connections each, ingest with metrics": "ingest, metrics, of copy, 4 connections",
 }
+INTEL = "genuineintel-6-167"
+ON_INTEL = "On an Intel"
+INTEL_MODEL = {"`vecmill embed`, 2 workers": "embed", "ingest, batches of 100": "ingest 100",
+               "ingest, batches of 1,000": "ingest 1000", "the Python script's way, batches of 100": "python 100"}
+INTEL_FREE = {
+    "ingest, 4 connections": "ingest",
+    "the same with metrics": "ingest, metrics",
+    "ingest, 1 connection": "ingest, 1 connection",
+    "COPY, 1 connection": "copy, 1 connection",
+    "COPY, 4 connections": "copy, 4 connections",
+    "the Python script's way": "python",
+}
+INTEL_SHARES = {
+    "ingest as a share of COPY, 1 connection each": "ingest, 1 connection, of copy, 1 connection",
+    "4 connections each": "ingest, of copy, 4 connections",
+    "4 connections each, ingest with metrics": "ingest, metrics, of copy, 4 connections",
+}
 
 
-def measured(name: str, **wanted) -> dict:
+def measured(name: str, processor: str = "zen4", **wanted) -> dict:
     """The one result of this name with these values."""
-    path = ROOT / "docs" / "measured" / "zen4.json"
+    path = ROOT / "docs" / "measured" / f"{processor}.json"
     found = [result for result in json.loads(path.read_text(encoding="utf-8"))["results"]
              if result["name"] == name and all(result.get(key) == value for key, value in wanted.items())]
     assert len(found) == 1, f"{name} {wanted}: {len(found)} results"
     return found[0]
 
 
-def row(document: str, first: str) -> list[str]:
-    """The cells behind the one that reads so, up to a comma or the end of what is set in bold."""
-    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")]
-            for line in (ROOT / document).read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+def row(document: str, first: str, section: str = "") -> list[str]:
+    """The cells behind the one that reads so, bold or not; in the section whose heading begins so, or in none of a processor's own."""
+    parts = re.split(r"^## ", (ROOT / document).read_text(encoding="utf-8"), flags=re.M)
+    lines = [line for part in parts if part.startswith(section or "On an ") == bool(section) for line in part.splitlines()]
+    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines if line.startswith("|")]
     found = [cells[1:] for cells in rows if re.sub(r"\*\*|, turn by turn", "", cells[0]) == first]
     assert len(found) == 1, f"{document}, {first}: {len(found)} rows"
     return found[0]
@@ -79,13 +97,24 @@ class Figures(unittest.TestCase):
             if share:
                 self.check_spread(of_embed, measured(share), 100)
 
+    def check_free(self, rates: dict, shares: dict, processor: str, section: str = ""):
+        for first, peer in rates.items():
+            for text, batch in zip(row(SUMMARY, first, section), (100, 1000), strict=True):
+                self.check_spread(text, measured(f"ingest_pg_free_{batch}", processor, peer=peer))
+        for first, pair in shares.items():
+            for text, batch in zip(row(SUMMARY, first, section), (100, 1000), strict=True):
+                self.check_spread(text, measured(f"ingest_pg_free_{batch}_share", processor, peer=pair), 100)
+
     def test_ingest_of_vectors_that_cost_nothing(self):
-        for first, peer in FREE.items():
-            for text, batch in zip(row(SUMMARY, first), (100, 1000), strict=True):
-                self.check_spread(text, measured(f"ingest_pg_free_{batch}", peer=peer))
-        for first, pair in SHARES.items():
-            for text, batch in zip(row(SUMMARY, first), (100, 1000), strict=True):
-                self.check_spread(text, measured(f"ingest_pg_free_{batch}_share", peer=pair), 100)
+        self.check_free(FREE, SHARES, "zen4")
+        self.check_free(INTEL_FREE, INTEL_SHARES, INTEL, ON_INTEL)
+
+    def test_ingest_with_a_model_on_intel(self):
+        for first, peer in INTEL_MODEL.items():
+            self.check_spread(row(SUMMARY, first, ON_INTEL)[0], measured("ingest_pg_model", INTEL, peer=peer))
+        [said] = row(SUMMARY, "ingest as a share of `vecmill embed`, at 100 and at 1,000", ON_INTEL)
+        for text, batch in zip(said.split("),"), (100, 1000), strict=True):
+            self.check_spread(text, measured(f"ingest_pg_model_{batch}_share", INTEL), 100)
 
     def test_recommended_workers(self):
         said = row(GUIDE, "2 cores (Zen 4), PostgreSQL on the same machine")[2]
