@@ -12,6 +12,7 @@
 #include "store/sqlite_parts.h"
 
 #define TEXTS_AT_ONCE 1000
+#define GIVE_WAY_MOST_MS 50
 
 /* "table"."join" AS j0, .., */
 static void append_joins(str *sql, const sqlite_store *s) {
@@ -60,8 +61,7 @@ static vecmill_status compile_frequency(sqlite_store *s, sqlite3_stmt **statemen
   str_append_text(&sql, "UPDATE ");
   sqlite_metrics_append_table(&sql, s);
   str_append_text(&sql, " AS vecmill_m SET frequency = f.n, updated_at = "
-                        "strftime('%Y-%m-%dT%H:%M:%SZ', 'now') FROM ");
-  str_append_text(&sql, "(SELECT ");
+                        "strftime('%Y-%m-%dT%H:%M:%SZ', 'now') FROM (SELECT ");
   append_joins(&sql, s);
   str_append_text(&sql, "vecmill_f.n FROM temp.vecmill_first AS vecmill_f CROSS JOIN ");
   sql_append_table(&sql, s);
@@ -112,9 +112,11 @@ static vecmill_status write_rows(sqlite_store *s, settling *all, const store_pag
   return status;
 }
 
-/* Others poll for the file: if page followed page they would hardly ever find it free. */
+/* Others poll for the file: if page followed page they would hardly ever find it free. A quarter of
+ * the time that the page took, in which they may have been waited for as well. */
 static void give_way(uint64_t from_ns) {
-  clock_sleep_ms((unsigned)((clock_now_ns() - from_ns) / 4000000));
+  uint64_t ms = (clock_now_ns() - from_ns) / 4000000;
+  clock_sleep_ms(ms < GIVE_WAY_MOST_MS ? (unsigned)ms : GIVE_WAY_MOST_MS);
 }
 
 /* Of these rows, the first of which is the one behind row `before`. */
