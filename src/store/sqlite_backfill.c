@@ -1,6 +1,7 @@
 /*
  * Metrics beside vectors that are there already: as in pg_backfill.c.
  */
+#include "base/clock.h"
 #include "store/metrics_table.h"
 #include "store/sqlite_parts.h"
 
@@ -40,7 +41,7 @@ vecmill_status sqlite_store_metrics_count(store *base, uint64_t *n_out, vecmill_
   vecmill_status status = sqlite_find_cut(s, err);
   str_append_text(&sql, s->metrics.is_shared ? "SELECT count(*) FROM (SELECT DISTINCT "
                                              : "SELECT count(*)");
-  if (s->metrics.is_shared) sqlite_metrics_append_joins(&sql, s);
+  if (s->metrics.is_shared) sqlite_metrics_append_collated_joins(&sql, s);
   append_lacking(&sql, s);
   if (s->metrics.is_shared) str_append_char(&sql, ')');
   if (status == VECMILL_OK)
@@ -135,6 +136,7 @@ static vecmill_status write_rows(sqlite_store *s, const store_page *page, uint64
     note_refusal(s, row);
     row->is_written = false;
     *rolled_back_out = sqlite3_get_autocommit(s->db);
+    s->metrics.rolls_back |= *rolled_back_out;
   }
   return VECMILL_OK;
 }
@@ -151,18 +153,34 @@ vecmill_status sqlite_metrics_write_page(sqlite_store *s, const store_page *page
   return status;
 }
 
+/* Each row that rolls back has those before it written once more. */
+size_t sqlite_metrics_rows_at_once(const sqlite_store *s) {
+  return s->metrics.rolls_back ? 100 : 1000;
+}
+
+static vecmill_status commit_rows(sqlite_store *s, const store_page *rows, uint64_t *n_written,
+                                  vecmill_error *err) {
+  uint64_t n = 0, begun_ns = clock_now_ns();
+  vecmill_status status = sqlite_begin(s, err);
+  if (status != VECMILL_OK) return status;
+  status = sqlite_metrics_write_page(s, rows, &n, err);
+  status = sqlite_end(s, status, err);
+  if (status == VECMILL_OK) *n_written += n;
+  sqlite_give_way(s, begun_ns);
+  return status;
+}
+
 vecmill_status sqlite_store_metrics_commit(store *base, const store_page *page,
                                            uint64_t *n_written_out, vecmill_error *err) {
   sqlite_store *s = of(base);
-  uint64_t n_written = 0;
   *n_written_out = 0;
   pthread_mutex_lock(&s->mutex);
   vecmill_status status = sqlite_metrics_claim(s, err);
-  if (status == VECMILL_OK) status = sqlite_begin(s, err);
-  if (status == VECMILL_OK) {
-    status = sqlite_metrics_write_page(s, page, &n_written, err);
-    status = sqlite_end(s, status, err);
-    if (status == VECMILL_OK) *n_written_out = n_written;
+  for (size_t from = 0; status == VECMILL_OK && from < page->n_rows;) {
+    size_t n = sqlite_metrics_rows_at_once(s), n_left = page->n_rows - from;
+    store_page rows = {.rows = page->rows + from, .n_rows = n < n_left ? n : n_left};
+    status = commit_rows(s, &rows, n_written_out, err);
+    from += rows.n_rows;
   }
   pthread_mutex_unlock(&s->mutex);
   return status;

@@ -217,6 +217,22 @@ void sqlite_metrics_append_joins(str *sql, const sqlite_store *s) {
   }
 }
 
+const char *sqlite_metrics_collation(const sqlite_store *s, size_t join) {
+  const char *collation = NULL;
+  int code = sqlite3_table_column_metadata(s->db, "main", s->metrics.name, s->metrics.joins[join],
+                                           NULL, &collation, NULL, NULL, NULL);
+  return code == SQLITE_OK && collation ? collation : "BINARY"; /* as in one that is to be made */
+}
+
+void sqlite_metrics_append_collated_joins(str *sql, const sqlite_store *s) {
+  for (size_t i = 0; i < s->metrics.n_joins; i++) {
+    if (i > 0) str_append_text(sql, ", ");
+    sql_append_column(sql, s, s->metrics.joins[i]);
+    str_append_text(sql, " COLLATE ");
+    sql_append_name(sql, sqlite_metrics_collation(s, i));
+  }
+}
+
 static vecmill_status create_table(sqlite_store *s, vecmill_error *err) {
   const sqlite_metrics *m = &s->metrics;
   static const char *const types[METRICS_N_COLUMNS] = {"REAL",    "INTEGER", "INTEGER",
@@ -274,7 +290,7 @@ void sqlite_metrics_append_needed(str *sql, const sqlite_store *s, bool with_tex
 
 void sqlite_metrics_append_place(str *sql, const sqlite_store *s) {
   str_append_text(sql, "row_number() OVER (PARTITION BY ");
-  sqlite_metrics_append_joins(sql, s);
+  sqlite_metrics_append_collated_joins(sql, s);
   str_append_text(sql, " ORDER BY ");
   sql_append_ids(sql, s);
   str_append_text(sql, ") AS vecmill_i");

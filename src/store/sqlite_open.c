@@ -14,6 +14,7 @@
 #define BUSY_TELL_NS 5000000000ull
 /* How long a lock is still waited for once a stop was asked for. */
 #define BUSY_GRACE_NS 2000000000ull
+#define GIVE_WAY_MOST_MS 50
 
 /* What to do about an error, in brackets; "" when nothing general can be said. */
 static const char *advice_for(const sqlite_store *s, int code) {
@@ -70,6 +71,14 @@ vecmill_status sqlite_end(sqlite_store *s, vecmill_status status, vecmill_error 
   if (status != VECMILL_OK && !sqlite3_get_autocommit(s->db))
     sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
   return status;
+}
+
+void sqlite_give_way(sqlite_store *s, uint64_t from_ns) {
+  s->owed_ns += (clock_now_ns() - from_ns) / 4;
+  uint64_t ms = s->owed_ns / 1000000;
+  if (ms == 0) return;
+  clock_sleep_ms(ms < GIVE_WAY_MOST_MS ? (unsigned)ms : GIVE_WAY_MOST_MS);
+  s->owed_ns = 0;
 }
 
 vecmill_status sqlite_integer(sqlite_store *s, const str *sql, const char *what,

@@ -36,6 +36,7 @@ typedef struct sqlite_metrics {
   sqlite3_stmt *upsert;
   str cursor; /* of metrics_page */
   metrics_refusals refusals;
+  bool rolls_back; /* a refusal took its transaction with it */
 } sqlite_metrics;
 
 typedef struct sqlite_store {
@@ -76,6 +77,7 @@ typedef struct sqlite_store {
   /* busy handler */
   uint64_t busy_since_ns, busy_stop_ns;
   bool busy_told;
+  uint64_t owed_ns; /* of sqlite_give_way */
 } sqlite_store;
 
 static inline sqlite_store *of(store *s) {
@@ -96,6 +98,9 @@ vecmill_status sqlite_begin(sqlite_store *s, vecmill_error *err);
 /* Whether statements end as soon as a stop is asked for, and are undone: for what takes long. */
 void sqlite_stop_at_once(sqlite_store *s, bool at_once);
 vecmill_status sqlite_end(sqlite_store *s, vecmill_status status, vecmill_error *err);
+/* After a page that was written from `from_ns` on, where the next one follows at once: others poll
+ * for the file, and would hardly ever find it free. Sleeps for a quarter of that time. */
+void sqlite_give_way(sqlite_store *s, uint64_t from_ns);
 /* One integer from the first column of the first row; `fallback` if there is no row or it is
  * NULL. */
 vecmill_status sqlite_integer(sqlite_store *s, const str *sql, const char *what,
@@ -188,6 +193,10 @@ void sqlite_metrics_fini(sqlite_metrics *m);
  * "table"."vector" IS NOT NULL */
 void sqlite_metrics_append_table(str *sql, const sqlite_store *s);
 void sqlite_metrics_append_joins(str *sql, const sqlite_store *s);
+/* The collation by which the metrics' table tells keys apart, as the text's table may not. */
+const char *sqlite_metrics_collation(const sqlite_store *s, size_t join);
+/* "table"."join" COLLATE "..", .. */
+void sqlite_metrics_append_collated_joins(str *sql, const sqlite_store *s);
 void sqlite_metrics_append_joins_not_null(str *sql, const sqlite_store *s);
 void sqlite_append_has_vector(str *sql, const sqlite_store *s);
 /* "table"."id" AS "id", .., what metrics go by, and perhaps the text: each once. By name: a rowid
@@ -210,6 +219,8 @@ vecmill_status sqlite_store_metrics_begin(store *s, vecmill_error *err);
 vecmill_status sqlite_store_metrics_count(store *s, uint64_t *n_out, vecmill_error *err);
 vecmill_status sqlite_store_metrics_page(store *s, size_t n_max, store_page *page_out,
                                          vecmill_error *err);
+/* How many are best written in one transaction. */
+size_t sqlite_metrics_rows_at_once(const sqlite_store *s);
 /* In a transaction. What a rule of the database's own refuses (a CHECK, a foreign key) is left out,
  * and s->metrics tells of it. */
 vecmill_status sqlite_metrics_write_page(sqlite_store *s, const store_page *page,

@@ -11,9 +11,6 @@
 #include "store/metrics_table.h"
 #include "store/sqlite_parts.h"
 
-#define TEXTS_AT_ONCE 1000
-#define GIVE_WAY_MOST_MS 50
-
 /* "table"."join" AS j0, .., */
 static void append_joins(str *sql, const sqlite_store *s) {
   for (size_t i = 0; i < s->metrics.n_joins; i++) {
@@ -112,13 +109,6 @@ static vecmill_status write_rows(sqlite_store *s, settling *all, const store_pag
   return status;
 }
 
-/* Others poll for the file: if page followed page they would hardly ever find it free. A quarter of
- * the time that the page took, in which they may have been waited for as well. */
-static void give_way(uint64_t from_ns) {
-  uint64_t ms = (clock_now_ns() - from_ns) / 4000000;
-  clock_sleep_ms(ms < GIVE_WAY_MOST_MS ? (unsigned)ms : GIVE_WAY_MOST_MS);
-}
-
 /* Of these rows, the first of which is the one behind row `before`. */
 static vecmill_status settle_page(sqlite_store *s, settling *all, const store_page *first,
                                   uint64_t before, vecmill_error *err) {
@@ -126,11 +116,12 @@ static vecmill_status settle_page(sqlite_store *s, settling *all, const store_pa
   for (size_t next = 0; status == VECMILL_OK && next < first->n_rows;) {
     store_page page;
     uint64_t from = before + next + 1;
-    status = sqlite_store_preview_texts(&s->base, first, TEXTS_AT_ONCE, &next, &page, err);
+    size_t n_max = sqlite_metrics_rows_at_once(s);
+    status = sqlite_store_preview_texts(&s->base, first, n_max, &next, &page, err);
     if (status == VECMILL_OK) status = all->measure(all->context, &page, err);
     uint64_t begun_ns = clock_now_ns();
     if (status == VECMILL_OK) status = write_rows(s, all, &page, from, before + next, err);
-    give_way(begun_ns);
+    sqlite_give_way(s, begun_ns);
     sqlite_store_page_free(&s->base, &page);
   }
   return status;
@@ -162,7 +153,7 @@ static vecmill_status settle_frequencies(sqlite_store *s, settling *all, vecmill
     uint64_t n_changed = 0, begun_ns = clock_now_ns();
     status = write_frequencies(s, all, done + 1, done + SQLITE_KEYS_AT_ONCE, &n_changed, err);
     if (status == VECMILL_OK) all->n_changed += n_changed;
-    give_way(begun_ns);
+    sqlite_give_way(s, begun_ns);
   }
   str_fini(&sql);
   return status;

@@ -54,21 +54,30 @@ void sqlite_append_key_names(str *sql, const sqlite_store *s) {
   append_numbered(sql, "k", s->n_ids);
 }
 
+/* The disk that is full, or the folder that cannot be used, may be that of temporary files. */
+static vecmill_status failed(sqlite_store *s, int code, vecmill_error *err) {
+  int kind = code & 0xFF;
+  return sqlite_error(s, code,
+                      kind == SQLITE_FULL || kind == SQLITE_CANTOPEN || kind == SQLITE_IOERR
+                          ? "cannot count equal texts, which takes temporary files (SQLITE_TMPDIR)"
+                          : counting,
+                      err);
+}
+
 static vecmill_status run(sqlite_store *s, str *sql, vecmill_error *err) {
-  vecmill_status status = sql->failed ? err_set_memory(err, "metrics", sql->n)
-                                      : sqlite_run(s, sql->data, counting, err);
+  int code = sql->failed ? SQLITE_NOMEM : sqlite3_exec(s->db, sql->data, NULL, NULL, NULL);
+  vecmill_status status = sql->failed         ? err_set_memory(err, "metrics", sql->n)
+                          : code == SQLITE_OK ? VECMILL_OK
+                                              : failed(s, code, err);
   str_fini(sql);
   return status;
 }
 
-/* "j0 COLLATE "..", ": what is one key of metrics to the table is one here. */
+/* "j0 COLLATE "..", ": what is one key to the metrics' table is one here. */
 static void append_join_declarations(str *sql, const sqlite_store *s) {
   for (size_t i = 0; i < s->metrics.n_joins; i++) {
-    const char *collation = NULL;
-    int code = sqlite3_table_column_metadata(s->db, "main", s->table, s->metrics.joins[i], NULL,
-                                             &collation, NULL, NULL, NULL);
     str_append_format(sql, "j%zu COLLATE ", i);
-    sql_append_name(sql, code == SQLITE_OK && collation ? collation : "BINARY");
+    sql_append_name(sql, sqlite_metrics_collation(s, i));
     str_append_text(sql, ", ");
   }
 }
@@ -169,13 +178,13 @@ static vecmill_status read_rows(sqlite_store *s, sqlite3_stmt *rows, sqlite3_stm
   key_bind(rows, 'k', cursor->data, cursor->n);
   int code = sqlite3_step(rows);
   *more_out = code == SQLITE_DONE && sqlite3_changes64(s->db) == ROWS_AT_ONCE;
-  vecmill_status status = code == SQLITE_DONE ? VECMILL_OK : sqlite_error(s, code, counting, err);
+  vecmill_status status = code == SQLITE_DONE ? VECMILL_OK : failed(s, code, err);
   sqlite3_reset(rows);
   if (!*more_out) return status;
   code = sqlite3_step(last);
   str_clear(cursor);
   if (code == SQLITE_ROW) key_append_columns(cursor, last, 0, s->n_ids);
-  else status = sqlite_error(s, code, counting, err);
+  else status = failed(s, code, err);
   sqlite3_reset(last);
   return cursor->failed ? err_set_memory(err, "page", cursor->n) : status;
 }
@@ -265,7 +274,7 @@ static vecmill_status pick_others(sqlite_store *s, vecmill_error *err) {
     sqlite_bind_integer_at(statement, ":from", from);
     sqlite_bind_integer_at(statement, ":to", from + SQLITE_KEYS_AT_ONCE - 1);
     int code = sqlite3_step(statement);
-    if (code != SQLITE_DONE) status = sqlite_error(s, code, counting, err);
+    if (code != SQLITE_DONE) status = failed(s, code, err);
     sqlite3_reset(statement);
   }
   sqlite3_finalize(statement);

@@ -424,6 +424,22 @@ def test_of_two_tables_together(vecmill, folder):
         expect(got == [wanted], f"{table}: {got}")
 
 
+def test_keys_told_apart_by_metrics(vecmill, folder):
+    """What is one row of metrics is for its own key to say, not for the column of the texts: in other letters it may be another."""
+    rows = [("Ka", "one two three"), ("ka", "one"), ("KA", "one"), ("lo", "one two three")]
+    for of_texts, of_metrics, wanted in (("NOCASE", "BINARY", [("KA", 1, 2), ("Ka", 3, 2), ("ka", 1, 2), ("lo", 3, 2)]), ("BINARY", "NOCASE", [("Ka", 3, 2), ("lo", 3, 2)])):
+        path = folder / f"{of_texts}.db"
+        execute(path, f"CREATE TABLE documents(doc_id INTEGER PRIMARY KEY, sourceid TEXT COLLATE {of_texts}, text TEXT); CREATE TABLE document_metrics("
+                f"sourceid TEXT COLLATE {of_metrics} PRIMARY KEY, hawaiian_word_ratio, word_count, length, entity_count, frequency, updated_at)")
+        with closing(sqlite3.connect(path)) as db, db:
+            db.executemany("INSERT INTO documents(sourceid, text) VALUES(?, ?)", rows)
+        for words in (), ("--metrics-only",), ("--metrics-only",):
+            vecmill.ingest(path, 2, *words, table="documents")
+            got = query(path, "SELECT sourceid, word_count, frequency FROM document_metrics ORDER BY sourceid COLLATE BINARY")
+            expect([(key if of_texts == "NOCASE" else key.capitalize() if key != "lo" else key, *numbers) for key, *numbers in got] == wanted, f"{of_texts} {words}: {got}")
+            execute(path, "DELETE FROM document_metrics")
+
+
 def test_refused_at_the_end(vecmill, folder):
     """A row that a CHECK refuses keeps no other one from being set right at the end of a run, nor beside --metrics-only; that names it and the rule."""
     path = folder / "t.db"
