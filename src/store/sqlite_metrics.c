@@ -150,6 +150,24 @@ static vecmill_status find_sharers(sqlite_store *s, vecmill_error *err) {
   return status;
 }
 
+static const char *collation_of(const sqlite_store *s, const char *table, const char *column) {
+  const char *collation = NULL;
+  int code = sqlite3_table_column_metadata(s->db, "main", table, column, NULL, &collation, NULL,
+                                           NULL, NULL);
+  return code == SQLITE_OK && collation ? collation : "BINARY"; /* as in one that is to be made */
+}
+
+const char *sqlite_metrics_collation(const sqlite_store *s, size_t join) {
+  return collation_of(s, s->metrics.name, s->metrics.joins[join]);
+}
+
+/* Whether keys that are two to the table of texts may be one to the metrics'. */
+static bool is_coarser(const sqlite_store *s, size_t join) {
+  const char *collation = sqlite_metrics_collation(s, join);
+  return !str_same(collation, "BINARY") &&
+         !str_same(collation, collation_of(s, s->table, s->metrics.joins[join]));
+}
+
 static vecmill_status settle_table(sqlite_store *s, const store_metrics_target *target,
                                    vecmill_error *err) {
   sqlite_metrics *m = &s->metrics;
@@ -180,6 +198,7 @@ static vecmill_status settle_table(sqlite_store *s, const store_metrics_target *
     for (size_t j = 0; j < m->n_joins; j++) found |= str_same(s->ids[i], m->joins[j]);
     m->is_shared |= !found;
   }
+  for (size_t i = 0; i < m->n_joins; i++) m->is_shared |= is_coarser(s, i);
   return status == VECMILL_OK ? find_sharers(s, err) : status;
 }
 
@@ -215,13 +234,6 @@ void sqlite_metrics_append_joins(str *sql, const sqlite_store *s) {
     if (i > 0) str_append_text(sql, ", ");
     sql_append_column(sql, s, s->metrics.joins[i]);
   }
-}
-
-const char *sqlite_metrics_collation(const sqlite_store *s, size_t join) {
-  const char *collation = NULL;
-  int code = sqlite3_table_column_metadata(s->db, "main", s->metrics.name, s->metrics.joins[join],
-                                           NULL, &collation, NULL, NULL, NULL);
-  return code == SQLITE_OK && collation ? collation : "BINARY"; /* as in one that is to be made */
 }
 
 void sqlite_metrics_append_collated_joins(str *sql, const sqlite_store *s) {

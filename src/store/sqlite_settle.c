@@ -24,7 +24,7 @@ static void append_where_other(str *sql, const sqlite_store *s) {
   for (size_t i = 0; i < s->metrics.n_joins; i++) {
     str_append_text(sql, " AND vecmill_m.");
     sql_append_name(sql, s->metrics.joins[i]);
-    str_append_format(sql, " = f.j%zu", i);
+    str_append_format(sql, " = +f.j%zu", i); /* +: converted as that key is, and by its index */
   }
 }
 

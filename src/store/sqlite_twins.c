@@ -265,7 +265,7 @@ static vecmill_status pick_others(sqlite_store *s, vecmill_error *err) {
   for (size_t i = 0; i < s->metrics.n_joins; i++) {
     str_append_text(&sql, " AND vecmill_m.");
     sql_append_name(&sql, s->metrics.joins[i]);
-    str_append_format(&sql, " = r.j%zu", i);
+    str_append_format(&sql, " = +r.j%zu", i); /* +: converted as that key is, and by its index */
   }
   str_append_text(&sql, " WHERE r.c AND r.i BETWEEN :from AND :to");
   if (status == VECMILL_OK) status = sqlite_compile(s, &sql, counting, &statement, err);

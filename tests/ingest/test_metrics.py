@@ -440,6 +440,25 @@ def test_keys_told_apart_by_metrics(vecmill, folder):
             execute(path, "DELETE FROM document_metrics")
 
 
+def test_keys_of_other_kinds(vecmill, folder):
+    """A metrics table whose key is of another type, or coarser than that of the texts: counts and frequency of one text, and a run with nothing to do writes nothing."""
+    numbers = "hawaiian_word_ratio, word_count, length, entity_count, frequency, updated_at"
+    rows = [("1", "one two"), ("2", "one"), ("3", "one")]
+    letters = [("Ka", "one two three"), ("ka", "one"), ("lo", "one")]
+    for of_texts, of_metrics, texts, wanted in (("INTEGER", "TEXT", rows, [(2, 1), (1, 2), (1, 2)]), ("TEXT", "INTEGER", rows, [(2, 1), (1, 2), (1, 2)]), ("TEXT", "BLOB", rows, [(2, 1), (1, 2), (1, 2)]),
+                                                ("TEXT", "TEXT COLLATE NOCASE", letters, [(3, 1), (1, 2)]), ("TEXT COLLATE NOCASE", "TEXT", [letters[0], letters[2], ("na", "one")], [(3, 1), (1, 2), (1, 2)])):
+        path = folder / f"{of_texts} {of_metrics}.db"
+        execute(path, f"CREATE TABLE t(id {of_texts} PRIMARY KEY, text TEXT); CREATE TABLE t_metrics(id {of_metrics} PRIMARY KEY, {numbers})")
+        with closing(sqlite3.connect(path)) as db, db:
+            db.executemany("INSERT INTO t VALUES(?, ?)", texts)
+        for i, words in enumerate(((), (), ("--metrics-only",))):
+            before = path.read_bytes()
+            vecmill.ingest(path, 1, *words)
+            got = query(path, "SELECT word_count, frequency FROM t_metrics ORDER BY id")
+            expect(got == wanted, f"{of_texts} {of_metrics} {i}: {got}")
+            expect(i == 0 or path.read_bytes() == before, f"{of_texts} {of_metrics} {i}: written")
+
+
 def test_refused_at_the_end(vecmill, folder):
     """A row that a CHECK refuses keeps no other one from being set right at the end of a run, nor beside --metrics-only; that names it and the rule."""
     path = folder / "t.db"
