@@ -11,11 +11,7 @@ static void append_lacking(str *sql, const sqlite_store *s) {
   sqlite_append_from(sql, s);
   sqlite_append_considered(sql, s);
   str_append_text(sql, " AND ");
-  sqlite_append_has_vector(sql, s);
-  str_append_text(sql, " AND ");
-  sql_append_column(sql, s, s->text_column);
-  str_append_text(sql, " IS NOT NULL");
-  sqlite_metrics_append_joins_not_null(sql, s);
+  sqlite_metrics_append_is_candidate(sql, s);
   if (s->metrics.is_missing && !s->metrics.is_on) return;
   str_append_text(sql, " AND NOT EXISTS (SELECT 1 FROM ");
   sqlite_metrics_append_table(sql, s);

@@ -282,6 +282,14 @@ void sqlite_metrics_append_joins_not_null(str *sql, const sqlite_store *s) {
   }
 }
 
+void sqlite_metrics_append_is_candidate(str *sql, const sqlite_store *s) {
+  sqlite_append_has_vector(sql, s);
+  str_append_text(sql, " AND ");
+  sql_append_column(sql, s, s->text_column);
+  str_append_text(sql, " IS NOT NULL");
+  sqlite_metrics_append_joins_not_null(sql, s);
+}
+
 void sqlite_metrics_append_needed(str *sql, const sqlite_store *s, bool with_text) {
   const char *names[2 * SQLITE_STORE_MAX_KEYS + 1];
   size_t n = 0, n_all = 0;

@@ -99,7 +99,8 @@ vecmill_status sqlite_begin(sqlite_store *s, vecmill_error *err);
 void sqlite_stop_at_once(sqlite_store *s, bool at_once);
 vecmill_status sqlite_end(sqlite_store *s, vecmill_status status, vecmill_error *err);
 /* After a page that was written from `from_ns` on, where the next one follows at once: others poll
- * for the file, and would hardly ever find it free. Sleeps for a quarter of that time. */
+ * for the file, and would hardly ever find it free. Sleeps for a quarter of that time, 50 ms at the
+ * most: it may be one in which this one waited. */
 void sqlite_give_way(sqlite_store *s, uint64_t from_ns);
 /* One integer from the first column of the first row; `fallback` if there is no row or it is
  * NULL. */
@@ -199,6 +200,9 @@ const char *sqlite_metrics_collation(const sqlite_store *s, size_t join);
 void sqlite_metrics_append_collated_joins(str *sql, const sqlite_store *s);
 void sqlite_metrics_append_joins_not_null(str *sql, const sqlite_store *s);
 void sqlite_append_has_vector(str *sql, const sqlite_store *s);
+/* ".. IS NOT NULL AND ..": a vector, a text, and what metrics go by: rows that have metrics, or of
+ * which some are the first. */
+void sqlite_metrics_append_is_candidate(str *sql, const sqlite_store *s);
 /* "table"."id" AS "id", .., what metrics go by, and perhaps the text: each once. By name: a rowid
  * has none outside of a subquery. */
 void sqlite_metrics_append_needed(str *sql, const sqlite_store *s, bool with_text);

@@ -20,22 +20,13 @@ bool sqlite_is_contended(const sqlite_store *s) {
   return any;
 }
 
-/* The rows of which some are the first */
-static void append_is_candidate(str *sql, const sqlite_store *s) {
-  sqlite_append_has_vector(sql, s);
-  str_append_text(sql, " AND ");
-  sql_append_column(sql, s, s->text_column);
-  str_append_text(sql, " IS NOT NULL");
-  sqlite_metrics_append_joins_not_null(sql, s);
-}
-
 vecmill_status sqlite_look_for_candidates(sqlite_store *s, bool *any_out, vecmill_error *err) {
   str sql = {0};
   sqlite3_int64 n = 0;
   str_append_text(&sql, "SELECT EXISTS (SELECT 1 FROM ");
   sql_append_table(&sql, s);
   str_append_text(&sql, " WHERE ");
-  append_is_candidate(&sql, s);
+  sqlite_metrics_append_is_candidate(&sql, s);
   str_append_char(&sql, ')');
   vecmill_status status = sqlite_integer(s, &sql, "cannot look for rows", 0, &n, err);
   *any_out = n != 0;
@@ -124,7 +115,7 @@ static void append_told_apart(str *sql, const sqlite_store *s) {
  * until --changed takes its vector. */
 static void append_has_metrics(str *sql, const sqlite_store *s) {
   if (sqlite_is_contended(s)) {
-    append_is_candidate(sql, s);
+    sqlite_metrics_append_is_candidate(sql, s);
   } else {
     str_append_text(sql, "NOT ");
     sqlite_append_blank(sql, s);
