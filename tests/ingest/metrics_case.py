@@ -1,5 +1,7 @@
 """What the tests of metrics share: golden texts, what is expected beside them, batch lines. Python's standard library alone."""
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 GOLDEN = json.loads((Path(__file__).resolve().parents[1] / "text" / "metrics_golden.json").read_text(encoding="utf-8"))
@@ -35,3 +37,10 @@ def averages(entries: list, has_list: bool = True) -> str:
     ratio = f"{sum(ratios) / len(ratios):.3f}" if ratios else "n/a"
     words, length, names = (sum(entry[name] for entry in entries) / n for name in ("word_count", "length", "entity_count"))
     return f" | avg_ratio={ratio} avg_wc={words:.1f} avg_len={length:.1f} avg_ec={names:.2f}"
+
+
+def make_sentences(path: Path, texts: list, table: str = "sentences") -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"CREATE TABLE {table}(sentenceid INTEGER PRIMARY KEY, hawaiiantext TEXT)")
+        db.executemany(f"INSERT INTO {table}(hawaiiantext) VALUES(?)", [(text,) for text in texts])
+        db.commit()

@@ -45,11 +45,6 @@ INTEL_FREE = {
     "COPY, 4 connections": "copy, 4 connections",
     "the Python script's way": "python",
 }
-INTEL_SHARES = {
-    "ingest as a share of COPY, 1 connection each": "ingest, 1 connection, of copy, 1 connection",
-    "4 connections each": "ingest, of copy, 4 connections",
-    "4 connections each, ingest with metrics": "ingest, metrics, of copy, 4 connections",
-}
 
 
 def measured(name: str, processor: str = "zen4", **wanted) -> dict:
@@ -97,17 +92,17 @@ class Figures(unittest.TestCase):
             if share:
                 self.check_spread(of_embed, measured(share), 100)
 
-    def check_free(self, rates: dict, shares: dict, processor: str, section: str = ""):
+    def check_free(self, rates: dict, processor: str, section: str = ""):
         for first, peer in rates.items():
             for text, batch in zip(row(SUMMARY, first, section), (100, 1000), strict=True):
                 self.check_spread(text, measured(f"ingest_pg_free_{batch}", processor, peer=peer))
-        for first, pair in shares.items():
+        for first, pair in SHARES.items():
             for text, batch in zip(row(SUMMARY, first, section), (100, 1000), strict=True):
                 self.check_spread(text, measured(f"ingest_pg_free_{batch}_share", processor, peer=pair), 100)
 
     def test_ingest_of_vectors_that_cost_nothing(self):
-        self.check_free(FREE, SHARES, "zen4")
-        self.check_free(INTEL_FREE, INTEL_SHARES, INTEL, ON_INTEL)
+        self.check_free(FREE, "zen4")
+        self.check_free(INTEL_FREE, INTEL, ON_INTEL)
 
     def test_ingest_with_a_model_on_intel(self):
         for first, peer in INTEL_MODEL.items():
